@@ -1,0 +1,13 @@
+//! Kernels of the certeus daemon: what is done once an event or once a group.
+//!
+//! `worker` and `log` are the two steady loops, `reader` and `copy` what followers use. [`format`]
+//! and [`envelope`] are the bytes that they share: on disk, and between worker and log writer.
+//! `daemon/README.md` draws the whole.
+
+pub mod board;
+pub mod envelope;
+pub mod format;
+pub mod merkle;
+
+#[cfg(feature = "python")]
+mod py;

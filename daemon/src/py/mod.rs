@@ -1,0 +1,32 @@
+//! The native half of the `certeusd` package: one file a kernel, no policy.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::board;
+
+/// `{table: (page, {field: word index})}`, so that Python reads the board by the same names.
+fn board_tables<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    let tables = PyDict::new(py);
+    for (name, page, fields) in [
+        ("durability", board::PAGE_DURABILITY, board::durability::FIELDS),
+        ("follower", board::PAGE_FOLLOWER, board::follower::FIELDS),
+        ("log", board::PAGE_LOG, board::log::FIELDS),
+        ("flush", board::PAGE_FLUSH, board::flush::FIELDS),
+        ("worker", board::PAGE_WORKER, board::worker::FIELDS),
+    ] {
+        let table = PyDict::new(py);
+        for (field, index) in fields {
+            table.set_item(field.to_lowercase(), index)?;
+        }
+        tables.set_item(name, (page, table))?;
+    }
+    Ok(tables)
+}
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("BOARD", board_tables(module.py())?)?;
+    module.add("BOARD_PAGES", board::BOARD_PAGES)?;
+    Ok(())
+}
