@@ -42,7 +42,7 @@ pub struct SegmentHeader {
     pub before_group: u64,
     /// The first `seq` that this segment may give out.
     pub before_next_seq: u64,
-    /// SHA-256 of the last group's header; zeros for a new log.
+    /// [`GroupHeader::hash`] of the last group; zeros for a new log.
     pub before_chain: Hash,
     /// The last group's root; zeros for a new log.
     pub before_root: Hash,
@@ -121,7 +121,7 @@ pub struct GroupHeader {
     pub recorded_at_ns: u64,
     /// Of the log writer's life that wrote it.
     pub epoch: u64,
-    /// SHA-256 of the header of the group before; zeros for the first.
+    /// [`GroupHeader::hash`] of the group before; zeros for the first.
     pub chain: Hash,
     /// RFC 6962 root of the records' leaves.
     pub root: Hash,
@@ -187,10 +187,13 @@ impl GroupHeader {
         self.first_seq + u64::from(self.count)
     }
 
-    /// What the next group's header has as `chain`.
+    /// What the next group's header has as `chain`: SHA-256 of this header with salt and CRC zero,
+    /// so that a group copied into another segment is still the same link.
     #[must_use]
     pub fn hash(&self) -> Hash {
-        Sha256::digest(self.encode()).into()
+        let mut bytes = Self { salt: 0, ..*self }.encode();
+        bytes[4..8].fill(0);
+        Sha256::digest(bytes).into()
     }
 }
 
