@@ -10,6 +10,7 @@ pub mod format;
 pub mod keyed;
 pub mod merkle;
 pub mod validate;
+pub mod worker;
 
 #[cfg(feature = "python")]
 mod py;
