@@ -8,6 +8,7 @@ pub mod board;
 pub mod envelope;
 pub mod failpoint;
 pub mod format;
+pub mod keyed;
 pub mod merkle;
 
 #[cfg(feature = "python")]
