@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod envelope;
+pub mod failpoint;
 pub mod format;
 pub mod keyed;
 pub mod merkle;
