@@ -209,7 +209,7 @@ impl Kernel {
             let left = deadline.saturating_duration_since(Instant::now());
             let woken = self.look(if sleep { left } else { Duration::ZERO })?;
             // What woke it is served even when the time is over: `run(0)` does all there is to do.
-            let done = sleep && !woken || !(sleep && woken) && Instant::now() >= deadline;
+            let done = if sleep { !woken } else { Instant::now() >= deadline };
             if done || !self.events.is_empty() {
                 self.page.set(worker::IN_FLIGHT, self.in_flight);
                 return Ok(std::mem::take(&mut self.events));

@@ -43,10 +43,6 @@ fn bell() -> OwnedFd {
     eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
 }
 
-fn is_readable(fd: &OwnedFd) -> bool {
-    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&Default::default())).unwrap() > 0
-}
-
 /// Waits until a bell was rung, for as long as it takes (the test's own time limit holds).
 pub fn wait_for(bell: &OwnedFd) {
     poll(&mut [PollFd::new(bell, PollFlags::IN)], None).unwrap();

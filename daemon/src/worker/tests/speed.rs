@@ -5,7 +5,7 @@ use std::time::Instant;
 #[test]
 #[ignore = "a measurement, not a test"]
 fn speed_of_150_byte_json() {
-    let data = format!("{{\"amount\":1500,\"currency\":\"USD\",\"note\":\"{}\"}}", "x".repeat(104));
+    let data = format!("{{\"amount\":1500,\"currency\":\"USD\",\"note\":\"{}\"}}", "x".repeat(108));
     assert_eq!(data.len(), 150);
     for id in [None, Some("order-1234567")] {
         let mut world = World::with_rings(1 << 22, 1 << 20);
