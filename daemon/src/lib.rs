@@ -10,6 +10,8 @@ pub mod failpoint;
 pub mod format;
 pub mod keyed;
 pub mod merkle;
+pub mod validate;
+pub mod worker;
 
 #[cfg(feature = "python")]
 mod py;
