@@ -7,6 +7,7 @@
 pub mod board;
 pub mod envelope;
 pub mod format;
+pub mod keyed;
 pub mod merkle;
 
 #[cfg(feature = "python")]
