@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod format;
 pub mod keyed;
 pub mod merkle;
+pub mod validate;
 
 #[cfg(feature = "python")]
 mod py;
