@@ -5,10 +5,12 @@
 //! `daemon/README.md` draws the whole.
 
 pub mod board;
+pub mod copy;
 pub mod envelope;
 pub mod format;
 pub mod keyed;
 pub mod merkle;
+pub mod reader;
 pub mod validate;
 
 #[cfg(feature = "python")]

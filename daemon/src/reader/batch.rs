@@ -49,8 +49,7 @@ impl Producers {
         for entry in parsed {
             if let LogEntry::Producer(entry) = entry {
                 let producer_no = entry.producer_no;
-                let producer =
-                    Producer { producer_no, tenant: entry.tenant, source: entry.source };
+                let producer = Producer { producer_no, tenant: entry.tenant, source: entry.source };
                 self.current.insert(producer_no, Arc::new(producer));
             }
         }
@@ -157,6 +156,7 @@ impl Batch {
 /// Gathers groups into a batch.
 pub struct Builder {
     batch: Batch,
+    body_bytes: u64,
     /// `producer_no` to index in the batch's list; the last one is tried first.
     index: HashMap<u64, u32>,
     last: (u64, u32),
@@ -168,7 +168,7 @@ impl Builder {
         let gap = Gap { first_seq: 0, last_seq: 0, reason: "" };
         let mut batch = Batch::of_gap(gap, &Cursor::start(), segment_no);
         batch.gaps.clear();
-        Self { batch, index: HashMap::new(), last: (0, UNKNOWN) }
+        Self { batch, body_bytes: 0, index: HashMap::new(), last: (0, UNKNOWN) }
     }
 
     #[must_use]
@@ -179,10 +179,11 @@ impl Builder {
     /// Whether `header`'s group belongs into the next batch.
     #[must_use]
     pub fn is_full(&self, header: &GroupHeader, rows_max: usize, bytes_max: usize) -> bool {
-        let Some(first) = self.batch.groups.first() else { return false };
-        let bytes: u64 = self.batch.groups.iter().map(GroupHeader::body_bytes).sum();
+        let Some(first) = self.batch.groups.first() else {
+            return false;
+        };
         self.batch.rows.len() + header.count as usize > rows_max
-            || bytes + header.body_bytes() > bytes_max as u64
+            || self.body_bytes + header.body_bytes() > bytes_max as u64
             || day_of(header.recorded_at_ns) != day_of(first.recorded_at_ns)
     }
 
@@ -213,7 +214,8 @@ impl Builder {
                 Record::parse(rest).ok_or(MALFORMED)?;
                 let producer_no = RecordHeader::parse(rest).ok_or(MALFORMED)?.producer_no;
                 if self.last != (producer_no, self.last.1) || self.last.1 == UNKNOWN {
-                    self.last = (producer_no, index_of(&mut self.index, batch, producers, producer_no));
+                    self.last =
+                        (producer_no, index_of(&mut self.index, batch, producers, producer_no));
                 }
                 batch.rows.push(Row {
                     offset: u32::try_from(base + at).expect("a batch is far below 4 GiB"),
@@ -235,6 +237,7 @@ impl Builder {
         batch.epoch = header.epoch;
         batch.recorded_at_ns = batch.recorded_at_ns.min(header.recorded_at_ns);
         batch.groups.push(*header);
+        self.body_bytes += header.body_bytes();
         Ok(())
     }
 
@@ -259,7 +262,9 @@ fn index_of(
     producer_no: u64,
 ) -> u32 {
     *index.entry(producer_no).or_insert_with(|| {
-        let Some(producer) = producers.get(producer_no) else { return UNKNOWN };
+        let Some(producer) = producers.get(producer_no) else {
+            return UNKNOWN;
+        };
         batch.producers.push(producer.clone());
         u32::try_from(batch.producers.len() - 1).expect("producers of a batch")
     })

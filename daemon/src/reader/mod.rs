@@ -38,9 +38,17 @@ use segment::{FIRST_GROUP_OFFSET, Scanner, Segment, Window};
 /// Why the log cannot be read on. The reader stays where it was; trying again is safe.
 #[derive(Debug)]
 pub enum Error {
-    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
     /// A group whose CRC is right holds what this version cannot read.
-    Unknown { segment_no: u64, offset: u64, what: &'static str },
+    Unknown {
+        segment_no: u64,
+        offset: u64,
+        what: &'static str,
+    },
 }
 
 impl fmt::Display for Error {
@@ -206,8 +214,7 @@ impl LogReader {
                 break Stop::Full;
             }
             let body = window.body(&header);
-            let unknown =
-                |what| Error::Unknown { segment_no: segment.number, offset: at, what };
+            let unknown = |what| Error::Unknown { segment_no: segment.number, offset: at, what };
             self.producers.take(&body[..header.entries_bytes as usize]).map_err(unknown)?;
             if !skipped {
                 builder.push(&header, &window, &self.producers).map_err(unknown)?;
@@ -256,7 +263,9 @@ impl LogReader {
     /// before that.
     fn claim(&mut self) -> Result<u64> {
         let segment = self.segment.as_mut().expect("entered by the caller");
-        let Some(header) = segment.header else { return Ok(0) };
+        let Some(header) = segment.header else {
+            return Ok(0);
+        };
         if self.offset == FIRST_GROUP_OFFSET {
             let mut window = Window::new(self.offset);
             if let Some(first) = segment.header_at(&mut window, self.last.as_ref())? {
@@ -321,8 +330,9 @@ impl LogReader {
         let (number, damaged) = (before.number, before.damaged);
         // A segment between the two is still part of the log, though its header is damaged.
         if next.before_segment_no > number {
-            if let Some(segment) = Segment::open(&self.dir, number + 1, true)? {
-                self.enter(Segment { successor: Some(next), ..segment }, reason::DAMAGED);
+            if let Some(mut segment) = Segment::open(&self.dir, number + 1, true)? {
+                segment.successor = Some(next);
+                self.enter(segment, reason::DAMAGED);
                 return Ok(Bridge::Moved);
             }
         }
@@ -346,7 +356,9 @@ impl LogReader {
     fn enter_by_cursor(&mut self) -> Result<bool> {
         let headers = segment::active_headers(&self.dir)?;
         let place = headers.iter().rposition(|header| header.before_group <= self.cursor.group);
-        let Some(header) = headers.get(place.unwrap_or(0)) else { return Ok(false) };
+        let Some(header) = headers.get(place.unwrap_or(0)) else {
+            return Ok(false);
+        };
         let Some(segment) = Segment::open(&self.dir, header.segment_no, false)? else {
             return Ok(false);
         };

@@ -49,7 +49,9 @@ impl LogReader {
             let ours = next.before_root == *root && seq < next.before_next_seq;
             return Ok(if ours { Status::Ok } else { Status::Diverged });
         }
-        let Some((found, next)) = self.find(&headers, group)? else { return Ok(Status::Diverged) };
+        let Some((found, next)) = self.find(&headers, group)? else {
+            return Ok(Status::Diverged);
+        };
         let between = found.next_seq() - 1 <= seq && next.is_none_or(|next| seq < next.first_seq);
         Ok(if found.root == *root && between { Status::Ok } else { Status::Diverged })
     }

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Error, Result};
-use crate::format::{
-    ALIGN, GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader,
-};
+use crate::format::{ALIGN, GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 pub const FIRST_GROUP_OFFSET: u64 = SEGMENT_HEADER_BYTES;
 
@@ -115,20 +113,29 @@ impl Segment {
         // Read behind the lock: from here on nobody makes another segment of this file.
         let header = read_header(&file, number, &path)?;
         let salt = header.map(|header| header.salt);
-        let segment =
-            Self { number, header, successor: None, damaged: false, salt, file, path };
+        let segment = Self { number, header, successor: None, damaged: false, salt, file, path };
         Ok((header.is_some() || headless).then_some(segment))
     }
 
     /// Whether the file still is the segment that was opened.
     pub fn is_unchanged(&self) -> Result<bool> {
-        let Some(header) = self.header else { return Ok(true) };
+        let Some(header) = self.header else {
+            return Ok(true);
+        };
         Ok(read_header(&self.file, self.number, &self.path)?
             .is_none_or(|now| now.salt == header.salt))
     }
 
     pub fn file_bytes(&self) -> Result<u64> {
         Ok(self.file.metadata().map_err(io("read", &self.path))?.len())
+    }
+
+    /// All bytes from `offset` to the end of the file.
+    pub fn read_all(&self, offset: u64) -> Result<Vec<u8>> {
+        let bytes = self.file_bytes()?.saturating_sub(offset);
+        let mut window = Window::new(offset);
+        window.fill(self, usize::try_from(bytes).expect("a segment fits into memory"))?;
+        Ok(window.bytes)
     }
 
     /// Where the log ended in this segment, by its successor; the end of all offsets without one.
@@ -152,7 +159,9 @@ impl Segment {
         {
             return Ok(None);
         }
-        let Some(header) = GroupHeader::parse(window.rest()) else { return Ok(None) };
+        let Some(header) = GroupHeader::parse(window.rest()) else {
+            return Ok(None);
+        };
         let in_bounds = header.group_bytes() <= self.end_offset() - window.position();
         Ok((in_bounds && self.is_ours(&header, last)).then_some(header))
     }
@@ -162,9 +171,8 @@ impl Segment {
             return header.salt == salt;
         }
         // The segment's header is damaged: the first link of the chain tells its salt.
-        let linked = last.is_some_and(|last| {
-            header.chain == last.hash() || header.hash() == last.hash()
-        });
+        let linked =
+            last.is_some_and(|last| header.chain == last.hash() || header.hash() == last.hash());
         if linked {
             self.salt = Some(header.salt);
         }
@@ -223,7 +231,9 @@ impl Window {
                     continue;
                 }
                 // A sector that cannot be read is damage like any other, not the end of reading.
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                Err(error)
+                    if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) =>
+                {
                     self.bytes.truncate(from);
                     return Ok(false);
                 }
