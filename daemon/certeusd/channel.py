@@ -76,6 +76,10 @@ class Drain(msgspec.Struct, tag_field="type", tag="drain", frozen=True):
     """Supervisor to child: accept no more, finish what is held, exit 0."""
 
 
+class GapAccept(msgspec.Struct, tag_field="type", tag="gap-accept", frozen=True):
+    """Supervisor to flusher: an admin gives up the events that the log does not hold any more."""
+
+
 class Ready(msgspec.Struct, tag_field="type", tag="ready", frozen=True):
     """Child to supervisor: it does its work."""
 
@@ -101,7 +105,7 @@ class Report(msgspec.Struct, tag_field="type", tag="report", frozen=True):
     data: dict[str, object] = {}
 
 
-Message = Start | Attach | Detach | Drain | Ready | State | Progress | Report
+Message = Start | Attach | Detach | Drain | GapAccept | Ready | State | Progress | Report
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
