@@ -167,11 +167,11 @@ class Batch:
     def copy(
         self, first_row: int, end_row: int, chunk_bytes: int, log_id: int, jsonb: bool = False
     ) -> list[builtins.bytes]:
-        """A complete binary COPY stream of the rows `first_row..end_row` (half open)."""
+        """Encode the rows `first_row..end_row` (half open) as one complete binary COPY stream."""
 
     def event(self, row: int) -> Event: ...
     def record(self, row: int) -> builtins.bytes:
-        """The logged bytes that the row's leaf covers."""
+        """Return the logged bytes that the row's leaf covers."""
 
 class FollowerPage:
     """What a follower reads and publishes on the board. `board_fd` is lent for the call."""

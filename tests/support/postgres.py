@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
 START_TIMEOUT_S = 30.0
 
@@ -121,10 +123,15 @@ class Server:
         raise RuntimeError("the server did not become ready")
 
     def kill(self) -> None:
-        """SIGKILL to the postmaster and every process of its session."""
+        """SIGKILL to the postmaster first, then to every process that it had started."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.kill()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         self._process.wait()
+        psutil.wait_procs(children)
         self._process = None
         for leftover in self.folder.glob(".s.PGSQL.5432*"):
             leftover.unlink()

@@ -36,6 +36,9 @@ async def copy_around(
     """Within the caller's transaction, store all rows that can be, and the others as dead letters.
 
     Args:
+        connection: within a transaction.
+        log_id: of the rows.
+        batch: all of it is stored, one way or the other.
         copy_part: sends the rows of a half-open range; raises what the server raises.
 
     Returns:
