@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from json.encoder import encode_basestring as _quote
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
 Data: TypeAlias = Json | bytes | bytearray | memoryview
@@ -153,8 +153,7 @@ def encode_extensions(extensions: Extensions | None) -> str | None:
             f"cannot append: {len(extensions)} extensions, the limit is {EXTENSIONS_COUNT_MAX}; "
             "put the rest into data"
         )
-    values: Mapping[str, object] = extensions
-    for name, value in values.items():
+    for name, value in cast("Mapping[str, object]", extensions).items():
         if not _EXTENSION_NAME.fullmatch(name):
             raise ValueError(
                 f"cannot append: extension name {name!r}; use 1 to 20 characters of a-z and 0-9"

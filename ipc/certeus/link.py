@@ -236,7 +236,7 @@ class Link:
 
 
 def _keep(reference: "weakref.ref[Link]", wake: int) -> None:
-    """Keep one producer connected. It holds no link while it sleeps, so that one can be collected."""
+    """Keep one producer connected; hold no link while asleep, so that it can be collected."""
     backoff = Backoff()
     hung_up = False
     watched: int | None

@@ -122,8 +122,7 @@ def dial(path: str, hello: Hello, timeout: float, stop: int | None = None) -> We
         try:
             return _welcome(sock, message, descriptors)
         except BaseException:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            _close(descriptors)
             raise
     except OSError as error:
         sock.close()
@@ -147,23 +146,30 @@ def _connect(sock: sockets.socket, path: str, deadline: float, stop: int | None)
 def _receive(
     sock: sockets.socket, deadline: float, stop: int | None
 ) -> tuple[dict[str, object], list[int]]:
-    _wait_readable(sock, deadline, deadline, stop)
-    packet, descriptors, flags, _ = sockets.recv_fds(
-        sock, MESSAGE_BYTES_MAX, 3, sockets.MSG_CMSG_CLOEXEC
-    )
-    try:
+    packet, descriptors = BELL, list[int]()
+    while packet == BELL:  # a bell may overtake the welcome
+        _wait_readable(sock, deadline, deadline, stop)
+        packet, descriptors, flags, _ = sockets.recv_fds(
+            sock, MESSAGE_BYTES_MAX, 3, sockets.MSG_CMSG_CLOEXEC
+        )
         if flags & sockets.MSG_CTRUNC:
+            _close(descriptors)
             raise LostError(
                 "the kernel kept back the session's descriptors (a security module, or the limit "
                 "of open files)"
             )
+    try:
         if not packet:
             raise LostError("the daemon closed the connection")
         return parse(packet), descriptors
     except BaseException:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        _close(descriptors)
         raise
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _wait_readable(
