@@ -1,6 +1,6 @@
 """A certeusd of one's own, for `make run` and the benchmarks: start it, ask it, stop it.
 
-Everything is asked through the ``certeus`` command, as an operator would; only rows are counted by SQL.
+Everything is asked through the control API, as an operator would; only rows are counted by SQL.
 """
 
 import os
@@ -18,8 +18,12 @@ from typing import NoReturn
 import msgspec
 import psutil
 
+from certeusd.control.client import ControlClient
+from certeusd.exits import ExitError
+
 ROOT = Path(__file__).resolve().parent.parent
 SOCKET_PATH_BYTES_MAX = 107
+START_TIMEOUT_S = 120.0
 BIN = Path(sys.executable).parent
 
 
@@ -27,8 +31,13 @@ class HarnessError(Exception):
     """Something outside failed; the message says what and what to do next."""
 
 
-def entered_by_all(directory: Path) -> Path | None:
-    """The first directory on the way to ``directory`` that other users cannot enter, or None."""
+def blocked_for_postgres(directory: Path) -> Path | None:
+    """The first directory on the way to ``directory`` that root's PostgreSQL cannot enter, or None.
+
+    It runs as a user without privileges there; for other users everything runs as themselves.
+    """
+    if os.geteuid() != 0:
+        return None
     for place in reversed([directory, *directory.parents]):
         if place.exists() and not place.stat().st_mode & 0o001:
             return place
@@ -44,11 +53,13 @@ def home_for(wanted: Path) -> tuple[Path, str | None]:
     Returns:
         The directory, existing, and one sentence if it is not the wanted one.
     """
-    if os.geteuid() == 0 and (blocked := entered_by_all(wanted.parent)):
+    if blocked := blocked_for_postgres(wanted):
         home = Path(tempfile.mkdtemp(prefix="certeus-", dir="/var/tmp"))
         home.chmod(0o755)
         return home, f"PostgreSQL's user cannot enter {blocked}: using {home}"
-    wanted.mkdir(parents=True, exist_ok=True)
+    if not wanted.exists():
+        wanted.mkdir(parents=True)
+        wanted.chmod(0o755)  # whatever the umask: it is ours, and PostgreSQL's user must pass
     return wanted, None
 
 
@@ -72,6 +83,7 @@ class Daemon:
         if len(os.fsencode(self.runtime_dir / "control.sock")) > SOCKET_PATH_BYTES_MAX:
             self.runtime_dir = Path(tempfile.mkdtemp(prefix="certeus-run-"))
             self.short_runtime_dir = True
+        self._control = ControlClient(self.runtime_dir / "control.sock")
         self._environment = os.environ | (environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -86,10 +98,13 @@ class Daemon:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, timeout_s: float = 120.0) -> None:
+    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start it and wait until it says, through its control API, that it takes events."""
         self.state_dir.parent.mkdir(parents=True, exist_ok=True)
-        command = [str(BIN / "certeusd"), *self._directories()]
+        command = [
+            str(BIN / "certeusd"), "--state-dir", str(self.state_dir),
+            "--runtime-dir", str(self.runtime_dir),
+        ]  # fmt: skip
         with self.log_path.open("ab") as log:
             # A session of its own: Ctrl-C is ours, and we stop it in order.
             self._process = subprocess.Popen(
@@ -97,13 +112,13 @@ class Daemon:
                 start_new_session=True, env=self._environment,
             )  # fmt: skip
         deadline = time.monotonic() + timeout_s
-        while self.command("wait", "--ready", "--timeout", "5").returncode != 0:
+        while not self._is_ready():
             if (code := self._process.poll()) is not None:
                 self._fail(f"certeusd ended with exit code {code}")
             if time.monotonic() > deadline:
                 self.stop()
                 self._fail(f"certeusd is not ready after {timeout_s:.0f} s")
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def stop(self, timeout_s: float = 60.0) -> int:
         """End it as systemd would (SIGTERM) and return its exit code."""
@@ -121,35 +136,17 @@ class Daemon:
             shutil.rmtree(self.runtime_dir, ignore_errors=True)
         return code
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one verb of ``certeus`` against this daemon; never raises for its exit code."""
-        command = [str(BIN / "certeus"), *self._directories(), *arguments]
-        return subprocess.run(
-            command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
-
-    def ask(self, *arguments: str) -> str:
-        """Run one verb and return what it prints.
-
-        Raises:
-            HarnessError: it exited other than 0; the message has what it said.
-        """
-        done = self.command(*arguments)
-        if done.returncode != 0:
-            self._fail(f"certeus {' '.join(arguments)}: exit {done.returncode}: {done.stderr}")
-        return done.stdout.strip()
-
     def status(self) -> Status:
         """What ``certeus status --json`` says."""
-        return msgspec.json.decode(self.ask("status", "--json"), type=Status)
+        return msgspec.convert(self._get("/v1/status"), Status)
 
     def wait_flushed(self, timeout_s: float) -> None:
         """Wait until all that was accepted before this call is in PostgreSQL."""
-        self.ask("wait", "--flushed", "--timeout", f"{timeout_s:.0f}")
+        self._get("/v1/wait", timeout_s, until="flushed")
 
     def dsn(self) -> str:
         """URL of the database, once server and schema are there."""
-        return self.ask("dsn")
+        return msgspec.convert(self._get("/v1/dsn", START_TIMEOUT_S)["dsn"], str)
 
     def pss_bytes(self) -> dict[str, int]:
         """Proportional set size by kind of process, of the whole tree, PostgreSQL included."""
@@ -165,8 +162,20 @@ class Daemon:
             sizes[name] = sizes.get(name, 0) + kib * 1024
         return sizes
 
-    def _directories(self) -> list[str]:
-        return ["--state-dir", str(self.state_dir), "--runtime-dir", str(self.runtime_dir)]
+    def _is_ready(self) -> bool:
+        try:
+            self._control.get("/v1/health/ready")
+        except (ExitError, OSError):
+            return False
+        return True
+
+    def _get(self, path: str, timeout_s: float = 0.0, **query: str) -> dict[str, object]:
+        if timeout_s:
+            query["timeout_s"] = f"{timeout_s:.0f}"
+        try:
+            return self._control.get(path, wait_s=timeout_s, **query)
+        except (ExitError, OSError) as error:
+            self._fail(f"the control API does not answer {path}: {error}")
 
     def _fail(self, message: str) -> NoReturn:
         lines = self.log_path.read_text(errors="replace").splitlines()[-15:]

@@ -3,8 +3,8 @@
 Starts certeusd in ./var with no configuration, appends, waits, counts by SQL, and shows it. On a
 terminal it then stays up until Ctrl-C; otherwise it drains and exits 0.
 
-Every run has its own source and its own ids, so that a second run on the same ./var adds its rows to
-those of the first.
+Every run has its own source and its own ids, so that a second run on the same ./var adds its rows
+to those of the first.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python bench/probe.py SOCKET SOURCE --interval-ms 5      paced, until its stdin is closed
     python bench/probe.py SOCKET SOURCE --count 2000         one after the other
 
-Prints one JSON list of nanoseconds, from before ``append`` to after ``wait_durable``. A process of its
-own, so that no other thread's interpreter lock is measured.
+Prints one JSON list of nanoseconds, from before ``append`` to after ``wait_durable``. A process of
+its own, so that no other thread's interpreter lock is measured.
 """
 
 import argparse
