@@ -17,7 +17,6 @@ from typing import NoReturn
 
 import msgspec
 import psutil
-
 from certeusd.control.client import ControlClient
 from certeusd.exits import ExitError
 

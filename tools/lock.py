@@ -45,9 +45,7 @@ def main() -> None:
             command = [python, "-m", "piptools", "compile", *QUIET, *upgrade, "-o", name, "-"]
             if name != "requirements.lock":
                 command += ["--constraint", "requirements.lock"]
-            subprocess.run(
-                command, cwd=ROOT, input=text, text=True, check=True, env=environment
-            )
+            subprocess.run(command, cwd=ROOT, input=text, text=True, check=True, env=environment)
             sys.stdout.write(f"wrote {name}\n")
 
 

@@ -118,7 +118,8 @@ def test_both_ends_of_a_memory_order_share_one_sentence() -> None:
     sentences: dict[str, list[str]] = {}
     for path in files(".rs", ".py"):
         for number, line in enumerate(lines(path), start=1):
-            if path != Path(__file__) and (match := re.search(r"(?://|#).*?\bSYNC: ?([\w-]+)", line)):
+            match = re.search(r"(?://|#).*?\bSYNC: ?([\w-]+)", line)
+            if match and path != Path(__file__):
                 sentences.setdefault(match[1], []).append(f"{name(path)}:{number}")
     assert_none(
         [f"{places[0]}: nothing else says SYNC: {word}" for word, places in sentences.items()
