@@ -12,7 +12,8 @@ say() { printf '  %-*s%s\n' $NAME_WIDTH "$1" "$2"; }
 die() {
   printf '\n  %-*s%s\n' $NAME_WIDTH "$1" "$2" >&2
   shift 2
-  [ $# -eq 0 ] || printf "  %$((NAME_WIDTH))s%s\n" $(: ) "" "$@" >&2
+  local line
+  for line in "$@"; do printf '  %-*s%s\n' $NAME_WIDTH "" "$line" >&2; done
   exit 1
 }
 

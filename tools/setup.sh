@@ -121,8 +121,8 @@ system_packages() {
       say apt "sudo may ask for your password" && sudo -v
       AS_ROOT=(sudo)
     else
-      die apt "these packages are missing, and this user may not install them. As root, run:" \
-        "" "apt-get install --no-install-recommends ${names% }" "" "and then make again."
+      die apt "these are missing, and this user may not install them. As root, run:" \
+        "  apt-get install --no-install-recommends ${names% }" "and then make again."
     fi
   fi
   command -v apt-get >/dev/null || die apt "this is not Debian: install the like of these, then make again"
