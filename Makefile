@@ -20,14 +20,14 @@ ARGS ?=
 
 help: ## this list
 	@printf 'certeus: durable events on one host, each exactly once in PostgreSQL\n\n'
-	sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	printf '\nARGS="..." goes to the program behind run, test, crash, e2e, bench and bench-full.\n'
 
 setup: ## make .venv, install what is missing, build both Rust crates
 	@tools/setup.sh run
 	printf '  ready       make run, or . .venv/bin/activate\n'
 
-run: ## the main job: this machine has logged, durable, then in PostgreSQL (INPUT=file)
+run: ## the main job: what this machine has logged, durable, then in PostgreSQL (INPUT=file)
 	@tools/setup.sh run
 	exec $(PY) bench/main_job.py $(if $(INPUT),--input '$(INPUT)') $(ARGS)
 

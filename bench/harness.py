@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -190,7 +190,7 @@ def kind_of(command_line: str) -> str:
 
 
 @contextmanager
-def started(home: Path, environment: dict[str, str] | None = None) -> Iterator[Daemon]:
+def started(home: Path, environment: dict[str, str] | None = None) -> Generator[Daemon, None, None]:
     """A daemon in ``home`` for the length of a block; SIGTERM and SIGHUP end the block too."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)

@@ -24,7 +24,7 @@ def make_rows(event_bytes: int, seed: int) -> list[bytes]:
     rows: list[bytes] = []
     for number in range(ROWS):
         head = (
-            f'{{"device":"sensor-{(number * 7919 + seed) % 100_000:05d}","n":{number:06d},'
+            f'{{"device":"sensor-{(number * 7919 + seed) % 100_000:05d}","n":{number + 100_000},'
             f'"celsius":{20 + number % 977 / 100:.2f},"ok":true,"note":"'
         ).encode()
         padding = event_bytes - len(head) - 2

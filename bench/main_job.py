@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +72,7 @@ def say(sentence: str) -> None:
 
 
 @contextmanager
-def progress(total_name: str) -> Iterator[Callable[[int, int], None]]:
+def progress(total_name: str) -> Generator[Callable[[int, int], None], None, None]:
     """Shows (done, total): a bar on a terminal, else a line now and then."""
     if out.is_terminal:
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
@@ -92,7 +92,7 @@ def progress(total_name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def probe(socket: str, source: str) -> Iterator[list[int]]:
+def probe(socket: str, source: str) -> Generator[list[int], None, None]:
     """Measures single events in a process of its own; the list is filled when the block ends."""
     command = [
         sys.executable, str(Path(__file__).with_name("probe.py")), socket, source,

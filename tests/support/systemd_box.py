@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Box:
 
 
 @contextmanager
-def booted(name: str, *options: str) -> Iterator[Box]:
+def booted(name: str, *options: str) -> Generator[Box, None, None]:
     """A box for the length of a block."""
     _script("up", "-n", name, *options)
     try:
