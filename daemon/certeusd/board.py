@@ -1,0 +1,74 @@
+"""The board: one shared page a process, in which it counts, and the durability page.
+
+`daemon/src/board.rs` says what each word means; this is the same memory as numpy arrays. Pages
+outlive the process that counts in them, so counters never go back. Each page has one writer.
+"""
+
+import mmap
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from certeusd import _native
+
+PAGE_BYTES = 4096
+PAGE_WORDS = PAGE_BYTES // 8
+BOARD_BYTES = _native.BOARD_PAGES * PAGE_BYTES
+HISTOGRAM_WORDS = 64
+WORKERS_MAX = _native.BOARD_PAGES - _native.BOARD["worker"][0]
+
+_HISTOGRAM_SUFFIX = "_buckets_64"
+
+
+class Board:
+    """The mapped board. `fd` is lent for the call; the mapping lives as long as this object."""
+
+    def __init__(self, fd: int) -> None:
+        size = os.fstat(fd).st_size
+        assert size == BOARD_BYTES, f"the board has {size} bytes, not {BOARD_BYTES}"
+        self._memory = mmap.mmap(fd, BOARD_BYTES, flags=mmap.MAP_SHARED)
+        self._words: npt.NDArray[np.uint64] = np.frombuffer(self._memory, dtype=np.uint64)
+
+    def page(self, table: str, index: int = 0) -> npt.NDArray[np.uint64]:
+        """Return the 512 words of a page, shared; `index` is the worker's."""
+        first, _ = _native.BOARD[table]
+        assert index == 0 or (table == "worker" and 0 <= index < WORKERS_MAX)
+        at = (first + index) * PAGE_WORDS
+        return self._words[at : at + PAGE_WORDS]
+
+    def get(self, table: str, field: str, index: int = 0) -> int:
+        """One word."""
+        return int(self.page(table, index)[_native.BOARD[table][1][field]])
+
+    def set(self, table: str, field: str, value: int, index: int = 0) -> None:
+        """Store one word; only the page's own process does that."""
+        self.page(table, index)[_native.BOARD[table][1][field]] = value
+
+    def add(self, table: str, field: str, count: int, index: int = 0) -> None:
+        """Count on; only the page's own process does that."""
+        self.page(table, index)[_native.BOARD[table][1][field]] += np.uint64(count)
+
+    def observe(self, table: str, field: str, value: int, index: int = 0) -> None:
+        """Count `value` in a histogram: bucket `b` holds values below `2^b`."""
+        assert field.endswith(_HISTOGRAM_SUFFIX)
+        bucket = min(value.bit_length(), HISTOGRAM_WORDS - 1)
+        self.page(table, index)[_native.BOARD[table][1][field] + bucket] += np.uint64(1)
+
+    def histogram(self, table: str, field: str, index: int = 0) -> npt.NDArray[np.uint64]:
+        """Copy the 64 counts of a histogram."""
+        at = _native.BOARD[table][1][field]
+        return self.page(table, index)[at : at + HISTOGRAM_WORDS].copy()
+
+    def items(self, table: str, index: int = 0) -> Iterator[tuple[str, int]]:
+        """Every plain word of a page by name; histograms are left out."""
+        page = self.page(table, index)
+        for field, at in _native.BOARD[table][1].items():
+            if not field.endswith(_HISTOGRAM_SUFFIX):
+                yield field, int(page[at])
+
+
+def histogram_fields(table: str) -> list[str]:
+    """Names of the histograms of a table."""
+    return [name for name in _native.BOARD[table][1] if name.endswith(_HISTOGRAM_SUFFIX)]

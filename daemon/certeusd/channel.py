@@ -1,0 +1,210 @@
+"""The channel between the supervisor and one child: a `SOCK_SEQPACKET` pair, one message a packet.
+
+```text
+supervisor                                             child (python -m certeusd.ROLE --channel FD)
+    │── Start + [board, ...] ──────────────────────────▶│   first, always
+    │◀───────────────────────────────────────── Ready ──│   it does its work
+    │── Attach + [pair, forward bell, return bell] ────▶│   the other end of a pair is there
+    │── Detach ────────────────────────────────────────▶│   the other end has died: unmap, forget
+    │── AcceptGap (flusher only) ──────────────────────▶│   go on behind the gap
+    │◀───────────────────── State, Progress, Report ────│
+    │── Drain ─────────────────────────────────────────▶│   finish what is held, exit 0
+    x end of file: the supervisor is gone; exit at once
+```
+
+Messages are JSON, descriptors go by SCM_RIGHTS beside them. Both ends are processes of one daemon
+of one version: what does not parse is a bug and raises.
+
+A child is a fresh interpreter in its own session. It calls `adopt` before anything else.
+
+Descriptors of `Start`: worker: board, then one listening socket for each `[[ingest]]`, in order;
+log: board, follower bell; flush: board, follower bell. Who receives a descriptor owns it.
+The log's key is in `<state-dir>/keys/log.key` (32 bytes), made before any child is started.
+"""
+
+import os
+import signal
+import socket
+from typing import Literal
+
+import msgspec
+
+from certeusd.config import Config
+from certeusd.pdeathsig import set_parent_death_signal
+
+Role = Literal["worker", "log", "flush"]
+
+PACKET_BYTES_MAX = 128 * 1024
+DESCRIPTORS_MAX = 64
+
+_SO_PEERCRED_BYTES = 12
+
+
+class ChannelError(Exception):
+    """The channel carried something that no supervisor or child of this version sends."""
+
+
+class Start(msgspec.Struct, tag_field="type", tag="start", frozen=True):
+    """Supervisor to child, first: everything that the child needs to know."""
+
+    role: Role
+    index: int
+    config: Config
+    """The whole effective configuration, without secrets."""
+    state_dir: str
+    runtime_dir: str
+    log_level: str
+    board_bytes: int
+    postgres_dsn: str | None = None
+    """For the flusher alone; may carry a password, so it is never logged."""
+
+
+class Attach(msgspec.Struct, tag_field="type", tag="attach", frozen=True):
+    """Supervisor to worker and log writer, with pair, forward bell and return bell."""
+
+    worker: int
+    forward_bytes: int
+    return_bytes: int
+
+
+class Detach(msgspec.Struct, tag_field="type", tag="detach", frozen=True):
+    """Supervisor to the surviving end of a pair: unmap it and forget what it held."""
+
+    worker: int
+
+
+class Drain(msgspec.Struct, tag_field="type", tag="drain", frozen=True):
+    """Supervisor to child: accept no more, finish what is held, exit 0."""
+
+
+class AcceptGap(msgspec.Struct, tag_field="type", tag="accept_gap", frozen=True):
+    """Supervisor to flusher: an admin accepts the gap at which it stopped (`behind-log`)."""
+
+
+class Ready(msgspec.Struct, tag_field="type", tag="ready", frozen=True):
+    """Child to supervisor: it does its work."""
+
+
+class State(msgspec.Struct, tag_field="type", tag="state", frozen=True):
+    """Child to supervisor: a reason for `degraded` appears (`active`) or goes."""
+
+    code: str
+    """Stable word, such as `postgres-away`."""
+    what: str = ""
+    next: str = ""
+    active: bool = True
+
+
+class Progress(msgspec.Struct, tag_field="type", tag="progress", frozen=True):
+    """Child to supervisor: the first useful thing of this life is done; resets the backoff."""
+
+
+class Report(msgspec.Struct, tag_field="type", tag="report", frozen=True):
+    """Child to supervisor: what `status` shows under `kind`; the newest one counts."""
+
+    kind: str
+    data: dict[str, object] = {}
+
+
+Message = Start | Attach | Detach | Drain | AcceptGap | Ready | State | Progress | Report
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
+
+class Channel:
+    """One end of a channel. Owns its socket."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+
+    def fileno(self) -> int:
+        """Return the descriptor, to be watched for reading."""
+        return self._socket.fileno()
+
+    def setblocking(self, blocking: bool) -> None:
+        """Whether `receive` and `send` may wait."""
+        self._socket.setblocking(blocking)
+
+    def receive(self) -> tuple[Message, list[int]] | None:
+        """Take one message and its descriptors (close-on-exec, owned by the caller).
+
+        Returns:
+            `None` at end of file: the other process is gone.
+
+        Raises:
+            BlockingIOError: nothing is there and the channel does not block.
+            ChannelError: not a message; descriptors that came along are closed.
+        """
+        try:
+            packet, descriptors, flags, _ = socket.recv_fds(
+                self._socket, PACKET_BYTES_MAX, DESCRIPTORS_MAX
+            )
+        except ConnectionResetError:
+            return None
+        if not packet:
+            return None
+        try:
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise ChannelError(f"cannot read a message: cut at {len(packet)} bytes")
+            message = _decoder.decode(packet)
+        except (ChannelError, msgspec.DecodeError) as error:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise ChannelError(f"cannot read a message: {error}") from error
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        return message, descriptors
+
+    def send(self, message: Message, descriptors: list[int] | None = None) -> bool:
+        """Send one message; `descriptors` are lent for the call.
+
+        Returns:
+            False if the other process is gone (its death is told elsewhere).
+
+        Raises:
+            BlockingIOError: the other side does not read and the channel does not block.
+        """
+        packet = _encoder.encode(message)
+        assert len(packet) <= PACKET_BYTES_MAX, f"a message of {len(packet)} bytes"
+        try:
+            sent = socket.send_fds(self._socket, [packet], descriptors or [])
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        assert sent == len(packet), "a packet goes whole or not at all"
+        return True
+
+    def close(self) -> None:
+        """Close this end; the other side sees end of file."""
+        self._socket.close()
+
+
+def pair() -> tuple[Channel, socket.socket]:
+    """Make a channel: the supervisor's end (not blocking) and the socket for the child."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return Channel(ours), theirs
+
+
+def peer_pid(end: socket.socket) -> int:
+    """Return the pid of the process that made the socket pair: for a child, the supervisor."""
+    raw = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _SO_PEERCRED_BYTES)
+    return int.from_bytes(raw[:4], "little", signed=True)
+
+
+def adopt(fd: int) -> Channel:
+    """First thing in a child's main: tie its life to the supervisor's, and take the channel.
+
+    Sets PDEATHSIG, then looks whether the parent is still the one that made the channel; a child
+    that came too late exits at once. Signals meant for the service are ignored, because the
+    supervisor stops its children by `Drain`.
+    """
+    set_parent_death_signal(signal.SIGKILL)
+    os.set_inheritable(fd, False)
+    end = socket.socket(fileno=fd)
+    end.setblocking(True)
+    if os.getppid() != peer_pid(end):
+        os._exit(0)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    return Channel(end)

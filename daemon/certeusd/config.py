@@ -1,0 +1,126 @@
+"""The configuration: one Struct a section, units last. `etc/certeus.toml` documents every key.
+
+`certeusd.config_sources` reads it. Children get the effective one by the channel: `[[ingest]]`
+resolved to numbers, `worker.count` counted out, no secrets in it.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+CountOrZero = Annotated[int, msgspec.Meta(ge=0)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the configuration."""
+
+
+class WorkerSection(Section, frozen=True):
+    """`[worker]`."""
+
+    count: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    forward_bytes: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = 4 * MIB
+    return_bytes: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = MIB
+
+
+class CpuSection(Section, frozen=True):
+    """`[cpu]`."""
+
+    pin: Literal["auto", "off"] | tuple[CountOrZero, ...] = "auto"
+
+
+class IngestSection(Section, frozen=True):
+    """One `[[ingest]]`: a listening socket, and who may append there as which tenant."""
+
+    path: Name = "ingest.sock"
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0o777)] = 0o666
+    tenant: Name = "default"
+    uids: tuple[CountOrZero, ...] = ()
+    users: tuple[Name, ...] = ()
+    gids: tuple[CountOrZero, ...] = ()
+    groups: tuple[Name, ...] = ()
+    sources: tuple[Name, ...] = ("*",)
+
+
+class LimitsSection(Section, frozen=True):
+    """`[limits]`."""
+
+    event_bytes_max: Annotated[int, msgspec.Meta(ge=KIB, le=2 * MIB)] = 256 * KIB
+    depth_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 64
+    sessions_max: Count = 1024
+    sessions_per_uid_max: Count = 256
+    ring_bytes_max: Annotated[int, msgspec.Meta(ge=64 * KIB, le=16 * MIB)] = 16 * MIB
+    ring_bytes_total_max: Annotated[int, msgspec.Meta(ge=64 * KIB)] = GIB
+    ring_bytes_per_uid_max: Annotated[int, msgspec.Meta(ge=64 * KIB)] = 256 * MIB
+
+
+class LogSection(Section, frozen=True):
+    """`[log]`."""
+
+    segment_bytes: Annotated[int, msgspec.Meta(ge=MIB, le=4 * GIB)] = 64 * MIB
+    group_bytes_max: Annotated[int, msgspec.Meta(ge=4 * KIB, le=64 * MIB)] = MIB
+    group_records_max: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 8192
+    linger_us: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000
+    bytes_max: CountOrZero = 0
+    disk_reserve_bytes: CountOrZero = 2 * GIB
+    recycle: bool = True
+
+
+class DedupSection(Section, frozen=True):
+    """`[dedup]`."""
+
+    keys: CountOrZero = 2_000_000
+    producers: Count = 65_536
+
+
+class PostgresSection(Section, frozen=True):
+    """`[postgres]`."""
+
+    dsn: str = ""
+    password_file: str = ""
+    data: Literal["json", "jsonb"] = "json"
+    batch_rows_max: Count = 50_000
+    batch_bytes_max: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = 8 * MIB
+    batch_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 10
+    retention_days: CountOrZero = 0
+    user: str = ""
+
+
+class ControlSection(Section, frozen=True):
+    """`[control]`."""
+
+    group: str = "certeus-admin"
+
+
+class LoggingSection(Section, frozen=True):
+    """`[logging]`."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class SupervisorSection(Section, frozen=True):
+    """`[supervisor]`."""
+
+    drain_timeout_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 10_000
+    stop_timeout_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 30_000
+
+
+class Config(Section, frozen=True):
+    """The whole configuration."""
+
+    worker: WorkerSection = WorkerSection()
+    cpu: CpuSection = CpuSection()
+    ingest: tuple[IngestSection, ...] = (IngestSection(),)
+    limits: LimitsSection = LimitsSection()
+    log: LogSection = LogSection()
+    dedup: DedupSection = DedupSection()
+    postgres: PostgresSection = PostgresSection()
+    control: ControlSection = ControlSection()
+    logging: LoggingSection = LoggingSection()
+    supervisor: SupervisorSection = SupervisorSection()

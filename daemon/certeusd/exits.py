@@ -1,0 +1,28 @@
+"""Exit codes of `certeus`, `certeusd` and its children (sysexits.h where it has one)."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What a process of certeus tells its parent."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 69
+    """The daemon does not answer."""
+    BUG = 70
+    LOG_FAILED = 74
+    """A write or sync of the log failed: a restart is the only retry."""
+    TRY_AGAIN = 75
+    """In use by another, or a wait that timed out."""
+    NOT_ALLOWED = 77
+    CONFIGURATION = 78
+
+
+class ExitError(Exception):
+    """Ends the process with `code`, and one line that says what cannot be done and what to do."""
+
+    def __init__(self, code: Exit, message: str) -> None:
+        super().__init__(message)
+        self.code = code
