@@ -6,8 +6,12 @@
 
 pub mod board;
 pub mod envelope;
+pub mod failpoint;
 pub mod format;
+pub mod keyed;
 pub mod merkle;
+pub mod validate;
+pub mod worker;
 
 #[cfg(feature = "python")]
 mod py;
