@@ -27,7 +27,7 @@ step() {
   if [ $status -ne 0 ]; then
     printf ' failed\n\n' && cat "$log"
     printf '\n  %-*s%s\n' $NAME_WIDTH "$name" "failed with exit code $status; this output: $log"
-    exit 1
+    return 1
   fi
   printf '%5d.%d s\n' $((us / 1000000)) $((us / 100000 % 10))
 }

@@ -146,8 +146,11 @@ build_native() {
 }
 
 rust_tools() {
-  cargo fmt --version >/dev/null 2>&1 || say rustfmt "missing: Rust files are not checked (rustup component add rustfmt)"
-  cargo clippy --version >/dev/null 2>&1 || say clippy "missing: Rust is not linted (rustup component add clippy)"
+  local tool
+  for tool in fmt:rustfmt clippy:clippy; do
+    cargo "${tool%:*}" --version >/dev/null 2>&1 ||
+      say "${tool#*:}" "missing, so its check is skipped: rustup component add ${tool#*:}"
+  done
 }
 
 stages
@@ -161,7 +164,8 @@ for stage in "${STAGES[@]}"; do
     mark venv "$ROOT"
     ;;
   packages)
-    step packages "$(grep -c '^[a-z].*==' requirements.lock) packages of requirements.lock" locked -r requirements.lock
+    count=$(grep -c '^[a-z].*==' requirements.lock)
+    step packages "$count packages of requirements.lock" locked -r requirements.lock
     mark packages "$PACKAGES"
     ;;
   native)
@@ -169,7 +173,8 @@ for stage in "${STAGES[@]}"; do
     mark native "$NATIVE"
     ;;
   dev)
-    step packages "$(grep -c '^[a-z].*==' requirements-dev.lock) packages of requirements-dev.lock" locked -r requirements-dev.lock
+    count=$(grep -c '^[a-z].*==' requirements-dev.lock)
+    step packages "$count packages of requirements-dev.lock" locked -r requirements-dev.lock
     mark dev "$DEV"
     ;;
   rust-tools) rust_tools && mark rust-tools "$PATH" ;;

@@ -150,14 +150,19 @@ down() {
     [ "$(start_of "$p")" != "$s" ] || kill -KILL "$p" 2>/dev/null || true   # --kill-child ends the rest
   fi
   for h in $(hiers); do d=$h/sde2e-$NAME; [ -d "$d" ] || continue
-    for ((i=0; i<100; i++)); do find "$d" -depth -type d -delete 2>/dev/null || true; [ -d "$d" ] || break; sleep .05; done
+    for ((i=0; i<100; i++)); do
+      find "$d" -depth -type d -delete 2>/dev/null || true; [ -d "$d" ] || break; sleep .05
+    done
     [ ! -d "$d" ] || { echo "systemd-e2e: cgroup left: $d" >&2; rc=1; }
   done
   rm -rf "$ST"; rmdir /run/systemd-e2e 2>/dev/null || true
   return $rc
 }
 
-if [ "${1:-}" = __inner ]; then BINDS=(); while IFS= read -r l; do [ -z "$l" ] || BINDS+=("$l"); done <<<"$BINDS_S"; unset BINDS_S; inner; fi
+if [ "${1:-}" = __inner ]; then
+  BINDS=(); while IFS= read -r l; do [ -z "$l" ] || BINDS+=("$l"); done <<<"$BINDS_S"
+  unset BINDS_S; inner
+fi
 cmd=${1:-}; [ $# -gt 0 ] && shift
 bind() { local s=${2%%:*} d=${2#*:}; [ -e "$s" ] || die "no such path: $s"; BINDS+=("$1|$(readlink -f "$s")|$d"); }
 while [ $# -gt 0 ]; do case $1 in
