@@ -5,9 +5,15 @@
 //! `daemon/README.md` draws the whole.
 
 pub mod board;
+pub mod copy;
 pub mod envelope;
+pub mod failpoint;
 pub mod format;
+pub mod keyed;
 pub mod merkle;
+pub mod validate;
+pub mod worker;
+pub mod reader;
 
 #[cfg(feature = "python")]
 mod py;

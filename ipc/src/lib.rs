@@ -1,7 +1,7 @@
 //! Rings, records and sessions: everything that crosses a process boundary as bytes.
 //!
 //! [`ring`] is the algorithm, [`layout`] the addresses, [`memory`] the mapped pages, [`record`] the
-//! bytes of one event, [`verdict`] what comes back. `py` (feature `python`) is the native half of the
+//! bytes of one event, [`verdict`] what comes back, [`verdict_ring`] how. `py` (feature `python`) is the native half of the
 //! `certeus` package; no other module knows Python. The drawing and the memory-ordering argument are
 //! in `ipc/README.md`.
 
@@ -10,6 +10,7 @@ pub mod memory;
 pub mod record;
 pub mod ring;
 pub mod verdict;
+pub mod verdict_ring;
 
 #[cfg(feature = "python")]
 mod py;
