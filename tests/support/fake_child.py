@@ -1,7 +1,7 @@
 """A child that speaks the channel and does nothing: what the supervisor is tested with.
 
-It tells what it was given in reports of kind `<role>-<index>`, and obeys a file `<role>-<index>` in the
-directory that it is given: `die` (exit 3 before Ready), `stubborn` (does not obey Drain).
+It tells what it was given in reports of kind `<role>-<index>`, and obeys a file `<role>-<index>` in
+the directory that it is given: `die` (exit 3 before Ready); with any other it does not drain.
 """
 
 import os
@@ -39,8 +39,7 @@ def main(orders: Path, fd: int) -> None:
         board.set("durability", "accepted_seq", 7)
         end.send(State("log-full", "no room", "make some"))
     end.send(Ready())
-    if not (order.exists() and order.read_text() == "useless"):
-        end.send(Progress())
+    end.send(Progress())
     end.send(Report(name, told))
     serve(end, name, told, order)
 

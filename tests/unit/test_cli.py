@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from certeusd import __version__
 from certeusd.__main__ import check_identity
 from certeusd.cli import common
-from certeusd.cli.append import Lines, LineNumbers, Refused, chunks
+from certeusd.cli.append import LineNumbers, Lines, Refused, chunks
 from certeusd.cli.main import VERBS, command
 from certeusd.cli.tail import render
 from certeusd.exits import Exit, ExitError
@@ -94,7 +94,7 @@ def test_path_too_long_for_a_socket_is_78(tmp_path: Path) -> None:
     answer = certeusd("--state-dir", str(tmp_path), "--runtime-dir", str(deep))
     assert answer.returncode == Exit.CONFIGURATION
     assert "AF_UNIX carries 107" in answer.stderr
-    assert check_socket_path(Path("/" + "x" * 106))
+    check_socket_path(Path("/" + "x" * 106))
     with pytest.raises(ExitError):
         check_socket_path(Path("/" + "x" * 107))
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class Running:
 
 
 @asynccontextmanager
-async def running(home: Path, user: str = "") -> AsyncIterator[Running]:
+async def running(home: Path, user: str = "") -> AsyncGenerator[Running]:
     made = Running(home, user)
     made.server.prepare()
     task = asyncio.create_task(made.server.run())
@@ -83,7 +83,7 @@ def test_server_is_private_and_its_role_owns_the_database(state_dir: Path) -> No
                 " FROM pg_database WHERE datname = current_database()"
             )
             assert query(it.server, sql) == "certeus|certeus|UTF8|C||on|f"
-            assert "18" == it.server.version.split(".")[0]
+            assert it.server.version.split(".")[0] == "18"
             assert it.server.pid is not None
             process = psutil.Process(it.server.pid)
             assert process.ppid() == os.getpid()
@@ -105,8 +105,7 @@ def test_root_runs_it_as_somebody_else_and_others_are_not_let_in(state_dir: Path
             assert it.server.pid is not None
             process = psutil.Process(it.server.pid)
             assert set(process.uids()) == {NOBODY.pw_uid}
-            groups = Path(f"/proc/{it.server.pid}/status").read_text().split("Groups:")[1]
-            assert groups.splitlines()[0].split() == [str(NOBODY.pw_gid)]
+            assert groups_of(it.server.pid) == [NOBODY.pw_gid]
             assert query(it.server, "SELECT 1") == "1"
             assert query(it.server, "SELECT 1", user="nobody") == "1"
             assert "Peer authentication failed" in query(it.server, "SELECT 1", user="daemon")
@@ -132,6 +131,15 @@ def test_killed_server_comes_back_with_what_was_committed(state_dir: Path) -> No
     asyncio.run(scenario())
 
 
+def groups_of(pid: int) -> list[int]:
+    groups = Path(f"/proc/{pid}/status").read_text().split("Groups:")[1]
+    return [int(gid) for gid in groups.splitlines()[0].split()]
+
+
+def program_of(pid: int | None) -> Path:
+    return Path(os.readlink(f"/proc/{pid}/exe"))
+
+
 ORPHAN = """
 import os, subprocess, sys
 server = subprocess.Popen(sys.argv[4:], user=int(sys.argv[1]) if os.geteuid() == 0 else None,
@@ -142,22 +150,27 @@ open(sys.argv[3], "w").write(str(server.pid))
 """
 
 
+def orphaned_server(home: Path) -> psutil.Process:
+    """Start a postmaster of the cluster that is nobody's child."""
+    owner = (home / "data").stat()
+    told = home.parent / "pid"
+    command = postgres_cluster.server_command(home, postgres_install.wheel_install())
+    arguments = [str(owner.st_uid), str(owner.st_gid), str(told), *command]
+    subprocess.run([sys.executable, "-c", ORPHAN, *arguments], check=True)
+    orphan = psutil.Process(int(told.read_text()))
+    while not (home / "data" / "postmaster.pid").exists():
+        assert orphan.is_running()
+        os.sched_yield()
+    return orphan
+
+
 def test_postmaster_that_survived_is_stopped_and_never_doubled(state_dir: Path) -> None:
     home = state_dir / "postgres"
 
     async def scenario() -> None:
         async with running(home) as it:
             pass
-        owner = (home / "data").stat()
-        install = postgres_install.wheel_install()
-        told = state_dir / "pid"
-        command = postgres_cluster.server_command(home, install)
-        arguments = [str(owner.st_uid), str(owner.st_gid), str(told), *command]
-        subprocess.run([sys.executable, "-c", ORPHAN, *arguments], check=True)
-        orphan = psutil.Process(int(told.read_text()))
-        async with asyncio.timeout(PATIENCE_S):
-            while not (home / "data" / "postmaster.pid").exists():
-                await asyncio.sleep(0)
+        orphan = orphaned_server(home)
         async with running(home) as it:
             assert it.server.pid != orphan.pid
             assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
@@ -174,7 +187,8 @@ from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
 
 async def main():
     moved = asyncio.Event()
-    it = EmbeddedPostgres(Path(sys.argv[1]), "", 30.0, logs.configure("x", level="error"), moved.set)
+    logger = logs.configure("x", level="error")
+    it = EmbeddedPostgres(Path(sys.argv[1]), "", 30.0, logger, moved.set)
     it.prepare()
     task = asyncio.create_task(it.run())
     while it.state is not ServerState.READY:
@@ -268,12 +282,11 @@ def test_binaries_out_of_reach_are_copied_once(
 
     async def scenario() -> None:
         async with running(state_dir / "postgres", "nobody") as it:
-            assert it.server.pid is not None
-            program = Path(os.readlink(f"/proc/{it.server.pid}/exe"))
+            program = program_of(it.server.pid)
             assert program.is_relative_to(state_dir / "postgres")
-            made = program.stat().st_ino
+            made = os.stat(program).st_ino
         async with running(state_dir / "postgres", "nobody"):
-            assert program.stat().st_ino == made
+            assert os.stat(program).st_ino == made
 
     asyncio.run(scenario())
 

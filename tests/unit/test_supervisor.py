@@ -67,9 +67,11 @@ class Daemon:
         """Everybody is there, and each worker has had its pair."""
         names = [f"worker-{at}" for at in range(workers)]
         self.until(
-            lambda daemon: all(daemon.reports()[name]["attached"] for name in names)
-            and len(cast(list[int], daemon.reports()["log-0"]["attached"])) >= workers
-            and daemon.reports()["flush-0"]
+            lambda daemon: (
+                all(daemon.reports()[name]["attached"] for name in names)
+                and len(cast(list[int], daemon.reports()["log-0"]["attached"])) >= workers
+                and daemon.reports()["flush-0"]
+            )
         )
 
     def kill(self, name: str) -> None:
@@ -85,6 +87,10 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     running = Daemon(tmp_path)
     yield running
     running.end()
+
+
+def attached_are(name: str, workers: list[int]) -> Callable[[Daemon], bool]:
+    return lambda daemon: daemon.reports()[name]["attached"] == workers
 
 
 def gone(pid: int) -> bool:
@@ -140,7 +146,7 @@ def test_dead_log_writer_parts_all_workers_and_joins_them_again(daemon: Daemon) 
     workers = [daemon.pid("worker-0"), daemon.pid("worker-1")]
     daemon.kill("log-0")
     for name, index in (("worker-0", 0), ("worker-1", 1)):
-        daemon.until(lambda it, n=name, i=index: it.reports()[n]["attached"] == [i, i])
+        daemon.until(attached_are(name, [index, index]))
         assert daemon.reports()[name]["detached"] == [index]
     daemon.until(lambda it: sorted(cast(list[int], it.reports()["log-0"]["attached"])) == [0, 1])
     assert workers == [daemon.pid("worker-0"), daemon.pid("worker-1")]

@@ -37,7 +37,7 @@ class Backoff:
         if self.lives_without_progress == 1:
             return 0.0
         doublings = min(self.lives_without_progress - 2, DOUBLINGS_MAX)
-        return min(LAST_S, FIRST_S * 2**doublings)
+        return min(LAST_S, FIRST_S * (1 << doublings))
 
     @property
     def crash_loop(self) -> bool:
