@@ -5,6 +5,7 @@
 //! `daemon/README.md` draws the whole.
 
 pub mod board;
+pub mod copy;
 pub mod envelope;
 pub mod failpoint;
 pub mod format;
@@ -12,6 +13,7 @@ pub mod keyed;
 pub mod merkle;
 pub mod validate;
 pub mod worker;
+pub mod reader;
 
 #[cfg(feature = "python")]
 mod py;

@@ -15,7 +15,7 @@ def document(routes: Sequence[Route]) -> str:
     """Return the document as JSON text."""
     answers = [route.answer for route in routes if route.answer is not None]
     types: list[type[msgspec.Struct]] = list(dict.fromkeys([*answers, Problem]))
-    schemas, components = msgspec.json.schema_components(types, ref_template=REF)
+    schemas, components = msgspec.json.schema_components(types, ref_template=REF, schema_hook=_any)
     schema_of = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, object]] = {}
     for route in routes:
@@ -29,6 +29,12 @@ def document(routes: Sequence[Route]) -> str:
             "components": {"schemas": components},
         }
     ).decode()
+
+
+def _any(kind: type) -> dict[str, object]:
+    """Describe `object`: any JSON."""
+    assert kind is object, f"{kind} has no schema"
+    return {"description": "any JSON"}
 
 
 def _operation(

@@ -8,6 +8,8 @@ in the status, never a decision to give up.
 
 FIRST_S = 0.010
 LAST_S = 1.0
+DOUBLINGS_MAX = 7
+"""More would pass `LAST_S`."""
 CRASH_LOOP_LIVES = 5
 
 
@@ -34,7 +36,8 @@ class Backoff:
         self.lives_without_progress += 1
         if self.lives_without_progress == 1:
             return 0.0
-        return min(LAST_S, FIRST_S * 2.0 ** (self.lives_without_progress - 2))
+        doublings = min(self.lives_without_progress - 2, DOUBLINGS_MAX)
+        return min(LAST_S, FIRST_S * (1 << doublings))
 
     @property
     def crash_loop(self) -> bool:

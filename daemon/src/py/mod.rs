@@ -5,11 +5,17 @@ use pyo3::types::PyDict;
 
 use crate::board;
 
+mod reader;
+
 /// `{table: (page, {field: word index})}`, so that Python reads the board by the same names.
 fn board_tables<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
     let tables = PyDict::new(py);
     for (name, page, fields) in [
-        ("durability", board::PAGE_DURABILITY, board::durability::FIELDS),
+        (
+            "durability",
+            board::PAGE_DURABILITY,
+            board::durability::FIELDS,
+        ),
         ("follower", board::PAGE_FOLLOWER, board::follower::FIELDS),
         ("log", board::PAGE_LOG, board::log::FIELDS),
         ("flush", board::PAGE_FLUSH, board::flush::FIELDS),
@@ -28,5 +34,6 @@ fn board_tables<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BOARD", board_tables(module.py())?)?;
     module.add("BOARD_PAGES", board::BOARD_PAGES)?;
+    reader::register(module)?;
     Ok(())
 }
