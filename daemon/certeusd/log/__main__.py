@@ -9,9 +9,10 @@ import select
 import time
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from certeusd import logs
-from certeusd._native import LogFailedError, LogOptions, LogWriter
+from certeusd._native import LogFailedError, LogWriter
 from certeusd.channel import (
     Attach,
     Channel,
@@ -27,6 +28,9 @@ from certeusd.channel import (
 from certeusd.exits import Exit
 from certeusd.log.follower import read_position
 
+if TYPE_CHECKING:
+    from certeusd._native import LogOptions
+
 RUN_MS = 200
 """So often the gauges on the board are fresh, at the least."""
 LOCK_RETRY_MS = 20
@@ -41,7 +45,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
     state_dir = Path(start.state_dir)
     follower = read_position(state_dir / "followers")
     section, dedup = start.config.log, start.config.dedup
-    options: LogOptions = {
+    options: "LogOptions" = {
         "segment_bytes": section.segment_bytes,
         "group_bytes_max": section.group_bytes_max,
         "group_records_max": section.group_records_max,
