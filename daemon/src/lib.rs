@@ -5,11 +5,15 @@
 //! `daemon/README.md` draws the whole.
 
 pub mod board;
+pub mod copy;
+pub mod disk;
 pub mod envelope;
 pub mod failpoint;
 pub mod format;
 pub mod keyed;
+pub mod log;
 pub mod merkle;
+pub mod reader;
 pub mod validate;
 pub mod worker;
 

@@ -6,12 +6,18 @@ use pyo3::types::PyDict;
 use crate::board;
 
 mod worker;
+mod log;
+mod reader;
 
 /// `{table: (page, {field: word index})}`, so that Python reads the board by the same names.
 fn board_tables<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
     let tables = PyDict::new(py);
     for (name, page, fields) in [
-        ("durability", board::PAGE_DURABILITY, board::durability::FIELDS),
+        (
+            "durability",
+            board::PAGE_DURABILITY,
+            board::durability::FIELDS,
+        ),
         ("follower", board::PAGE_FOLLOWER, board::follower::FIELDS),
         ("log", board::PAGE_LOG, board::log::FIELDS),
         ("flush", board::PAGE_FLUSH, board::flush::FIELDS),
@@ -34,5 +40,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(worker::check_json, module)?)?;
     module.add_function(wrap_pyfunction!(worker::check_text, module)?)?;
     module.add_function(wrap_pyfunction!(worker::parse_time, module)?)?;
+    log::register(module)?;
+    reader::register(module)?;
     Ok(())
 }

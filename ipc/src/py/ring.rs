@@ -147,11 +147,11 @@ impl Ring {
         items: &Bound<'_, PyList>,
         start: usize,
         encoded: bool,
-    ) -> PyResult<usize> {
+    ) -> PyResult<(usize, u64)> {
         let mut attributes = Attributes::default();
         set(&mut attributes, Tag::Type, Some(r#type))?;
         if !self.is_open() {
-            return Ok(0);
+            return Ok((0, self.last_ticket));
         }
         let mut count = 0;
         while let Ok(item) = items.get_item(start + count) {
@@ -169,7 +169,7 @@ impl Ring {
         if count > 0 {
             self.publish();
         }
-        Ok(count)
+        Ok((count, self.last_ticket))
     }
 
     fn drain(&mut self) -> PyResult<(u64, Vec<EntryTuple>)> {

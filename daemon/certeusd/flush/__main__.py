@@ -1,0 +1,81 @@
+"""The flusher's process: `python -m certeusd.flush --channel FD`, started by the supervisor."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+from pathlib import Path
+
+import uvloop
+
+from certeusd import logs
+from certeusd.channel import Channel, Drain, AcceptGap, Start, adopt
+from certeusd.flush.flusher import Flusher, Settings
+
+DRAIN_TIMEOUT_S = 2.0
+"""So long a batch under way may still take; then it is rolled back."""
+
+
+async def serve(channel: Channel, start: Start, board: int, bell: int, log: logs.Logger) -> None:
+    """Run the flusher until the supervisor says `Drain`, or is gone."""
+    state_dir = Path(start.state_dir)
+    settings = Settings(
+        dsn=start.postgres_dsn or start.config.postgres.dsn,
+        postgres=start.config.postgres,
+        log_dir=state_dir / "log",
+        followers_dir=state_dir / "followers",
+    )
+    channel.setblocking(False)
+    flusher = Flusher(settings, board, bell, channel.send, log, random.random)
+    drained = asyncio.Event()
+
+    def on_message() -> None:
+        with contextlib.suppress(BlockingIOError):
+            received = channel.receive()
+            match None if received is None else received[0]:
+                case None:
+                    # The supervisor is gone; whatever is under way, PostgreSQL rolls back.
+                    os._exit(0)
+                case Drain():
+                    flusher.drain()
+                    drained.set()
+                case AcceptGap():
+                    flusher.accept_gap()
+                case other:
+                    log.warning("message_ignored", message=type(other).__name__)
+
+    asyncio.get_running_loop().add_reader(channel.fileno(), on_message)
+    running = asyncio.ensure_future(flusher.run())
+    waiting = asyncio.ensure_future(drained.wait())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        await asyncio.wait({running}, timeout=DRAIN_TIMEOUT_S)
+    waiting.cancel()
+    if not running.done():
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        return
+    await running
+
+
+def main() -> int:
+    """Take the channel, learn what to do, and do it."""
+    parser = argparse.ArgumentParser(prog="certeusd.flush", description=__doc__)
+    parser.add_argument("--channel", type=int, required=True, metavar="FD")
+    channel = adopt(parser.parse_args().channel)
+    received = channel.receive()
+    if received is None:
+        return 0
+    start, descriptors = received
+    assert isinstance(start, Start), f"first came {type(start).__name__}, not Start"
+    board, bell = descriptors
+    os.set_blocking(bell, False)
+    log = logs.configure(start.role, start.index, start.log_level)
+    uvloop.run(serve(channel, start, board, bell, log))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

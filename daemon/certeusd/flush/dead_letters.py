@@ -1,0 +1,122 @@
+"""Finding the rows that the server refuses, and keeping them where somebody can look at them.
+
+COPY refuses as a whole. Its error usually names the line; that is a hint, not a promise, so every
+row that ends here has been refused when it was sent alone.
+"""
+
+import datetime
+import json
+import re
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+from certeusd.flush.errors import Meaning, meaning_of, sqlstate_of
+from certeusd.flush.types import Connection
+from certeusd.log.reader import Batch
+
+_STRIDE_MIN = 16
+_REASON_LENGTH_MAX = 2000
+_LINE = re.compile(r"^COPY \S+, line (\d+)", re.MULTILINE)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+_INSERT = (
+    "INSERT INTO certeus.dead_letters"
+    " (log_id, seq, recorded_at, sqlstate, reason, event, record)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+)
+
+
+async def copy_around(
+    connection: Connection,
+    log_id: int,
+    batch: Batch,
+    copy_part: Callable[[int, int], Awaitable[None]],
+) -> int:
+    """Within the caller's transaction, store all rows that can be, and the others as dead letters.
+
+    Args:
+        connection: within a transaction.
+        log_id: of the rows.
+        batch: all of it is stored, one way or the other.
+        copy_part: sends the rows of a half-open range; raises what the server raises.
+
+    Returns:
+        The number of dead letters.
+    """
+    refused = 0
+    first, stride, suspect = 0, batch.rows, -1
+    while first < batch.rows:
+        end = min(first + stride, batch.rows)
+        if suspect > first:
+            end = min(end, suspect)
+        elif suspect == first:
+            end = first + 1
+        try:
+            async with connection.transaction():
+                await copy_part(first, end)
+        except asyncpg.PostgresError as error:
+            if meaning_of(error) is not Meaning.ROW or connection.is_closed():
+                raise
+            if end - first == 1:
+                await _keep(connection, log_id, batch, first, error)
+                refused += 1
+                first, suspect = end, -1
+            else:
+                suspect = _suspect(error, first, end)
+            stride = max(_STRIDE_MIN, stride // 2)
+        else:
+            stride = min(stride * 2, batch.rows)
+            first = end
+    return refused
+
+
+def _suspect(error: asyncpg.PostgresError, first: int, end: int) -> int:
+    """Return the row that the error names; where it names none, the middle: a bisection."""
+    found = _LINE.search(str(getattr(error, "context", None) or ""))
+    line = first + int(found.group(1)) - 1 if found else -1
+    return line if first <= line < end else first + (end - first) // 2
+
+
+async def _keep(
+    connection: Connection, log_id: int, batch: Batch, row: int, error: asyncpg.PostgresError
+) -> None:
+    event = batch.event(row)
+    recorded_at = _EPOCH + datetime.timedelta(microseconds=event["recorded_at_ns"] // 1000)
+    detail = getattr(error, "detail", None)
+    reason = f"{error}" if detail is None else f"{error} {detail}"
+    # A NUL or half a surrogate pair would be refused here too.
+    reason = reason.replace("\0", "").encode(errors="replace").decode()[:_REASON_LENGTH_MAX]
+    values = (log_id, event["seq"], recorded_at, sqlstate_of(error), reason)
+    record = batch.record(row)
+    try:
+        async with connection.transaction():
+            await connection.execute(_INSERT, *values, event_json(batch, row), record)
+    except asyncpg.DataError:
+        # The record holds everything; the readable form is only for the eye.
+        await connection.execute(_INSERT, *values, None, record)
+
+
+def event_json(batch: Batch, row: int) -> str:
+    """Return a row as one CloudEvents JSON object; JSON data stands in it as it was logged."""
+    event = batch.event(row)
+    given = {
+        "id": event["id"],
+        "source": event["source"],
+        "type": event["type"],
+        "subject": event["subject"],
+        "time": event["time"],
+        "dataschema": event["dataschema"],
+        "datacontenttype": event["datacontenttype"],
+    }
+    attributes: dict[str, object] = {"specversion": "1.0"}
+    attributes.update({name: value for name, value in given.items() if value is not None})
+    extensions = event["extensions"]
+    if extensions:
+        parsed = json.loads(extensions)
+        attributes.update(parsed if isinstance(parsed, dict) else {})
+    text = json.dumps(attributes, ensure_ascii=False)
+    data = event["data"]
+    if event["opaque"] or not data:
+        return text
+    return f'{text[:-1]}, "data": {data.decode("utf-8", errors="replace")}}}'

@@ -1,0 +1,177 @@
+"""One batch, one transaction: the position compared and set, gaps, rows.
+
+The compare-and-set comes first: its row lock makes a retry wait behind a backend that still
+commits for a life before this one, and then find the position moved. So a COMMIT whose answer was
+lost needs no further inquiry: whoever comes next reads the position and goes on from there.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
+
+import asyncpg
+
+from certeusd._native import COPY_COLUMNS
+from certeusd.flush import dead_letters, schema
+from certeusd.flush.errors import Meaning, PositionLostError, meaning_of
+from certeusd.flush.position import FOLLOWER, Position
+from certeusd.flush.types import Connection
+from certeusd.log.reader import Batch
+
+CHUNK_BYTES = 512 * 1024
+
+_COMPARE_AND_SET = (
+    "UPDATE certeus.flush_position SET epoch = $1, group_no = $2, seq = $3, root = $4"
+    " WHERE log_id = $5 AND follower = $6 AND group_no = $7 AND seq = $8 AND root = $9"
+)
+_INSERT_GAP = (
+    "INSERT INTO certeus.gaps (log_id, first_seq, last_seq, reason) VALUES ($1, $2, $3, $4)"
+)
+
+Gap = tuple[int, int, str]
+
+
+class Target(NamedTuple):
+    """Where rows of this log go."""
+
+    log_id: int
+    jsonb: bool
+
+
+class Prepared(NamedTuple):
+    """A batch and its COPY stream, made while the batch before it was on its way."""
+
+    batch: Batch
+    chunks: list[bytes]
+
+
+def prepare(batch: Batch, target: Target) -> Prepared:
+    """Encode a batch; runs in a thread and leaves the interpreter to others meanwhile."""
+    chunks = (
+        batch.copy(0, batch.rows, CHUNK_BYTES, target.log_id, target.jsonb) if batch.rows else []
+    )
+    return Prepared(batch, chunks)
+
+
+async def read_position(connection: Connection, log_id: int) -> Position:
+    """Return the position of this log's flusher, made if this is the first time."""
+    await connection.execute(
+        "INSERT INTO certeus.flush_position (log_id, follower, epoch, group_no, seq, root)"
+        " VALUES ($1, $2, 0, 0, 0, $3) ON CONFLICT DO NOTHING",
+        log_id,
+        FOLLOWER,
+        bytes(32),
+    )
+    row = await connection.fetchrow(
+        "SELECT epoch, group_no, seq, root FROM certeus.flush_position"
+        " WHERE log_id = $1 AND follower = $2",
+        log_id,
+        FOLLOWER,
+    )
+    assert row is not None
+    return Position(row["group_no"], row["seq"], row["root"], row["epoch"])
+
+
+async def compare_and_set(
+    connection: Connection, log_id: int, before: Position, after: Position
+) -> None:
+    """Move the position, within the caller's transaction.
+
+    Raises:
+        PositionLostError: it is not `before`; the caller's transaction must not commit.
+    """
+    status = await connection.execute(
+        _COMPARE_AND_SET,
+        after.epoch,
+        after.group,
+        after.seq,
+        after.root,
+        log_id,
+        FOLLOWER,
+        before.group,
+        before.seq,
+        before.root,
+    )
+    if status != "UPDATE 1":
+        raise PositionLostError(f"the flush position is not group {before.group} any more")
+
+
+async def copy_rows(
+    connection: Connection, day: int, chunks: Sequence[bytes], moved: Callable[[], None]
+) -> None:
+    """COPY a complete stream into the leaf of `day`, telling `moved` of each chunk sent."""
+
+    async def source() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            moved()
+            yield chunk
+        moved()
+
+    await connection.copy_to_table(
+        schema.leaf_name(day),
+        schema_name="certeus",
+        columns=COPY_COLUMNS,
+        format="binary",
+        source=source(),
+    )
+
+
+async def store(
+    connection: Connection,
+    target: Target,
+    before: Position,
+    prepared: Prepared,
+    moved: Callable[[], None],
+) -> tuple[Position, int]:
+    """Commit one batch: all of it, or nothing.
+
+    A row that the server refuses makes the transaction start again, row by row where needed; such
+    rows go to `dead_letters`, with everything else in the one transaction.
+
+    Returns:
+        The new position, and how many rows became dead letters.
+
+    Raises:
+        PositionLostError: somebody else moved the position; nothing was stored.
+        asyncpg.PostgresError: anything that is not a row's fault; nothing was stored, unless the
+            connection was lost during COMMIT, which only `read_position` can tell.
+    """
+    batch = prepared.batch
+    # A gap alone belongs to no group of its own.
+    epoch = batch.epoch or before.epoch
+    after = Position(batch.group, batch.last_seq, batch.root, epoch)
+    try:
+        async with connection.transaction(isolation="read_committed"):
+            await compare_and_set(connection, target.log_id, before, after)
+            await store_gaps(connection, target.log_id, batch.gaps)
+            if batch.rows:
+                await copy_rows(connection, batch.day, prepared.chunks, moved)
+        return after, 0
+    except asyncpg.PostgresError as error:
+        if meaning_of(error) is not Meaning.ROW or connection.is_closed():
+            raise
+
+    async def copy_part(first_row: int, end_row: int) -> None:
+        chunks = batch.copy(first_row, end_row, CHUNK_BYTES, target.log_id, target.jsonb)
+        await copy_rows(connection, batch.day, chunks, moved)
+
+    async with connection.transaction(isolation="read_committed"):
+        await compare_and_set(connection, target.log_id, before, after)
+        await store_gaps(connection, target.log_id, batch.gaps)
+        refused = await dead_letters.copy_around(connection, target.log_id, batch, copy_part)
+    return after, refused
+
+
+async def store_gaps(connection: Connection, log_id: int, gaps: Sequence[Gap]) -> None:
+    """Name missing numbers, within the caller's transaction."""
+    for first_seq, last_seq, reason in gaps:
+        await connection.execute(_INSERT_GAP, log_id, first_seq, last_seq, reason)
+
+
+async def accept_gap(
+    connection: Connection, target: Target, before: Position, after: Position
+) -> None:
+    """Write off the numbers between two positions, in a transaction of its own."""
+    async with connection.transaction(isolation="read_committed"):
+        await compare_and_set(connection, target.log_id, before, after)
+        gap = (before.seq + 1, after.seq, "trimmed")
+        await store_gaps(connection, target.log_id, [gap] if after.seq > before.seq else [])

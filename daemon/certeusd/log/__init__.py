@@ -1,0 +1,1 @@
+"""The durable log: its writer process, and the reader that followers use."""

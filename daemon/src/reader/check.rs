@@ -1,0 +1,259 @@
+//! `certeus log ls` and `certeus log check`: what the segments hold, and whether all of it is whole.
+
+use certeus_ipc::record::RecordHeader;
+
+use super::segment::{self, FIRST_GROUP_OFFSET, Scanner, Segment};
+use super::{LogReader, Result};
+use crate::format::{GroupHeader, LogEntry, SegmentHeader, u32_at};
+use crate::merkle::{Tree, leaf, salt};
+
+/// What one segment holds. Numbers are 0 where it holds no group.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    pub segment_no: u64,
+    pub created_at_ns: u64,
+    pub epoch: u64,
+    pub file_bytes: u64,
+    /// Of header and groups.
+    pub used_bytes: u64,
+    pub groups: u64,
+    pub records: u64,
+    pub first_group: u64,
+    pub last_group: u64,
+    pub first_seq: u64,
+    pub last_seq: u64,
+    pub recorded_at_ns: u64,
+}
+
+/// One thing that is wrong. The numbers are those that are missing or doubtful, 0, 0 if none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub segment_no: u64,
+    pub offset: u64,
+    pub bytes: u64,
+    pub first_seq: u64,
+    pub last_seq: u64,
+    /// Stable word.
+    pub reason: &'static str,
+}
+
+/// Everything that a check found, from the oldest segment to the newest.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub segments: Vec<Summary>,
+    pub findings: Vec<Finding>,
+    /// Bytes behind the last group that are neither groups nor zeros: a write that was never
+    /// acknowledged, or one that is under way.
+    pub tail_bytes: u64,
+    pub roots_checked: bool,
+}
+
+/// Checks segment by segment, so that the caller can tell of the progress.
+pub struct Check {
+    dir: std::path::PathBuf,
+    log_key: Option<[u8; 32]>,
+    headers: Vec<SegmentHeader>,
+    numbers: Vec<u64>,
+    at: usize,
+    last: Option<GroupHeader>,
+    next_seq: u64,
+    report: Report,
+}
+
+impl LogReader {
+    /// What the segments hold, by their groups' headers and bodies.
+    pub fn segments(&self) -> Result<Vec<Summary>> {
+        let mut check = self.check(None)?;
+        while check.step()? {}
+        Ok(check.finish().segments)
+    }
+
+    /// Begins a check; with the log's key, roots are computed again from the records.
+    pub fn check(&self, log_key: Option<[u8; 32]>) -> Result<Check> {
+        let report = Report { roots_checked: log_key.is_some(), ..Report::default() };
+        Ok(Check {
+            dir: self.dir.clone(),
+            log_key,
+            headers: segment::active_headers(&self.dir)?,
+            numbers: segment::numbers(&self.dir)?,
+            at: 0,
+            last: None,
+            next_seq: 0,
+            report,
+        })
+    }
+}
+
+impl Check {
+    /// Segments done, and segments in all.
+    #[must_use]
+    pub fn progress(&self) -> (usize, usize) {
+        (self.at, self.headers.len())
+    }
+
+    #[must_use]
+    pub fn finish(self) -> Report {
+        self.report
+    }
+
+    /// Checks the next segment. False: that was the last one.
+    pub fn step(&mut self) -> Result<bool> {
+        let Some(header) = self.headers.get(self.at).copied() else {
+            return Ok(false);
+        };
+        let successor = self.headers.get(self.at + 1).copied();
+        self.at += 1;
+        let Some(mut segment) = Segment::open(&self.dir, header.segment_no, false)? else {
+            return Ok(true);
+        };
+        segment.successor = successor;
+        self.link(&header);
+        let mut summary = Summary {
+            segment_no: header.segment_no,
+            created_at_ns: header.created_at_ns,
+            epoch: header.epoch,
+            file_bytes: segment.file_bytes()?,
+            used_bytes: FIRST_GROUP_OFFSET,
+            ..Summary::default()
+        };
+        self.walk(&mut segment, &mut summary)?;
+        if successor.is_none() {
+            self.claimed(&header);
+        }
+        self.report.segments.push(summary);
+        Ok(true)
+    }
+
+    fn find(&mut self, segment_no: u64, at: (u64, u64), seqs: (u64, u64), reason: &'static str) {
+        let (offset, bytes) = at;
+        let (first_seq, last_seq) = seqs;
+        let finding = Finding { segment_no, offset, bytes, first_seq, last_seq, reason };
+        self.report.findings.push(finding);
+    }
+
+    /// Compares a segment's header with where the segments before it ended.
+    fn link(&mut self, header: &SegmentHeader) {
+        if self.next_seq == 0 {
+            self.next_seq = header.before_next_seq;
+            return;
+        }
+        let before = self.report.segments.last().map_or(0, |before| before.segment_no);
+        for number in before + 1..header.segment_no {
+            if header.before_segment_no >= number {
+                let known = self.numbers.binary_search(&number).is_ok();
+                let reason = if known { "segment-header-damaged" } else { "missing-segment" };
+                self.find(number, (0, 0), (0, 0), reason);
+            }
+        }
+        let known = self.last.filter(|last| last.group == header.before_group);
+        if known.is_some_and(|last| last.hash() != header.before_chain) {
+            self.find(header.segment_no, (0, FIRST_GROUP_OFFSET), (0, 0), "chain-broken");
+        }
+    }
+
+    /// The last segment's header may claim numbers that no group behind it tells of.
+    fn claimed(&mut self, header: &SegmentHeader) {
+        if header.before_next_seq > self.next_seq {
+            let seqs = (self.next_seq, header.before_next_seq - 1);
+            self.find(header.segment_no, (0, FIRST_GROUP_OFFSET), seqs, "lost");
+            self.next_seq = header.before_next_seq;
+        }
+    }
+
+    fn walk(&mut self, segment: &mut Segment, summary: &mut Summary) -> Result<()> {
+        let end = segment.end_offset();
+        let last_segment = segment.successor.is_none();
+        let mut scanner = Scanner::new(segment, FIRST_GROUP_OFFSET, end);
+        while let Some((offset, header)) = scanner.next_group(None, |_| true)? {
+            let damaged = offset - summary.used_bytes;
+            self.group(summary, &header, offset, damaged);
+            let body = scanner.body(&header);
+            self.body(summary.segment_no, &header, offset, body);
+            scanner.advance(&header);
+            summary.used_bytes = offset + header.group_bytes();
+        }
+        if last_segment {
+            self.report.tail_bytes = nonzero_bytes(segment, summary.used_bytes)?;
+        } else if summary.used_bytes < end {
+            // Numbers are told by whatever group comes next; the bytes are told here.
+            let at = (summary.used_bytes, end - summary.used_bytes);
+            self.find(summary.segment_no, at, (0, 0), "damaged");
+        }
+        Ok(())
+    }
+
+    fn group(&mut self, summary: &mut Summary, header: &GroupHeader, offset: u64, damaged: u64) {
+        let copied = self.last.filter(|last| last.group == header.group);
+        let number = summary.segment_no;
+        let at = (offset - damaged, damaged);
+        if let Some(last) = copied {
+            if last.hash() != header.hash() {
+                self.find(number, at, (header.first_seq, header.next_seq() - 1), "chain-broken");
+            }
+        } else {
+            if header.first_seq > self.next_seq {
+                let reason = if damaged > 0 { "damaged" } else { "lost" };
+                self.find(number, at, (self.next_seq, header.first_seq - 1), reason);
+            } else if header.first_seq < self.next_seq {
+                let seqs = (header.first_seq, self.next_seq - 1);
+                self.find(number, (offset, header.group_bytes()), seqs, "numbers-used-twice");
+            } else if damaged > 0 {
+                self.find(number, at, (0, 0), "damaged");
+            }
+            let follows = self.last.filter(|last| last.group + 1 == header.group);
+            if follows.is_some_and(|last| last.hash() != header.chain) {
+                let seqs = (header.first_seq, header.next_seq() - 1);
+                self.find(number, (offset, header.group_bytes()), seqs, "chain-broken");
+            }
+        }
+        if summary.groups == 0 {
+            summary.first_group = header.group;
+            summary.first_seq = header.first_seq;
+        }
+        summary.groups += 1;
+        summary.records += u64::from(header.count);
+        summary.last_group = header.group;
+        summary.last_seq = header.next_seq() - 1;
+        summary.recorded_at_ns = header.recorded_at_ns;
+        self.next_seq = self.next_seq.max(header.next_seq());
+        self.last = Some(*header);
+    }
+
+    /// The body's CRC is right already: looks at entries, records and root.
+    fn body(&mut self, number: u64, header: &GroupHeader, offset: u64, body: &[u8]) {
+        let (entries, records) = body.split_at(header.entries_bytes as usize);
+        let entries_proper = LogEntry::parse_all(entries).is_some();
+        let root = self.root(header, records);
+        let seqs = (header.first_seq, header.next_seq() - 1);
+        let at = (offset, header.group_bytes());
+        match root {
+            None => self.find(number, at, seqs, "malformed"),
+            Some(Some(root)) if root != header.root => {
+                self.find(number, at, seqs, "root-mismatch");
+            }
+            Some(_) if !entries_proper => self.find(number, at, (0, 0), "malformed"),
+            Some(_) => {}
+        }
+    }
+
+    /// `None`: the records are not what the header says. `Some(None)`: without key, no root.
+    fn root(&self, header: &GroupHeader, mut records: &[u8]) -> Option<Option<[u8; 32]>> {
+        let mut tree = Tree::default();
+        for _ in 0..header.count {
+            let bytes = u32_at(records.get(..8)?, 0) as usize;
+            let record = records.get(..bytes)?;
+            if let Some(key) = &self.log_key {
+                let parsed = RecordHeader::parse(record)?;
+                tree.push(leaf(&salt(key, parsed.producer_no, parsed.ticket), record));
+            }
+            records = records.get(bytes.next_multiple_of(8)..)?;
+        }
+        records.is_empty().then(|| self.log_key.map(|_| tree.root()))
+    }
+}
+
+fn nonzero_bytes(segment: &Segment, from: u64) -> Result<u64> {
+    let bytes = segment.read_all(from)?;
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    Ok(last.map_or(0, |last| last as u64 + 1))
+}

