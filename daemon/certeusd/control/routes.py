@@ -147,11 +147,10 @@ async def get_wait(request: Request) -> Waited:
         if reached[until]:
             return Waited(SCHEMA_VERSION, until, seq, durable, flushed, round(seconds, 6))
         if seconds >= timeout_s:
+            wanted = f": wanted seq {seq}, durable {durable}, flushed {flushed}" if seq else ""
             raise ProblemError(
-                504, "timeout", "timeout",
-                f"not {until} within {timeout_s:g} s: wanted seq {seq}, durable {durable},"
-                f" flushed {flushed}",
-            )  # fmt: skip
+                504, "timeout", "timeout", f"not {until} within {timeout_s:g} s{wanted}"
+            )
         await asyncio.sleep(WAIT_POLL_S)
 
 

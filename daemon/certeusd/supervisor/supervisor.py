@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from certeusd import __version__, config_sources, systemd
 from certeusd.board import BOARD_BYTES, Board
-from certeusd.channel import AcceptGap, Role
+from certeusd.channel import GapAccept, Role
 from certeusd.config_sources import Loaded
 from certeusd.control import types
 from certeusd.control.server import ControlServer, bind, group_number
@@ -241,6 +241,7 @@ class Supervisor:
     async def _tick(self) -> None:
         while True:
             self._fleet.measure()
+            self._fleet.forgive(time.time())
             self._sample()
             if self._state is State.RECOVERING and not self._told_ready:
                 systemd.notify(
@@ -314,13 +315,7 @@ class Supervisor:
                 rfc3339(from_ns / 1e9) if from_ns else None,
                 board.get("log", "dedup_keys"),
             ),
-            log=types.Log(
-                board.get("log", "log_bytes"),
-                board.get("log", "log_bytes_max"),
-                board.get("log", "segments"),
-                board.get("log", "first_seq"),
-                bool(board.get("log", "full")),
-            ),
+            log=self._log_status(),
             postgres=self._postgres_status(),
             workers=self.workers(),
             processes=self.processes(),
@@ -328,6 +323,23 @@ class Supervisor:
             state_dir=str(self._paths.state_dir),
             runtime_dir=str(self._paths.runtime_dir),
             warnings=list(self._loaded.warnings),
+        )
+
+    def _log_status(self) -> types.Log:
+        words = dict(self.board.items("log"))
+        return types.Log(
+            bytes=words["log_bytes"],
+            bytes_max=words["log_bytes_max"],
+            segments=words["segments"],
+            first_seq=words["first_seq"],
+            full=bool(words["full"]),
+            groups_total=words["groups_total"],
+            records_total=words["records_total"],
+            rejected_total=words["rejected_total"],
+            duplicates_total=words["duplicates_total"],
+            stale_total=words["stale_total"],
+            torn_total=words["torn_total"],
+            damaged_total=words["damaged_total"],
         )
 
     def _log_id(self) -> str | None:
@@ -391,7 +403,7 @@ class Supervisor:
         child = self._fleet.flush.child
         if child is None or "behind-log" not in {r.code for r in self._reasons.listed()}:
             return False
-        child.send(AcceptGap())
+        child.send(GapAccept())
         return True
 
 
