@@ -172,17 +172,23 @@ def summary(loaded: Loaded, latencies: list[int], answer: Answer, seconds: float
     counts = loaded.statistics
     events = counts.accepted + counts.escalated
     table.add_row("events", f"{events:,} durable, and {len(latencies):,} of the probe")
-    if lost := counts.rejected + counts.duplicates + loaded.refused:
-        table.add_row("", f"{lost:,} rejected, duplicate or refused; each was told above")
+    for count, what in (
+        (counts.rejected, "rejected by the daemon"),
+        (loaded.refused, "refused by the library"),
+        (counts.duplicates, "duplicates of earlier ones"),
+    ):
+        if count:
+            table.add_row("", f"{count:,} {what}")
     table.add_row("durable", f"{events / loaded.seconds:,.0f} events/s")
     if latencies:
         p50, p99 = np.percentile(np.array(latencies) / 1e6, [50, 99])
         table.add_row("", f"p50 {p50:.2f} ms, p99 {p99:.2f} ms for one event, under that load")
     table.add_row("in PostgreSQL", f"{answer.rows:,} rows, {answer.distinct:,} of them distinct")
     table.add_row("", f"{answer.rows / seconds:,.0f} rows/s, from the first append to the last row")
-    table.add_row("database", dsn)
     out.rule("certeus", align="left")
     out.print(table)
+    out.print()
+    out.print(f"  psql '{dsn}'", markup=False)
     out.print()
     for line in answer.query.splitlines():
         out.print(f"  {line}", style="cyan", markup=False)
@@ -257,7 +263,10 @@ def main() -> int:
         return 0 if run(options.input, options.home) else 1
     except KeyboardInterrupt:
         return 130
-    except (harness.HarnessError, certeus.Error) as error:
+    except TimeoutError as error:
+        print(f"make run: not durable in time ({error}): see var/certeusd.log", file=sys.stderr)
+        return 1
+    except (harness.HarnessError, certeus.Error, asyncpg.PostgresError, OSError) as error:
         print(f"make run: {error}", file=sys.stderr)
         return 1
 

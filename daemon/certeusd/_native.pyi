@@ -215,3 +215,82 @@ class SegmentBuilder:
     ) -> None: ...
     def commit(self, recorded_at_ns: int) -> tuple[int, bytes, int, int, int, int, int]:
         """Group, root, first and last seq, segment, offset and bytes on disk."""
+
+class LogFailedError(Exception):
+    """A write or sync of the log failed: the process must end, a restart is the only retry."""
+
+class LogOptions(TypedDict):
+    """The numbers of `[log]` and `[dedup]`, and what the follower's position file says."""
+
+    segment_bytes: int
+    group_bytes_max: int
+    group_records_max: int
+    linger_us: int
+    bytes_max: int
+    disk_reserve_bytes: int
+    recycle: bool
+    dedup_keys: int
+    dedup_producers: int
+    follower_group: int
+    follower_seq: int
+    follower_root: bytes
+
+class Recovery(TypedDict):
+    """What a start found; `label` is the row of the decision table, or `new`."""
+
+    label: str
+    segments: int
+    groups_read: int
+    last_group: int
+    next_seq: int
+    epoch: int
+    log_uuid: bytes
+    gaps: list[tuple[int, int, str]]
+
+class LogWriter:
+    """The log writer's kernel; holds `log/LOCK` until the process ends."""
+
+    def __init__(
+        self,
+        log_dir: str | PathLike[str],
+        quarantine_dir: str | PathLike[str],
+        board_fd: int,
+        log_key: bytes,
+        options: LogOptions,
+    ) -> None:
+        """Recover the log and open a new segment.
+
+        Raises:
+            BlockingIOError: another process holds the lock; nothing was touched.
+            LogFailedError: the disk refuses.
+        """
+
+    def recovery(self) -> Recovery: ...
+    def attach(
+        self,
+        worker: int,
+        pair_fd: int,
+        forward_bytes: int,
+        return_bytes: int,
+        forward_bell_fd: int,
+        return_bell_fd: int,
+    ) -> None:
+        """Map a pair; the descriptors are lent for the call."""
+
+    def detach(self, worker: int) -> None:
+        """Drop a dead worker's pair with all that it held."""
+
+    def follower_bell(self, fd: int) -> None: ...
+    def watch(self, fd: int) -> None:
+        """Let `run` return when `fd` is readable."""
+
+    def run(self, timeout_ms: int) -> list[int]:
+        """Commit groups for at most `timeout_ms`, without the GIL; watched fds that are readable.
+
+        Raises:
+            LogFailedError: a write or sync failed; nothing of its group was published.
+        """
+
+    def durable_seq(self) -> int: ...
+    def seal(self) -> None:
+        """Commit what the rings hold and write what sealed segments still need."""

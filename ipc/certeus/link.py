@@ -207,6 +207,9 @@ class Link:
             if delay_s > 0:
                 return None, delay_s
             hello = core.resume_hello()
+            # While there is no socket only `stop` writes it, and then under this lock.
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
         try:
             welcome = dial(core.path, hello, HELLO_TIMEOUT_S, self._wake)
         except RefusedError as refusal:
@@ -253,7 +256,8 @@ def _keep(reference: "weakref.ref[Link]", wake: int) -> None:
             poller.register(watched, 0)
         ready = dict(poller.poll(None if delay_s is None else delay_s * 1000))
         if wake in ready:
-            os.eventfd_read(wake)
+            with suppress(BlockingIOError):
+                os.eventfd_read(wake)
         hung_up = watched in ready
     os.close(wake)
 

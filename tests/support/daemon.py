@@ -35,9 +35,7 @@ class _Connection(http.client.HTTPConnection):
 class Daemon:
     """One certeusd: started, asked, killed and started again on the same state."""
 
-    def __init__(
-        self, root: Path, config: str = "", env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, root: Path, config: str = "", env: Mapping[str, str] | None = None) -> None:
         self.root = root
         self.state_dir = root / "state"
         self.runtime_dir = root / "run"

@@ -262,10 +262,11 @@ class FakeDaemon:
             sock, _ = self._listener.accept()
             try:
                 self._greet(sock)
-            except BaseException as error:
+            except OSError:
+                sock.close()  # the client has gone meanwhile
+            except Exception as error:
                 self._failures.append(error)
                 sock.close()
-                raise
 
     def _greet(self, sock: socket.socket) -> None:
         if not _readable(sock.fileno()):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -16,10 +17,14 @@ from certeusd.config import PostgresSection
 from certeusd.flush.flusher import Flusher, Settings
 from certeusd.logs import Logger
 
+from support.postgres import Server
+
 NOON_NS = 1_790_000_000_000_000_000 // 86_400_000_000_000 * 86_400_000_000_000 + 43_200_000_000_000
 DAY_NS = 86_400_000_000_000
 LOG_KEY = bytes(range(32))
 WAIT_S = 20.0
+
+_databases = itertools.count(1)
 
 
 def quiet_logger() -> Logger:
@@ -92,7 +97,11 @@ class Rig:
 
     @contextlib.asynccontextmanager
     async def flusher(
-        self, dsn: str, stall_timeout_s: float = 10.0, **postgres: object
+        self,
+        dsn: str,
+        stall_timeout_s: float = 10.0,
+        lock_timeout_s: float = 5.0,
+        **postgres: object,
     ) -> AsyncIterator[Flusher]:
         settings = Settings(
             dsn=dsn,
@@ -101,6 +110,8 @@ class Rig:
             followers_dir=self.state_dir / "followers",
             recheck_s=0.05,
             stall_timeout_s=stall_timeout_s,
+            lock_timeout_s=lock_timeout_s,
+            away_delay_s=(0.001, 0.05),
             refused_delay_s=(0.05, 0.1),
         )
         flusher = Flusher(
@@ -129,3 +140,15 @@ async def seqs(dsn: str, table: str = "events") -> list[int]:
     async with query(dsn) as connection:
         rows = await connection.fetch(f"SELECT seq FROM certeus.{table} ORDER BY log_id, seq")
         return [row["seq"] for row in rows]
+
+
+def make_database(running: Server, options: str = "") -> str:
+    """A new, empty database; returns its name."""
+    name = f"test{next(_databases)}"
+
+    async def create() -> None:
+        async with query(running.dsn()) as connection:
+            await connection.execute(f"CREATE DATABASE {name} {options}")
+
+    asyncio.run(create())
+    return name

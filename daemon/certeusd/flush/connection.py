@@ -18,7 +18,7 @@ from certeusd.flush.types import Connection
 
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10.0
-LOCK_TIMEOUT_S = 5
+LOCK_TIMEOUT_S = 5.0
 STALL_TIMEOUT_S = 60.0
 _GRACE_S = 1.0
 
@@ -34,7 +34,7 @@ def application_name(log_uuid: uuid.UUID) -> str:
     return f"certeus:{log_uuid}"
 
 
-def settings_of(log_uuid: uuid.UUID) -> dict[str, str]:
+def settings_of(log_uuid: uuid.UUID, lock_timeout_s: float) -> dict[str, str]:
     """Return the settings of a session, whatever the role's or the database's defaults are.
 
     The keepalives are the server's: it then notices within a minute that we are gone, and gives up
@@ -45,7 +45,7 @@ def settings_of(log_uuid: uuid.UUID) -> dict[str, str]:
         "synchronous_commit": "on",
         "default_transaction_isolation": "read committed",
         "default_transaction_read_only": "off",
-        "lock_timeout": f"{LOCK_TIMEOUT_S}s",
+        "lock_timeout": f"{round(lock_timeout_s * 1000)}ms",
         "statement_timeout": "0",
         "tcp_keepalives_idle": "30",
         "tcp_keepalives_interval": "10",
@@ -69,11 +69,15 @@ class Link:
 
     @staticmethod
     async def open(
-        dsn: str, log_uuid: uuid.UUID, stall_timeout_s: float = STALL_TIMEOUT_S
+        dsn: str,
+        log_uuid: uuid.UUID,
+        stall_timeout_s: float = STALL_TIMEOUT_S,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> "Link":
         """Connect; password, TLS and `sslmode` are asyncpg's business."""
+        settings = settings_of(log_uuid, lock_timeout_s)
         connection = await asyncpg.connect(
-            dsn, timeout=CONNECT_TIMEOUT_S, server_settings=settings_of(log_uuid)
+            dsn, timeout=CONNECT_TIMEOUT_S, server_settings=settings
         )
         return Link(connection, stall_timeout_s)
 

@@ -32,7 +32,7 @@ from certeusd.channel import Message, Progress, Ready, Report
 from certeusd.config import PostgresSection
 from certeusd.flush import schema, transaction
 from certeusd.flush.backoff import Backoff
-from certeusd.flush.connection import STALL_TIMEOUT_S, Link
+from certeusd.flush.connection import LOCK_TIMEOUT_S, STALL_TIMEOUT_S, Link
 from certeusd.flush.errors import FlushError, Meaning, PositionLostError, meaning_of
 from certeusd.flush.position import FOLLOWER, Position, write_file
 from certeusd.flush.reasons import Reasons
@@ -58,6 +58,8 @@ class Settings(NamedTuple):
     followers_dir: Path
     recheck_s: float = RECHECK_INTERVAL_S
     stall_timeout_s: float = STALL_TIMEOUT_S
+    lock_timeout_s: float = LOCK_TIMEOUT_S
+    away_delay_s: tuple[float, float] = AWAY_DELAY_S
     refused_delay_s: tuple[float, float] = REFUSED_DELAY_S
 
 
@@ -92,7 +94,7 @@ class Flusher:
         self._tell = tell
         self._reasons = Reasons(tell)
         self._log = log
-        self._away = Backoff(*AWAY_DELAY_S, random)
+        self._away = Backoff(*settings.away_delay_s, random)
         self._refused = Backoff(*settings.refused_delay_s, random)
         self._leaves: set[int] = set()
         self._leaves_day = 0
@@ -139,7 +141,10 @@ class Flusher:
             log_uuid = await self._log_uuid()
             if log_uuid is None:
                 return
-            link = await Link.open(self._settings.dsn, log_uuid, self._settings.stall_timeout_s)
+            settings = self._settings
+            link = await Link.open(
+                settings.dsn, log_uuid, settings.stall_timeout_s, settings.lock_timeout_s
+            )
             await self._serve(link, log_uuid)
         except PositionLostError as error:
             self._log.warning("flush_position_lost", error=str(error))

@@ -284,7 +284,7 @@ impl<D: Disk> Work<D> {
                 .filter(|(no, next_seq)| **no + 1 < oldest && **next_seq <= from)
                 .map(|(no, _)| *no)
                 .collect();
-            past.iter().for_each(|no| drop(state.sidecar_ends.remove(no)));
+            state.sidecar_ends.retain(|no, _| !past.contains(no));
             past
         };
         for segment_no in gone {

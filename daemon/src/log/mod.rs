@@ -23,6 +23,7 @@ pub mod open;
 pub mod peer;
 pub mod producers;
 pub mod recovery;
+pub mod run;
 pub mod sidecar;
 pub mod walk;
 pub mod window;
@@ -138,6 +139,9 @@ impl<D: Disk> LogWriter<D> {
             return Ok(false);
         }
         self.page.set(count::FULL, 0);
+        if self.left() < self.largest_group() {
+            self.rotate()?;
+        }
         let mut gathered = self.gather()?;
         let crowded = self.last_count >= 64 && self.limits.linger_us > 0;
         let mut waited_us = 0;
@@ -150,7 +154,11 @@ impl<D: Disk> LogWriter<D> {
             }
         }
         gathered |= self.peers.values().any(Peer::has_news);
+        if self.pending.len() >= PENDING_MAX {
+            self.prune_pending();
+        }
         if self.group.count > 0 || self.pending.len() >= PENDING_MAX {
+            self.durable.set(durability::ACCEPTED_SEQ, self.next_seq() - 1);
             self.commit()?;
         }
         self.publish();
@@ -160,15 +168,23 @@ impl<D: Disk> LogWriter<D> {
     fn is_full(&self) -> bool {
         self.group.count >= self.limits.group_records_max
             || self.group.body_bytes() >= self.limits.group_bytes_max
+            || self.pending.len() >= PENDING_MAX
     }
 
-    /// Whether the largest possible group finds a place: in this segment, or in the spare.
-    fn may_gather(&mut self) -> io::Result<bool> {
-        let largest = self.peers.values().map(|peer| peer.forward.memory().ring_bytes() / 8).max();
-        let largest = largest.unwrap_or(0) + self.limits.group_bytes_max as u64 + 64 * 1024;
+    fn left(&self) -> u64 {
+        self.current.bytes - self.current.offset
+    }
+
+    /// Bytes that no group exceeds: what closes one, one record beyond it, all waiting entries.
+    fn largest_group(&self) -> u64 {
+        let record = self.peers.values().map(|peer| peer.forward.memory().ring_bytes() / 8).max();
         let entries = PENDING_MAX as u64 * 64;
-        let left = self.current.bytes - self.current.offset;
-        Ok(left >= largest + entries || self.keeper.has_spare()?)
+        self.limits.group_bytes_max as u64 + record.unwrap_or(0) + entries
+    }
+
+    /// Whether the next group finds a place: in this segment, or in the spare.
+    fn may_gather(&mut self) -> io::Result<bool> {
+        Ok(self.left() >= self.largest_group() || self.keeper.has_spare()?)
     }
 
     /// One round over all rings. True: something was taken.
@@ -309,20 +325,12 @@ impl<D: Disk> LogWriter<D> {
         let Hello { session, uid, producer, birth_seq, settled, tenant, source } = hello;
         let tenant_no = self.producers.tenant_no(&tenant);
         let durable = self.position.next_seq - 1;
-        let found = match birth_seq {
-            None => Found::Nothing,
-            Some(birth_seq) => self.producers.find(tenant_no, uid, producer, birth_seq),
-        };
+        // A producer that never got its first welcome says hello again without a birth.
         let birth_seq = birth_seq.unwrap_or(durable);
+        let found = self.producers.find(tenant_no, uid, producer, birth_seq);
         let no = match found {
             Found::Known(no) => no,
             Found::Nothing => {
-                // A hello that repeats a living identity is a resume without its memory: refuse.
-                if let Found::Known(_) = self.producers.find(tenant_no, uid, producer, u64::MAX) {
-                    peer.others
-                        .push(Return::Refused { session, reason: EndReason::ProducerExpired });
-                    return;
-                }
                 let producer_no = 0;
                 self.producers.create(
                     ProducerEntry {
@@ -372,9 +380,7 @@ impl<D: Disk> LogWriter<D> {
             self.group.push_entry(&LogEntry::Verdict(entry));
         }
         let bytes = (GROUP_HEADER_BYTES + self.group.body_bytes()) as u64;
-        if self.current.offset + bytes > self.current.bytes {
-            self.rotate()?;
-        }
+        assert!(bytes <= self.left(), "may_gather looked for room");
         let now_ns = now_ns();
         let header = self.group.header(&self.position, self.current.salt, self.epoch, now_ns);
         let encoded = header.encode();
@@ -448,14 +454,6 @@ impl<D: Disk> LogWriter<D> {
             header: Some(header),
             keys: Vec::new(),
         };
-        self.declare_again()
-    }
-
-    /// Producers that this group names must be named in the segment where it comes to stand.
-    fn declare_again(&mut self) -> io::Result<()> {
-        for producer_no in self.group.producers()? {
-            self.declare(producer_no);
-        }
         Ok(())
     }
 
@@ -511,6 +509,11 @@ impl<D: Disk> LogWriter<D> {
             let from = self.window.oldest().map_or(u64::MAX, |oldest| oldest.seq);
             self.keeper.trim_below(below.min(self.current.segment_no), from);
         }
+    }
+
+    /// For the board: the bound that is in force.
+    pub fn set_bytes_max(&self, bytes: u64) {
+        self.page.set(count::LOG_BYTES_MAX, bytes);
     }
 
     /// Puts the gauges on the board: once a return to Python, not once a group.

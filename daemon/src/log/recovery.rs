@@ -20,6 +20,9 @@ use crate::format::{ALIGN, LogEntry, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::keyed::{content_digest, dedup_key};
 use crate::merkle::Hash;
 
+/// No group that was under way is longer than the ring that it came through.
+const TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// What a follower's synced position file says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FollowerPosition {
@@ -66,6 +69,8 @@ pub struct Recovered {
     /// Zero-headed files ahead, to be used.
     pub spares: Vec<u64>,
     pub kept: Vec<Kept>,
+    /// `(segment_no, next_seq)` of every sidecar.
+    pub sidecars: Vec<(u64, u64)>,
     pub gaps: Vec<Gap>,
     pub groups_read: u64,
     pub producers: Producers,
@@ -123,6 +128,7 @@ pub fn recover<D: Disk>(disk: &D, dir: &Path, settings: &Settings) -> io::Result
             segment_no: 1,
             spares: Vec::new(),
             kept: Vec::new(),
+            sidecars: Vec::new(),
             gaps: Vec::new(),
             groups_read: 0,
             producers: Producers::new(settings.dedup_producers),
@@ -208,6 +214,7 @@ impl<D: Disk> Segments<'_, D> {
         }
         found.recorded_at_ns = found.recorded_at_ns.max(sidecar.recorded_at_ns);
         found.ages.push((sidecar.next_seq, sidecar.recorded_at_ns));
+        found.sidecars.push((sidecar.segment_no, sidecar.next_seq));
     }
 
     /// A segment that has a successor and no sidecar: read up to where the successor says it ends,
@@ -239,7 +246,8 @@ impl<D: Disk> Segments<'_, D> {
         Ok(())
     }
 
-    fn seal(&self, segment_no: u64, first: u64, next: u64, keys: Vec<Key>) -> io::Result<()> {
+    fn seal(&mut self, segment_no: u64, first: u64, next: u64, keys: Vec<Key>) -> io::Result<()> {
+        self.found.sidecars.push((segment_no, next));
         let mut sidecar = Sidecar::new(segment_no, first, next, &self.found.producers);
         sidecar.keys = keys;
         sidecar.recorded_at_ns = self.found.recorded_at_ns;
@@ -281,7 +289,8 @@ impl<D: Disk> Segments<'_, D> {
         match decision.quarantine {
             Quarantine::Nothing => {}
             Quarantine::Tail => {
-                self.quarantine(&file, segment_no, end_offset, bytes - end_offset)?;
+                let tail = (bytes - end_offset).min(TAIL_BYTES_MAX);
+                self.quarantine(&file, segment_no, end_offset, tail)?;
             }
             Quarantine::Holes => {
                 let holes = walk.as_ref().map_or(&[][..], |walk| &walk.holes).to_vec();

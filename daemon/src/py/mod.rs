@@ -5,6 +5,7 @@ use pyo3::types::PyDict;
 
 use crate::board;
 
+mod log;
 mod reader;
 
 /// `{table: (page, {field: word index})}`, so that Python reads the board by the same names.
@@ -34,6 +35,7 @@ fn board_tables<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BOARD", board_tables(module.py())?)?;
     module.add("BOARD_PAGES", board::BOARD_PAGES)?;
+    log::register(module)?;
     reader::register(module)?;
     Ok(())
 }

@@ -1,0 +1,291 @@
+"""Servers that die, connections that are cut, positions that are not ours: each row once, or a stop."""
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from certeusd.flush import schema, transaction
+from certeusd.flush.connection import Link
+from certeusd.flush.errors import PositionLostError
+from certeusd.log.reader import LogReader
+from support.cutting_proxy import CuttingProxy
+from support.flushing import NOON_NS, Rig, make_database, query, seqs, wait_until
+from support.postgres import Server
+
+pytestmark = pytest.mark.integration
+
+BLOCK = """
+CREATE FUNCTION certeus.block() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END $$;
+CREATE TRIGGER block BEFORE INSERT ON certeus.events
+    FOR EACH ROW WHEN (NEW.seq = 500) EXECUTE FUNCTION certeus.block();
+"""
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'"
+
+
+async def blocked_in_copy(
+    connection: "asyncpg.Connection[asyncpg.Record]", but: int | None = None
+) -> int:
+    """Returns the session that waits for this connection's lock, as soon as none is `but`."""
+    async with asyncio.timeout(20):
+        while True:
+            waiting = [row["pid"] for row in await connection.fetch(WAITING)]
+            if waiting and but not in waiting:
+                return int(waiting[0])
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A directory whose sockets' paths are short enough for AF_UNIX."""
+    with tempfile.TemporaryDirectory(prefix="certeus-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_a_lost_compare_and_set_stores_nothing(rig: Rig, database: str) -> None:
+    rig.begin()
+    rig.append(5)
+
+    async def run() -> None:
+        link = await Link.open(database, rig.uuid)
+        connection = link.connection
+        await schema.ensure(connection, "json")
+        target = transaction.Target(await schema.log_id(connection, rig.uuid, "host"), False)
+        before = await transaction.read_position(connection, target.log_id)
+        batch = LogReader(rig.log_dir).next_batch(5, 100, 1 << 20)
+        assert batch is not None
+        await schema.make_leaf(connection, batch.day)
+        prepared = transaction.prepare(batch, target)
+        after, refused = await transaction.store(
+            connection, target, before, prepared, link.moved
+        )
+        assert (after.seq, refused) == (5, 0)
+        with pytest.raises(PositionLostError):
+            await transaction.store(connection, target, before, prepared, link.moved)
+        wrong_root = after._replace(root=bytes(32))
+        with pytest.raises(PositionLostError):
+            await transaction.store(connection, target, wrong_root, prepared, link.moved)
+        await link.close()
+        assert await seqs(database) == [1, 2, 3, 4, 5]
+
+    asyncio.run(run())
+
+
+def test_two_flushers_of_one_log_store_each_row_once(
+    rig: Rig, database: str, tmp_path: Path
+) -> None:
+    twin = Rig(tmp_path / "twin", rig.uuid)
+    for one in (rig, twin):
+        one.begin()
+        for _ in range(60):
+            one.append(10)
+
+    async def run() -> None:
+        async with (
+            rig.flusher(database, batch_rows_max=10),
+            twin.flusher(database, batch_rows_max=10),
+        ):
+            rig.durable()
+            twin.durable()
+            await rig.flushed()
+            await twin.flushed()
+        assert await seqs(database) == list(range(1, 601))
+
+    asyncio.run(run())
+    twin.close()
+
+
+def test_a_server_killed_in_the_middle_of_a_copy_gets_each_row_once(
+    rig: Rig, postgres: Server, database: str
+) -> None:
+    rig.begin()
+    for _ in range(10):
+        rig.append(100)
+
+    async def run() -> None:
+        setup = await asyncpg.connect(database)
+        await setup.execute(schema.ddl())
+        await setup.execute(BLOCK)
+        await setup.execute("SELECT pg_advisory_lock(4711)")
+        async with rig.flusher(database):
+            rig.durable()
+            await blocked_in_copy(setup)
+            postgres.kill()
+            await wait_until(lambda: rig.is_active("postgres-away"), "the flusher says so")
+            assert rig.flushed_seq == 0
+            await asyncio.to_thread(postgres.start)
+            await rig.flushed()
+            assert not rig.is_active("postgres-away")
+        setup.terminate()
+        assert await seqs(database) == list(range(1, 1001))
+
+    asyncio.run(run())
+
+
+def test_a_zombie_that_holds_the_position_is_ended(
+    rig: Rig, postgres: Server, database: str
+) -> None:
+    rig.begin()
+    for _ in range(10):
+        rig.append(100)
+
+    async def run() -> None:
+        async with query(database) as connection:
+            await connection.execute(schema.ddl())
+            await connection.execute(BLOCK)
+            await connection.execute("SELECT pg_advisory_lock(4711)")
+            # The first COPY hangs and is given up; its session goes on waiting in the server, with
+            # the row lock, until the second life ends it.
+            async with rig.flusher(database, stall_timeout_s=0.3, lock_timeout_s=60):
+                rig.durable()
+                zombie = await blocked_in_copy(connection)
+                await wait_until(lambda: rig.is_active("postgres-away"), "the stall is told")
+            async with rig.flusher(database, lock_timeout_s=0.5):
+                await blocked_in_copy(connection, but=zombie)
+                await connection.execute("SELECT pg_advisory_unlock(4711)")
+                await rig.flushed()
+        assert await seqs(database) == list(range(1, 1001))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_connection_cut_at_any_byte_doubles_and_loses_nothing(
+    rig: Rig, postgres: Server, short_folder: Path, seed: int
+) -> None:
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    rig.begin()
+    for _ in range(60):
+        rig.append(50)
+    name = make_database(postgres)
+
+    def limits(number: int) -> tuple[int, int] | None:
+        if number >= 40:
+            return None
+        # What comes first (settings, checks) is a few KiB, a batch about 50; a commit's answer is
+        # among the last bytes that come back.
+        to_server = int(rng.choice([rng.uniform(1, 9000), rng.uniform(1, 400_000)]))
+        return to_server, int(rng.uniform(2000, 40_000))
+
+    async def run() -> None:
+        proxy = CuttingProxy(postgres.socket_path(), limits)
+        async with proxy.listening(short_folder) as host:
+            dsn = f"postgresql://postgres@/{name}?host={host}"
+            async with rig.flusher(dsn, batch_rows_max=250):
+                rig.durable()
+                await rig.flushed()
+        assert proxy.cuts >= 5
+        assert await seqs(postgres.dsn(name)) == list(range(1, 3001))
+
+    asyncio.run(run())
+
+
+def test_rows_that_a_constraint_refuses_become_dead_letters(rig: Rig, database: str) -> None:
+    rig.begin()
+    for _ in range(5):
+        rig.append(100)
+
+    async def run() -> None:
+        async with query(database) as connection:
+            await connection.execute(schema.ddl())
+            await connection.execute(
+                "ALTER TABLE certeus.events ADD CONSTRAINT odd CHECK (ticket NOT IN"
+                " (1, 77, 78, 79, 300, 500))"
+            )
+        async with rig.flusher(database):
+            rig.durable()
+            await rig.flushed()
+            await wait_until(lambda: rig.is_active("dead-letters"), "they are told")
+        dead = [1, 77, 78, 79, 300, 500]
+        assert await seqs(database, "dead_letters") == dead
+        assert await seqs(database) == [n for n in range(1, 501) if n not in dead]
+        async with query(database) as connection:
+            letter = await connection.fetchrow(
+                "SELECT sqlstate, reason, event->'data'->>'n' AS n, event->>'type' AS type, record"
+                " FROM certeus.dead_letters WHERE seq = 77"
+            )
+        assert letter is not None
+        assert (letter["sqlstate"], letter["n"], letter["type"]) == ("23514", "77", "tick")
+        assert 'constraint "odd"' in letter["reason"]
+        assert letter["record"].endswith(b'{"n": 77}')
+        assert rig.board.get("flush", "dead_letters_total") == 6
+
+    asyncio.run(run())
+
+
+def test_another_logs_position_stops_the_flusher_as_diverged(
+    rig: Rig, database: str, tmp_path: Path
+) -> None:
+    restored = Rig(tmp_path / "restored", rig.uuid)
+    rig.begin()
+    rig.append(5)
+    restored.begin()
+    restored.append(3)
+    restored.append(9)
+
+    async def run() -> None:
+        async with rig.flusher(database):
+            rig.durable()
+            await rig.flushed()
+        async with restored.flusher(database):
+            restored.durable()
+            await wait_until(lambda: restored.is_active("diverged"), "it is told")
+        assert await seqs(database) == [1, 2, 3, 4, 5]
+        assert "certeus log fork" in restored.states("diverged")[0].next
+
+    asyncio.run(run())
+    restored.close()
+
+
+def test_behind_log_stops_until_the_gap_is_accepted(rig: Rig, database: str) -> None:
+    rig.begin()
+    rig.append(5)
+
+    async def run() -> None:
+        async with rig.flusher(database):
+            rig.durable()
+            await rig.flushed()
+        rig.append(5)
+        rig.log.segment()
+        rig.log.producer(1, "default", "check")
+        rig.append(5)
+        (rig.log_dir / f"{1:020}.log").unlink()
+        async with rig.flusher(database) as flusher:
+            rig.durable()
+            await wait_until(lambda: rig.is_active("behind-log"), "it is told")
+            assert rig.flushed_seq == 5
+            flusher.accept_gap()
+            await rig.flushed()
+            assert not rig.is_active("behind-log")
+        assert await seqs(database) == [1, 2, 3, 4, 5, 11, 12, 13, 14, 15]
+        async with query(database) as connection:
+            gaps = await connection.fetch("SELECT first_seq, last_seq, reason FROM certeus.gaps")
+        assert [tuple(gap) for gap in gaps] == [(6, 10, "trimmed")]
+
+    asyncio.run(run())
+
+
+def test_a_leaf_that_retention_dropped_is_made_again(rig: Rig, database: str) -> None:
+    rig.begin()
+    rig.append(5)
+
+    async def run() -> None:
+        async with rig.flusher(database):
+            rig.durable()
+            await rig.flushed()
+            async with query(database) as connection:
+                leaf = await connection.fetchval(
+                    "SELECT tableoid::regclass::text FROM certeus.events LIMIT 1"
+                )
+                await connection.execute(f"DROP TABLE {leaf}")
+            rig.append(5, NOON_NS)
+            rig.durable()
+            await rig.flushed()
+        assert await seqs(database) == [6, 7, 8, 9, 10]
+
+    asyncio.run(run())
