@@ -10,12 +10,12 @@ import pytest
 
 from certeusd import channel
 from certeusd.channel import (
+    AcceptGap,
     Attach,
     Channel,
     ChannelError,
     Detach,
     Drain,
-    GapAccept,
     Message,
     Progress,
     Ready,
@@ -30,7 +30,7 @@ MESSAGES: list[Message] = [
     Attach(1, 1 << 22, 1 << 20),
     Detach(1),
     Drain(),
-    GapAccept(),
+    AcceptGap(),
     Ready(),
     State("postgres-away", "refused", "start it", active=True),
     Progress(),

@@ -13,11 +13,12 @@ timer.
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from certeusd.board import BOARD_BYTES
+from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import (
     Attach,
     ChannelError,
@@ -32,6 +33,7 @@ from certeusd.channel import (
     State,
 )
 from certeusd.config import Config
+from certeusd.exits import Exit
 from certeusd.logs import Logger
 from certeusd.paths import Paths
 from certeusd.supervisor import memory
@@ -41,6 +43,13 @@ from certeusd.supervisor.pinning import Plan
 from certeusd.supervisor.state import Reasons
 
 FORGIVEN_AFTER_S = 60.0
+END_GRACE_S = 5.0
+GAUGES: dict[Role, tuple[str, ...]] = {
+    "worker": ("sessions", "ring_bytes", "in_flight"),
+    "log": (),
+    "flush": ("connected",),
+}
+"""Words of the board that end with the life of who wrote them."""
 PAIR_PAGES_BYTES = 4 * 4096
 """Words of the two rings of a pair, beside their data (`daemon/src/envelope.rs`)."""
 
@@ -51,6 +60,7 @@ class Equipment(NamedTuple):
     config: Config
     paths: Paths
     plan: Plan
+    board: Board
     board_fd: int
     follower_bell: int
     listeners: Sequence[int]
@@ -163,9 +173,10 @@ class Fleet:
             while True:
                 packet = child.channel.receive()
                 if packet is None:
-                    # Its end of the channel is closed: it is dying, or it is no use.
+                    # Its end of the channel is closed: it is ending, or it is no use. An exit
+                    # under way must not be made a kill.
                     self._loop.remove_reader(child.channel.fileno())
-                    child.kill()
+                    self._loop.call_later(END_GRACE_S, child.kill)
                     return
                 message, descriptors = packet
                 for descriptor in descriptors:  # Children have nothing to hand over.
@@ -268,6 +279,8 @@ class Fleet:
         slot.child = None
         slot.measured = (0.0, 0)
         self._reasons.forget(slot.name)
+        for gauge in GAUGES[slot.role]:
+            self._equipment.board.set(slot.role, gauge, 0, slot.index)
         self._part(slot)
         if self.draining:
             self._logger.info("child_stopped", child=slot.name, code=code)
@@ -276,7 +289,7 @@ class Fleet:
         # One line an edge: in a crash loop the deaths are counted, not told one by one.
         tell = self._logger.debug if slot.backoff.crash_loop else self._logger.warning
         tell("child_died", child=slot.name, pid=child.pid, code=code)
-        self._again(slot, f"{slot.name} ended with {code}")
+        self._again(slot, f"{slot.name} {ending(code)}")
         self._changed()
 
     def _again(self, slot: Slot, what: str) -> None:
@@ -336,3 +349,11 @@ class Fleet:
         for slot in self.slots:
             if slot.child is not None:
                 slot.measured = slot.child.measure()
+
+
+def ending(code: int) -> str:
+    """Say how a process ended."""
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    known: dict[int, str] = {Exit.LOG_FAILED: " (a write or sync of the log failed)"}
+    return f"ended with exit code {code}{known.get(code, '')}"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from certeusd import __version__, config_sources, systemd
 from certeusd.board import BOARD_BYTES, Board
-from certeusd.channel import GapAccept, Role
+from certeusd.channel import AcceptGap, Role
 from certeusd.config_sources import Loaded
 from certeusd.control import types
 from certeusd.control.server import ControlServer, bind, group_number
@@ -53,12 +53,11 @@ def make_directories(paths: Paths) -> None:
     PostgreSQL has its socket inside; nothing else in it can be read by others.
     """
     try:
-        if not paths.state_dir.exists():
-            paths.state_dir.mkdir(mode=0o711, parents=True)
-            paths.state_dir.chmod(0o711)
-        if not paths.runtime_dir.exists():
-            paths.runtime_dir.mkdir(mode=0o755, parents=True)
-            paths.runtime_dir.chmod(0o755)
+        for directory, mode in ((paths.state_dir, 0o711), (paths.runtime_dir, 0o755)):
+            for missing in reversed([directory, *directory.parents]):
+                if not missing.exists():
+                    missing.mkdir(exist_ok=True)
+                    missing.chmod(mode)  # Whatever the umask.
         for inner in (paths.log, paths.followers, paths.quarantine, paths.log_key.parent):
             inner.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
@@ -158,6 +157,7 @@ class Supervisor:
             config=self._config,
             paths=self._paths,
             plan=self.plan,
+            board=self.board,
             board_fd=self._board_fd,
             follower_bell=self._follower_bell,
             listeners=[listener.fileno() for listener in self._listeners],
@@ -403,7 +403,7 @@ class Supervisor:
         child = self._fleet.flush.child
         if child is None or "behind-log" not in {r.code for r in self._reasons.listed()}:
             return False
-        child.send(GapAccept())
+        child.send(AcceptGap())
         return True
 
 
