@@ -6,6 +6,7 @@ import click
 
 from certeusd.cli.common import (
     client_of,
+    console,
     human_bytes,
     human_count,
     human_seconds,
@@ -38,28 +39,27 @@ def command(context: click.Context) -> None:
 
 def show(status: Json) -> None:
     """Print the status for a human."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    out = console()
     state = str(status["state"])
     style = STYLES.get(state, "bold")
-    console.print(
+    out.print(
         f"[{style}]● {state}[/] since {status['since']}   certeus {status['version']},"
         f" pid {status['pid']}, up {human_seconds(cast(float, status['uptime_seconds']))}"
     )
     for reason in cast(list[dict[str, str]], status["reasons"]):
-        console.print(f"  [yellow]{reason['code']}[/] since {reason['since']}:"
+        out.print(f"  [yellow]{reason['code']}[/] since {reason['since']}:"
                       f" {escape(reason['what'])}")  # fmt: skip
         if reason["next"]:
-            console.print(f"    → {escape(reason['next'])}")
+            out.print(f"    → {escape(reason['next'])}")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
     table.add_column(style="dim")
     table.add_column()
     for name, text in _rows(status):
         table.add_row(name, escape(text))
-    console.print(table)
+    out.print(table)
 
 
 def _rows(status: Json) -> list[tuple[str, str]]:
