@@ -86,7 +86,7 @@ class SegmentSummary(TypedDict):
     recorded_at_ns: int
 
 class Finding(TypedDict):
-    """One thing that a check found; `reason` is a stable word, 0..0 means that no number is missing."""
+    """One thing that a check found; `reason` is a stable word, 0..0: no number is missing."""
 
     segment_no: int
     offset: int

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.flushing import Rig, make_database
 from support.postgres import Server, installations, server
 

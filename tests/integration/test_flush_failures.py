@@ -1,4 +1,4 @@
-"""Servers that die, connections that are cut, positions that are not ours: each row once, or a stop."""
+"""Dying servers, cut connections, positions that are not ours: each row once, or a stop."""
 
 import asyncio
 import random
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+
 from certeusd.flush import schema, transaction
 from certeusd.flush.connection import Link
 from certeusd.flush.errors import PositionLostError
@@ -60,9 +61,7 @@ def test_a_lost_compare_and_set_stores_nothing(rig: Rig, database: str) -> None:
         assert batch is not None
         await schema.make_leaf(connection, batch.day)
         prepared = transaction.prepare(batch, target)
-        after, refused = await transaction.store(
-            connection, target, before, prepared, link.moved
-        )
+        after, refused = await transaction.store(connection, target, before, prepared, link.moved)
         assert (after.seq, refused) == (5, 0)
         with pytest.raises(PositionLostError):
             await transaction.store(connection, target, before, prepared, link.moved)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import psutil
@@ -55,8 +55,8 @@ class Server:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8",
-                      "--locale=C", "-D", str(self.data))  # fmt: skip
+            options = ["--auth=trust", "--username=postgres", "--no-sync"]
+            self._run("initdb", *options, "--encoding=UTF8", "--locale=C", "-D", str(self.data))
         except BaseException:
             shutil.rmtree(self.folder)
             raise
@@ -150,7 +150,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(binaries: Path, **settings: str) -> Iterator[Server]:
+def server(binaries: Path, **settings: str) -> Generator[Server]:
     """A running server for the length of a block."""
     made = Server(binaries)
     try:

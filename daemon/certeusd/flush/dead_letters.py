@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 
 import asyncpg
+import msgspec
 
 from certeusd.flush.errors import Meaning, meaning_of, sqlstate_of
 from certeusd.flush.types import Connection
@@ -113,8 +114,7 @@ def event_json(batch: Batch, row: int) -> str:
     attributes.update({name: value for name, value in given.items() if value is not None})
     extensions = event["extensions"]
     if extensions:
-        parsed = json.loads(extensions)
-        attributes.update(parsed if isinstance(parsed, dict) else {})
+        attributes.update(msgspec.json.decode(extensions, type=dict[str, object]))
     text = json.dumps(attributes, ensure_ascii=False)
     data = event["data"]
     if event["opaque"] or not data:

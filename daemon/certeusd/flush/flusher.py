@@ -266,9 +266,7 @@ class Flusher:
         if not self._accepted.is_set():
             return
         self._accepted.clear()
-        after = Position(
-            oldest["before_group"], last_seq, oldest["before_root"], oldest["epoch"]
-        )
+        after = Position(oldest["before_group"], last_seq, oldest["before_root"], oldest["epoch"])
         step = transaction.accept_gap(place.link.connection, place.target, position, after)
         await place.link.run(step)
         self._log.warning("gap_accepted", first_seq=first_seq, last_seq=last_seq)
@@ -429,9 +427,7 @@ class Flusher:
                 dropped = await link.run(schema.drop_leaves(link.connection, before))
                 if dropped:
                     self._log.info("leaves_dropped", count=len(dropped), last=dropped[-1])
-                self._leaves = {
-                    day for day in self._leaves if schema.leaf_name(day) not in dropped
-                }
+                self._leaves = {day for day in self._leaves if schema.leaf_name(day) not in dropped}
             self._reasons.end("postgres-leaves")
         except schema.SchemaError as error:
             # Not fatal here: the leaf may be needed by nobody, or be made by a DBA in time.
