@@ -5,10 +5,11 @@
 //! failure from the left is the one reported. Nothing is allocated, nothing recurses: the open
 //! brackets are bits of a fixed array.
 //!
-//! The limits of `numeric` were measured, PostgreSQL 15 and 18 alike: the first digit that is not
+//! The limits of `numeric` are those that PostgreSQL 15 was seen to hold: the first digit that is not
 //! zero stands at most 131,072 places before the point; at most 16,383 places behind the point are
 //! *written*, zeros included, once the exponent has moved it (so `1.0e-16383` and `0e-16384` fail,
-//! `1e-16383` and `0e131073` do not); and the exponent is below 2^30 - 1 either way.
+//! `1e-16383` and `0e131073` do not); and the exponent is below 2^30 - 1 either way (PostgreSQL 18
+//! differs in taking a zero with just that exponent).
 
 use certeus_ipc::verdict::Reason;
 
