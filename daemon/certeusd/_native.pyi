@@ -11,6 +11,28 @@ BOARD: dict[str, tuple[int, dict[str, int]]]
 BOARD_PAGES: int
 """Pages of 4096 bytes of the board."""
 
+def check_json(data: bytes, depth_max: int) -> str | None:
+    """Why PostgreSQL would not take `data` as JSON, as the stable word; `None`: it would."""
+
+def check_text(text: bytes) -> str | None:
+    """Why `text` cannot stand in an attribute, its length aside; `None`: it can."""
+
+def parse_time(text: bytes) -> int | None:
+    """Microseconds since 2000-01-01 UTC of an RFC 3339 time; `None`: none that the log takes."""
+
+class Worker:
+    """The kernel of one worker (`daemon/src/worker`). One thread uses it.
+
+    Descriptors are lent for the call: what is needed longer is duplicated.
+    """
+
+    def __new__(
+        cls, board_fd: int, index: int, log_key: bytes, event_bytes_max: int, depth_max: int
+    ) -> Worker:
+        """Map the board; `log_key` is 32 bytes."""
+
+    def attach(
+        self,
 COPY_COLUMNS: list[str]
 """The columns of `certeus.events`, in the order in which `Batch.copy` encodes them."""
 
@@ -215,3 +237,154 @@ class SegmentBuilder:
     ) -> None: ...
     def commit(self, recorded_at_ns: int) -> tuple[int, bytes, int, int, int, int, int]:
         """Group, root, first and last seq, segment, offset and bytes on disk."""
+
+class LogFailedError(Exception):
+    """A write or sync of the log failed: the process must end, a restart is the only retry."""
+
+class LogOptions(TypedDict):
+    """The numbers of `[log]` and `[dedup]`, and what the follower's position file says."""
+
+    segment_bytes: int
+    group_bytes_max: int
+    group_records_max: int
+    linger_us: int
+    bytes_max: int
+    disk_reserve_bytes: int
+    recycle: bool
+    dedup_keys: int
+    dedup_producers: int
+    follower_group: int
+    follower_seq: int
+    follower_root: bytes
+
+class Recovery(TypedDict):
+    """What a start found; `label` is the row of the decision table, or `new`."""
+
+    label: str
+    segments: int
+    groups_read: int
+    last_group: int
+    next_seq: int
+    epoch: int
+    log_uuid: bytes
+    gaps: list[tuple[int, int, str]]
+
+class LogWriter:
+    """The log writer's kernel; holds `log/LOCK` until the process ends."""
+
+    def __init__(
+        self,
+        log_dir: str | PathLike[str],
+        quarantine_dir: str | PathLike[str],
+        board_fd: int,
+        log_key: bytes,
+        options: LogOptions,
+    ) -> None:
+        """Recover the log and open a new segment.
+
+        Raises:
+            BlockingIOError: another process holds the lock; nothing was touched.
+            LogFailedError: the disk refuses.
+        """
+
+    def recovery(self) -> Recovery: ...
+    def attach(
+        self,
+        worker: int,
+        pair_fd: int,
+        forward_bytes: int,
+        return_bytes: int,
+        forward_bell_fd: int,
+        return_bell_fd: int,
+        /,
+    ) -> None:
+        """A log writer is there: map the pair and say hello for every session.
+
+        Raises:
+            OSError: the memory has not the size of such a pair; nothing is attached.
+        """
+
+    def detach(self) -> None:
+        """The log writer is gone: forget all that it had not answered, wait for the next one."""
+
+    def watch(self, fd: int, /) -> None:
+        """Make `run` return `("readable", fd)` while `fd` can be read."""
+
+    def unwatch(self, fd: int, /) -> None:
+        """Comes before `fd` is closed."""
+
+    def add_session(
+        self,
+        *,
+        p_fd: int,
+        c_fd: int,
+        e_fd: int,
+        socket_fd: int,
+        ring_bytes: int,
+        uid: int,
+        producer: bytes,
+        tenant: str,
+        source: str,
+        allowed_sources: list[str],
+        birth_seq: int | None,
+        settled: int,
+    ) -> int:
+        """Begin a session, live after `welcomed`; C is sealed against writing after this.
+
+        Args:
+            producer: 16 bytes.
+            allowed_sources: names, or prefixes that end in `*`, for events with their own source.
+            birth_seq: what a resuming client was told when it was born; `None`: it is new.
+            settled: the last ticket whose verdict the client has read, at most 2**62.
+
+        Returns:
+            The session's number, never that of another one that somebody still asks for.
+
+        Raises:
+            OSError: sizes that are not those of a ring, or too many sessions; nothing is kept.
+        """
+
+    def end_session(self, slot: int, clean: bool, /) -> None:
+        """The client said goodbye (`clean`) or is gone; `closed` follows. Nobody: does nothing."""
+
+    def drain(self) -> None:
+        """Settle what each ring holds now, then end its session as `draining`."""
+
+    def in_flight(self) -> int:
+        """Tickets read and not settled."""
+
+    def session_count(self) -> int:
+        """Sessions not yet freed."""
+
+    def run(
+        self, timeout_ms: int, /
+    ) -> list[tuple[str, int] | tuple[str, int, str] | tuple[str, int, int, int, bytes, int]]:
+        """Serve all rings, without the GIL, until Python is wanted; at most `timeout_ms`.
+
+        Returns:
+            In order: `("readable", fd)`;
+            `("welcomed", slot, birth_seq, high, log_uuid, producer_no)`: live for the first time;
+            `("refused", slot, reason)`: never live, freed; `("ended", slot, reason)`: ended from
+            this side, freed; `("closed", slot)`: `end_session` is done, freed. Empty: time is over,
+            or a signal came.
+        """
+    ) -> None:
+        """Map a pair; the descriptors are lent for the call."""
+
+    def detach(self, worker: int) -> None:
+        """Drop a dead worker's pair with all that it held."""
+
+    def follower_bell(self, fd: int) -> None: ...
+    def watch(self, fd: int) -> None:
+        """Let `run` return when `fd` is readable."""
+
+    def run(self, timeout_ms: int) -> list[int]:
+        """Commit groups for at most `timeout_ms`, without the GIL; watched fds that are readable.
+
+        Raises:
+            LogFailedError: a write or sync failed; nothing of its group was published.
+        """
+
+    def durable_seq(self) -> int: ...
+    def seal(self) -> None:
+        """Commit what the rings hold and write what sealed segments still need."""

@@ -6,6 +6,7 @@ supervisor                                             child (python -m certeusd
     │◀───────────────────────────────────────── Ready ──│   it does its work
     │── Attach + [pair, forward bell, return bell] ────▶│   the other end of a pair is there
     │── Detach ────────────────────────────────────────▶│   the other end has died: unmap, forget
+    │── AcceptGap (flusher only) ──────────────────────▶│   go on behind the gap
     │◀───────────────────── State, Progress, Report ────│
     │── Drain ─────────────────────────────────────────▶│   finish what is held, exit 0
     x end of file: the supervisor is gone; exit at once
@@ -76,8 +77,8 @@ class Drain(msgspec.Struct, tag_field="type", tag="drain", frozen=True):
     """Supervisor to child: accept no more, finish what is held, exit 0."""
 
 
-class GapAccept(msgspec.Struct, tag_field="type", tag="gap-accept", frozen=True):
-    """Supervisor to flusher: an admin gives up the events that the log does not hold any more."""
+class AcceptGap(msgspec.Struct, tag_field="type", tag="accept_gap", frozen=True):
+    """Supervisor to flusher: an admin accepts the gap at which it stopped (`behind-log`)."""
 
 
 class Ready(msgspec.Struct, tag_field="type", tag="ready", frozen=True):
@@ -105,7 +106,7 @@ class Report(msgspec.Struct, tag_field="type", tag="report", frozen=True):
     data: dict[str, object] = {}
 
 
-Message = Start | Attach | Detach | Drain | GapAccept | Ready | State | Progress | Report
+Message = Start | Attach | Detach | Drain | AcceptGap | Ready | State | Progress | Report
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

@@ -6,12 +6,16 @@
 
 pub mod board;
 pub mod copy;
+pub mod disk;
 pub mod envelope;
+pub mod failpoint;
 pub mod format;
 pub mod keyed;
+pub mod log;
 pub mod merkle;
 pub mod reader;
 pub mod validate;
+pub mod worker;
 
 #[cfg(feature = "python")]
 mod py;

@@ -45,6 +45,8 @@ pub const C_BYTES: usize = PAGE_BYTES + VERDICT_COUNT * VERDICT_BYTES;
 /// A frame: `w0 = length:32 | kind:8 | flags:8 | zero:16`, `w1 = ticket`, payload, padding.
 pub const FRAME_ALIGN: u64 = 16;
 pub const FRAME_HEADER_BYTES: u64 = 16;
+/// A client's frame: one event, as `record.rs` lays it out.
+pub const KIND_EVENT_FRAME: u8 = 1;
 /// A frame that only fills the ring to its end.
 pub const KIND_PAD: u8 = 0xff;
 

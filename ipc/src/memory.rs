@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::layout::{C_HEAD, C_NEED_WAKEUP, P_TAIL, PAGE_BYTES};
 use crate::ring::{Memory, Word};
@@ -44,6 +44,14 @@ impl Mapping {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Keeps the mapping out of children that this process forks: they would share a ring that has
+    /// one producer. A child must not touch this object, nor drop it.
+    pub fn forbid_fork(&self) -> rustix::io::Result<()> {
+        let base = self.base.as_ptr().cast();
+        // SAFETY: our own mapping, whole; in this process the advice changes nothing.
+        unsafe { madvise(base, self.bytes, Advice::LinuxDontFork) }
     }
 
     /// The address of byte `offset`; the caller keeps within `bytes()`.

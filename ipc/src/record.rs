@@ -66,6 +66,21 @@ impl Tag {
         Self::ALL.into_iter().find(|tag| *tag as u8 == code)
     }
 
+    /// The attribute's name in CloudEvents' words, for people.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Type => "type",
+            Self::Id => "id",
+            Self::Subject => "subject",
+            Self::Time => "time",
+            Self::Source => "source",
+            Self::DataSchema => "dataschema",
+            Self::ContentType => "content_type",
+            Self::Extensions => "extensions",
+        }
+    }
+
     /// The longest value, in bytes.
     #[must_use]
     pub const fn bytes_max(self) -> usize {
@@ -119,6 +134,22 @@ impl<'a> Attributes<'a> {
         self.values.iter().flatten().map(|value| 3 + value.len()).sum()
     }
 
+    /// Writes the attributes to the start of `out`, which is exactly [`Attributes::bytes`] long.
+    pub fn write_to(&self, mut out: &mut [u8]) {
+        for tag in Tag::ALL {
+            if let Some(value) = self.get(tag) {
+                let length = u16::try_from(value.len()).expect("attribute checked by the caller");
+                let (head, rest) = out.split_at_mut(3);
+                head[0] = tag as u8;
+                head[1..].copy_from_slice(&length.to_le_bytes());
+                let (body, rest) = rest.split_at_mut(value.len());
+                body.copy_from_slice(value);
+                out = rest;
+            }
+        }
+        assert!(out.is_empty());
+    }
+
     /// Appends the attributes to `out`. Every value is at most `u16::MAX` long, as the caller checked.
     pub fn write(&self, out: &mut Vec<u8>) {
         for tag in Tag::ALL {
@@ -139,6 +170,18 @@ pub fn write_payload(out: &mut Vec<u8>, attributes: &Attributes<'_>, flags: u8, 
     out.extend_from_slice(&[flags, 0, 0, 0]);
     attributes.write(out);
     out.extend_from_slice(data);
+}
+
+/// Writes the payload of a client frame over `out`, which is exactly as long as the payload is.
+pub fn write_payload_to(out: &mut [u8], attributes: &Attributes<'_>, flags: u8, data: &[u8]) {
+    let attributes_bytes = attributes.bytes();
+    let bytes = u32::try_from(attributes_bytes).expect("attributes are bounded");
+    let (prefix, rest) = out.split_at_mut(PREFIX_BYTES);
+    prefix[..4].copy_from_slice(&bytes.to_le_bytes());
+    prefix[4..].copy_from_slice(&[flags, 0, 0, 0]);
+    let (head, body) = rest.split_at_mut(attributes_bytes);
+    attributes.write_to(head);
+    body.copy_from_slice(data);
 }
 
 /// The fixed head of a record.

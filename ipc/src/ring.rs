@@ -88,12 +88,20 @@ impl<M: Memory> Producer<M> {
         self.committed
     }
 
+    /// Whether `head` is one that an honest consumer can have stored.
+    pub fn head_is_possible(&self) -> bool {
+        (self.head_cached..=self.committed).contains(&self.memory.load_relaxed(Word::Head))
+    }
+
     /// The consumer's `head`, fresh.
     pub fn head(&mut self) -> u64 {
         // SYNC: head release → acquire: who sees `head` may overwrite the bytes before it.
-        self.head_cached = self.memory.load_relaxed(Word::Head);
+        let head = self.memory.load_relaxed(Word::Head);
         self.memory.fence_acquire();
-        assert!(self.head_cached <= self.committed);
+        // A consumer that says what cannot be gives no room; see `head_is_possible`.
+        if head >= self.head_cached && head <= self.committed {
+            self.head_cached = head;
+        }
         self.head_cached
     }
 
@@ -205,6 +213,12 @@ impl<M: Memory> Consumer<M> {
     pub fn new(memory: M) -> Self {
         assert!(memory.ring_bytes().is_power_of_two());
         Self { memory, read: 0, released: 0, tail_seen: 0 }
+    }
+
+    /// A consumer that starts at `position`: where a dead one had released, as its successor knows.
+    pub fn at(memory: M, position: u64) -> Self {
+        assert!(memory.ring_bytes().is_power_of_two());
+        Self { memory, read: position, released: position, tail_seen: position }
     }
 
     pub fn memory(&self) -> &M {

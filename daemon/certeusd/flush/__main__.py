@@ -10,7 +10,7 @@ from pathlib import Path
 import uvloop
 
 from certeusd import logs
-from certeusd.channel import Channel, Drain, GapAccept, Start, adopt
+from certeusd.channel import Channel, Drain, AcceptGap, Start, adopt
 from certeusd.flush.flusher import Flusher, Settings
 
 DRAIN_TIMEOUT_S = 2.0
@@ -40,7 +40,7 @@ async def serve(channel: Channel, start: Start, board: int, bell: int, log: logs
                 case Drain():
                     flusher.drain()
                     drained.set()
-                case GapAccept():
+                case AcceptGap():
                     flusher.accept_gap()
                 case other:
                     log.warning("message_ignored", message=type(other).__name__)

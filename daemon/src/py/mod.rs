@@ -5,6 +5,8 @@ use pyo3::types::PyDict;
 
 use crate::board;
 
+mod worker;
+mod log;
 mod reader;
 
 /// `{table: (page, {field: word index})}`, so that Python reads the board by the same names.
@@ -34,6 +36,11 @@ fn board_tables<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BOARD", board_tables(module.py())?)?;
     module.add("BOARD_PAGES", board::BOARD_PAGES)?;
+    module.add_class::<worker::Worker>()?;
+    module.add_function(wrap_pyfunction!(worker::check_json, module)?)?;
+    module.add_function(wrap_pyfunction!(worker::check_text, module)?)?;
+    module.add_function(wrap_pyfunction!(worker::parse_time, module)?)?;
+    log::register(module)?;
     reader::register(module)?;
     Ok(())
 }

@@ -1,0 +1,73 @@
+# certeus: one command each. `make` alone lists them.
+#
+# Every target first runs what of `make setup` it needs, which does nothing when nothing changed.
+# Where pip, cargo and apt fetch from is their own configuration; nothing here overrides it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+# A recipe's own scripts and servers must not inherit make's job slots.
+unexport MAKEFLAGS MFLAGS MAKELEVEL
+
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest
+INPUT ?=
+ARGS ?=
+
+.PHONY: help setup run check fmt test crash e2e bench bench-full lock clean
+
+help: ## this list
+	@printf 'certeus: durable events on one host, each exactly once in PostgreSQL\n\n'
+	awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	printf '\nARGS="..." goes to the program behind run, test, crash, e2e, bench and bench-full.\n'
+
+setup: ## make .venv, install what is missing, build both Rust crates
+	@tools/setup.sh run
+	printf '  ready       make run, or . .venv/bin/activate\n'
+
+run: ## the main job: what this machine has logged, durable, then in PostgreSQL (INPUT=file)
+	@tools/setup.sh run
+	exec $(PY) bench/main_job.py $(if $(INPUT),--input '$(INPUT)') $(ARGS)
+
+check: ## format, lint, types, import contracts, clippy
+	@tools/setup.sh check
+	tools/check.sh
+
+fmt: ## format Python and Rust
+	@tools/setup.sh check
+	tools/check.sh --fix
+
+test: ## everything: check, Rust tests and loom models, pytest (ARGS="-k ring")
+	@tools/setup.sh test
+	tools/check.sh
+	tools/test_rust.sh
+	exec $(PYTEST) $(ARGS)
+
+crash: ## only the tests that kill real processes
+	@tools/setup.sh test
+	exec $(PYTEST) -m crash $(ARGS)
+
+e2e: ## only the tests of the installed wheel under a real systemd (as root)
+	@tools/setup.sh test
+	exec $(PYTEST) -m e2e $(ARGS)
+
+bench: ## the quick benchmark: JSON and a table, under three minutes
+	@tools/setup.sh run
+	exec $(PY) bench/quick.py $(ARGS)
+
+bench-full: ## the long one, with an HTML report in bench/out/
+	@tools/setup.sh run
+	exec $(PY) bench/full.py $(ARGS)
+
+lock: ## refresh the lock files from pyproject.toml (UPGRADE=1: to the newest)
+	@tools/setup.sh run
+	$(PY) tools/lock.py
+
+clean: ## remove what was built; ./var, which holds events, stays
+	@rm -rf .venv .setup target build dist bench/out .mypy_cache .pytest_cache .ruff_cache \
+	    .import_linter_cache .hypothesis *.egg-info
+	rm -f ipc/certeus/_native*.so daemon/certeusd/_native*.so
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	[ ! -e var ] || printf '  kept        var: it holds a log and a database; remove it by hand\n'

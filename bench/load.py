@@ -1,0 +1,69 @@
+"""One producer process that offers encoded JSON as fast as the ring takes it.
+
+    python bench/load.py SOCKET SOURCE --bytes 150 --seconds 30
+
+Rows are made before the clock starts: what is measured is certeus, not the making of JSON. Waits
+for one line on stdin, so that all processes begin together; prints one JSON object when all is
+durable.
+"""
+
+import argparse
+import json
+import sys
+import time
+
+import certeus
+
+ROWS = 8192
+BATCH = 512
+SETTLE_TIMEOUT_S = 120.0
+
+
+def make_rows(event_bytes: int, seed: int) -> list[bytes]:
+    """``ROWS`` different JSON objects of exactly ``event_bytes`` bytes each."""
+    rows: list[bytes] = []
+    for number in range(ROWS):
+        head = (
+            f'{{"device":"sensor-{(number * 7919 + seed) % 100_000:05d}","n":{number + 100_000},'
+            f'"celsius":{20 + number % 977 / 100:.2f},"ok":true,"note":"'
+        ).encode()
+        padding = event_bytes - len(head) - 2
+        if padding < 0:
+            head, padding = b'{"n":"', event_bytes - 8
+        sentence = f"{number:06d} reading of a meter in hall {number % 17}. "
+        text = (sentence * (padding // 30 + 1)).encode()
+        rows.append(head + text[:padding] + b'"}')
+    assert all(len(row) == event_bytes for row in rows)
+    return rows
+
+
+def main() -> None:
+    """Offer batches until the time is over, then wait until the last is durable."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("socket")
+    parser.add_argument("source")
+    parser.add_argument("--bytes", type=int, default=150)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rows = make_rows(options.bytes, options.seed)
+    batches = [rows[start : start + BATCH] for start in range(0, ROWS, BATCH)]
+    with certeus.connect(options.socket, source=options.source) as producer:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        sys.stdin.readline()
+        begin = time.perf_counter()
+        count = ticket = 0
+        while time.perf_counter() - begin < options.seconds:
+            ticket = producer.append_many("reading", batches[count % len(batches)])
+            count += 1
+        settled_in_time = producer.statistics().settled
+        producer.wait_durable(ticket, timeout=SETTLE_TIMEOUT_S)
+        seconds = time.perf_counter() - begin
+        accepted = producer.statistics().accepted
+    answer = {"accepted": accepted, "settled_in_time": settled_in_time, "seconds": seconds}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What verbs share: paths, the client, `--json`, and how numbers look to a human."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import click
+
+from certeusd.control.client import ControlClient
+from certeusd.paths import Paths, client_paths
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA_VERSION = 1
+WIDTH_OF_FILES = 240
+
+Decorated = TypeVar("Decorated", bound=Callable[..., object])
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def json_option(function: Decorated) -> Decorated:
+    """Add `--json` and `-o json`; `wants_json` tells whether one of them was given."""
+    flag = click.option("--json", "json_flag", is_flag=True, help="The same as -o json.",
+                        expose_value=False, callback=_note)  # fmt: skip
+    choice = click.option("-o", "json_choice", type=click.Choice(["text", "json"]), default="text",
+                          help="Form of the output.", expose_value=False,
+                          callback=_note)  # fmt: skip
+    return flag(choice(function))
+
+
+def _note(context: click.Context, _: click.Parameter, value: bool | str) -> None:
+    if value is True or value == "json":
+        context.meta["certeus.json"] = True
+
+
+def wants_json(context: click.Context) -> bool:
+    """Whether this verb is to print JSON."""
+    return bool(context.meta.get("certeus.json"))
+
+
+def paths_of(context: click.Context) -> Paths:
+    """Return where the daemon is, by the options of the group."""
+    state_dir, runtime_dir = cast(tuple[str | None, str | None], context.obj)
+    return client_paths(state_dir, runtime_dir)
+
+
+def client_of(context: click.Context) -> ControlClient:
+    """Return a client for the daemon."""
+    return ControlClient(paths_of(context).control_socket)
+
+
+def print_json(document: Mapping[str, object]) -> None:
+    """Print one document, with its `schema_version` first."""
+    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **document}, ensure_ascii=False))
+
+
+def console() -> "Console":
+    """Return a console; what is no terminal gets lines as long as they need be."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else WIDTH_OF_FILES
+    return Console(highlight=False, width=width)
+
+
+def human_bytes(value: int) -> str:
+    """Render bytes: `1.5 MiB`."""
+    number = float(value)
+    for unit in _UNITS[:-1]:
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} {_UNITS[-1]}"
+
+
+def human_count(value: int) -> str:
+    """Render a count: `1,234,567`."""
+    return f"{value:,}"
+
+
+def human_seconds(value: float) -> str:
+    """Render a duration: `3 d 4 h`."""
+    if value < 60:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    for size, unit, lower_size, lower in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if value >= size:
+            return f"{int(value // size)} {unit} {int(value % size // lower_size)} {lower}"
+    return f"{int(value // 60)} min {int(value % 60)} s"

@@ -1,0 +1,106 @@
+"""`certeus log`: the log on disk, with or without a daemon."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from certeusd.cli.common import (
+    console,
+    human_bytes,
+    human_count,
+    json_option,
+    paths_of,
+    print_json,
+    wants_json,
+)
+from certeusd.control.types import rfc3339
+from certeusd.exits import Exit, ExitError
+
+
+@click.group()
+def command() -> None:
+    """Look at the log on disk."""
+
+
+def _directory(context: click.Context) -> Path:
+    directory = paths_of(context).log
+    try:
+        next(directory.iterdir(), None)
+    except PermissionError as error:
+        raise ExitError(
+            Exit.NOT_ALLOWED, f"cannot read {directory}: not allowed; become the daemon's user"
+        ) from error
+    except OSError as error:
+        raise ExitError(
+            Exit.FAILED, f"cannot read {directory}: {error.strerror}; give --state-dir"
+        ) from error
+    return directory
+
+
+@command.command()
+@json_option
+@click.pass_context
+def ls(context: click.Context) -> None:
+    """List the segments."""
+    from certeusd.log.reader import LogReader
+
+    segments = LogReader(_directory(context)).segments()
+    if wants_json(context):
+        print_json({"segments": segments})
+        return
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim")
+    for name in ("segment", "groups", "records", "first seq", "last seq", "used", "file", "last"):
+        table.add_column(name, justify="right")
+    for one in segments:
+        recorded = rfc3339(one["recorded_at_ns"] / 1e9) if one["groups"] else ""
+        table.add_row(
+            str(one["segment_no"]),
+            *(human_count(one[name]) for name in ("groups", "records", "first_seq", "last_seq")),
+            *(human_bytes(one[name]) for name in ("used_bytes", "file_bytes")),
+            recorded,
+        )
+    console().print(table)
+
+
+@command.command()
+@json_option
+@click.pass_context
+def check(context: click.Context) -> None:
+    """Verify every checksum, the chain, that no number is missing, and the roots."""
+    from certeusd.log.reader import LogReader
+
+    directory = _directory(context)
+    key = _key(paths_of(context).log_key)
+    report = LogReader(directory).check(None if wants_json(context) else _progress, key)
+    good = bool(report["ok"])
+    if wants_json(context):
+        print_json(report)
+    else:
+        for finding in report["findings"]:
+            click.echo(
+                f"segment {finding['segment_no']}, offset {finding['offset']}:"
+                f" {finding['reason']}, {finding['bytes']} bytes,"
+                f" seq {finding['first_seq']}..{finding['last_seq']}"
+            )
+        roots = "roots computed again" if report["roots_checked"] else "roots not computed: no key"
+        click.echo(
+            f"{'good' if good else 'DAMAGED'}: {human_count(report['records'])} records in"
+            f" {human_count(report['groups'])} groups, {roots}"
+        )
+    if not good:
+        context.exit(Exit.FAILED)
+
+
+def _key(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\rsegment {done} of {total}", nl=done == total, err=True)

@@ -1,0 +1,29 @@
+"""`certeus wait`: for scripts; a timeout exits 75."""
+
+import click
+
+from certeusd.cli.common import client_of, human_count, json_option, print_json, wants_json
+
+
+@click.command()
+@click.option("--ready", "until", flag_value="ready", help="The service takes events.")
+@click.option("--durable", "until", flag_value="durable", help="All that is accepted is synced.")
+@click.option("--flushed", "until", flag_value="flushed", help="All durable is in PostgreSQL.")
+@click.option("--timeout", "timeout_s", metavar="S", help="Seconds; then exit 75.",
+              type=click.FloatRange(0, 86_400), default=60.0, show_default=True)  # fmt: skip
+@json_option
+@click.pass_context
+def command(context: click.Context, until: str | None, timeout_s: float) -> None:
+    """Wait for what was accepted before this call."""
+    if until is None:
+        raise click.UsageError("give --ready, --durable or --flushed")
+    query = {"until": until, "timeout_s": f"{timeout_s:g}"}
+    answer = client_of(context).get("/v1/wait", timeout_s, **query)
+    if wants_json(context):
+        print_json(answer)
+    elif until == "ready":
+        click.echo("ready")
+    else:
+        seq = answer["seq"]
+        assert isinstance(seq, int), "seq is a number"
+        click.echo(f"{until}: all up to seq {human_count(seq)}, after {answer['seconds']} s")

@@ -1,0 +1,77 @@
+"""The client of the control API: the standard library alone, so that `certeus` starts quickly."""
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlencode
+
+from certeusd.exits import Exit, ExitError
+
+ANSWER_TIMEOUT_S = 10.0
+
+Json = dict[str, object]
+
+_EXITS = {403: Exit.NOT_ALLOWED, 503: Exit.TRY_AGAIN, 504: Exit.TRY_AGAIN, 500: Exit.BUG}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self._timeout_s)
+        self.sock.connect(str(self._path))
+
+
+class ControlClient:
+    """Asks the daemon behind `control.sock`, one connection a question."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get(self, path: str, wait_s: float = 0.0, **query: str) -> Json:
+        """Ask; `wait_s` is how long the daemon may take beyond the usual.
+
+        Raises:
+            ExitError: 69 no answer, 75 a timeout there, 77 not allowed, 1 any other problem.
+        """
+        return self._ask("GET", path, wait_s, query)
+
+    def post(self, path: str) -> Json:
+        """Order; raises as `get` does."""
+        return self._ask("POST", path, 0.0, {})
+
+    def _ask(self, method: str, path: str, wait_s: float, query: dict[str, str]) -> Json:
+        connection = _UnixConnection(self.path, ANSWER_TIMEOUT_S + wait_s)
+        target = f"{path}?{urlencode(query)}" if query else path
+        try:
+            connection.request(method, target)
+            answer = connection.getresponse()
+            body = answer.read()
+        except PermissionError as error:
+            raise ExitError(
+                Exit.NOT_ALLOWED,
+                f"cannot open {self.path}: not allowed; become a member of certeus-admin, or root",
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ExitError(
+                Exit.UNREACHABLE,
+                f"cannot reach the daemon at {self.path}: {error}; is certeusd running, and with"
+                " this --runtime-dir?",
+            ) from error
+        finally:
+            connection.close()
+        content: object = json.loads(body)
+        assert isinstance(content, dict), "the API answers with objects"
+        document = cast(Json, content)
+        if answer.status != 200:
+            raise ExitError(
+                _EXITS.get(answer.status, Exit.FAILED),
+                str(document.get("detail", document.get("title", answer.reason))),
+            )
+        return document

@@ -1,0 +1,212 @@
+"""The control API: one table of routes, each row with its rule of access and its answer's type.
+
+Every answer is JSON (`/metrics` is Prometheus text); every refusal is RFC 9457. Nothing here waits
+for PostgreSQL, the log or a child, so the API answers in every state; `wait` and `dsn` wait as long
+as they are asked to.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from certeusd.control import metrics
+from certeusd.control.access import Access
+from certeusd.control.backend import Backend
+from certeusd.control.types import (
+    SCHEMA_VERSION,
+    Done,
+    Dsn,
+    Health,
+    Problem,
+    Status,
+    Waited,
+    Workers,
+)
+
+WAIT_POLL_S = 0.005
+WAIT_TIMEOUT_S_MAX = 86_400.0
+
+
+class ProblemError(Exception):
+    """Becomes an `application/problem+json` answer."""
+
+    def __init__(self, status: int, kind: str, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = Problem(f"urn:certeus:problem:{kind}", title, status, detail)
+
+
+class Request(NamedTuple):
+    """What a handler gets."""
+
+    backend: Backend
+    query: dict[str, str]
+    owner: bool
+    """Whether the peer is the daemon's uid or root."""
+
+
+Handler = Callable[[Request], Awaitable[msgspec.Struct | str]]
+
+
+class Route(NamedTuple):
+    """A row of the table."""
+
+    method: str
+    path: str
+    access: Access
+    answer: type[msgspec.Struct] | None
+    """None: text."""
+    query: tuple[str, ...]
+    handler: Handler
+    summary: str
+
+
+async def get_status(request: Request) -> Status:
+    """State, reasons, positions, processes."""
+    return request.backend.status()
+
+
+async def get_live(request: Request) -> Health:
+    """Answer, which shows that the supervisor runs; no I/O."""
+    status = request.backend.status()
+    return Health(SCHEMA_VERSION, True, status.state, status.since)
+
+
+async def get_ready(request: Request) -> Health:
+    """Tell whether the service takes events; it does so without PostgreSQL."""
+    status = request.backend.status()
+    if not request.backend.takes_events:
+        raise ProblemError(503, "not-ready", "not ready", f"the state is {status.state}")
+    return Health(SCHEMA_VERSION, True, status.state, status.since)
+
+
+async def get_workers(request: Request) -> Workers:
+    """One row a worker."""
+    return Workers(SCHEMA_VERSION, request.backend.workers())
+
+
+async def get_dsn(request: Request) -> Dsn:
+    """URL of the database, once server and schema are there."""
+    show = request.query.get("show_password", "") in ("1", "true")
+    if show and not request.owner:
+        raise ProblemError(
+            403, "not-allowed", "not allowed", "only root and the daemon's user see passwords"
+        )
+    until = time.monotonic() + _timeout_s(request, 0.0)
+    while (dsn := request.backend.dsn(show)) is None:
+        if time.monotonic() >= until:
+            raise ProblemError(
+                503, "postgres-away", "not there yet", "server or schema are not there yet"
+            )
+        await asyncio.sleep(WAIT_POLL_S)
+    return Dsn(SCHEMA_VERSION, dsn)
+
+
+def _timeout_s(request: Request, default: float) -> float:
+    text = request.query.get("timeout_s")
+    try:
+        value = default if text is None else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= WAIT_TIMEOUT_S_MAX:
+        raise ProblemError(
+            400, "bad-request", "bad request", f"timeout_s is 0..{WAIT_TIMEOUT_S_MAX:.0f}"
+        )
+    return value
+
+
+async def get_wait(request: Request) -> Waited:
+    """Wait until the service is ready, or until what was accepted before the call is there.
+
+    `durable`: all that the log writer had accepted at the call is synced. `flushed`: all of it is a
+    row, a dead letter or a gap.
+    """
+    board = request.backend.board
+    started = time.monotonic()
+    until = request.query.get("until", "")
+    timeout_s = _timeout_s(request, 60.0)
+    if until not in ("ready", "durable", "flushed"):
+        raise ProblemError(400, "bad-request", "bad request", "until is ready, durable or flushed")
+    seq: int | None = 0 if until == "ready" else None
+    while True:
+        if seq is None and (request.backend.takes_events or board.get("durability", "durable_seq")):
+            # Before the first recovery nobody knows what the log holds.
+            seq = board.get("durability", "accepted_seq")
+        durable = board.get("durability", "durable_seq")
+        flushed = board.get("follower", "position_seq")
+        reached = {
+            "ready": request.backend.takes_events,
+            "durable": seq is not None and durable >= seq,
+            "flushed": seq is not None and flushed >= seq,
+        }
+        seconds = time.monotonic() - started
+        if reached[until]:
+            return Waited(SCHEMA_VERSION, until, seq or 0, durable, flushed, round(seconds, 6))
+        if seconds >= timeout_s:
+            wanted = f": wanted seq {seq}, durable {durable}, flushed {flushed}" if seq else ""
+            raise ProblemError(
+                504, "timeout", "timeout", f"not {until} within {timeout_s:g} s{wanted}"
+            )
+        await asyncio.sleep(WAIT_POLL_S)
+
+
+async def post_drain(request: Request) -> Done:
+    """Accept no more, finish what is held, end."""
+    request.backend.drain()
+    return Done(SCHEMA_VERSION, "draining")
+
+
+async def post_gap_accept(request: Request) -> Done:
+    """Let the flusher go on behind a range that its log no longer has."""
+    if not request.backend.accept_gap():
+        raise ProblemError(
+            409, "no-gap", "no gap", "the flusher does not wait for the acceptance of a gap"
+        )
+    return Done(SCHEMA_VERSION, "gap accepted")
+
+
+async def get_metrics(request: Request) -> str:
+    """Prometheus text, straight from the board."""
+    return metrics.render(request.backend)
+
+
+async def get_openapi(_: Request) -> str:
+    """Describe this API (OpenAPI 3.1)."""
+    from certeusd.control import openapi
+
+    return openapi.document(ROUTES)
+
+
+# fmt: off
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/status", Access.ADMIN, Status, (), get_status, "state and positions"),
+    Route("GET", "/v1/health/live", Access.ADMIN, Health, (), get_live, "it runs"),
+    Route("GET", "/v1/health/ready", Access.ADMIN, Health, (), get_ready, "it takes events"),
+    Route("GET", "/v1/workers", Access.ADMIN, Workers, (), get_workers, "one row a worker"),
+    Route("GET", "/v1/dsn", Access.ADMIN, Dsn, ("timeout_s", "show_password"), get_dsn,
+          "URL of the database"),
+    Route("GET", "/v1/wait", Access.ADMIN, Waited, ("until", "timeout_s"), get_wait,
+          "wait until ready, durable or flushed"),
+    Route("POST", "/v1/drain", Access.ADMIN, Done, (), post_drain, "finish and end"),
+    Route("POST", "/v1/gap-accept", Access.ADMIN, Done, (), post_gap_accept, "go on behind a gap"),
+    Route("GET", "/metrics", Access.ADMIN, None, (), get_metrics, "Prometheus text"),
+    Route("GET", "/openapi.json", Access.ADMIN, None, (), get_openapi, "this API"),
+)
+# fmt: on
+
+
+def text_type(path: str) -> str:
+    """Content type of a text answer."""
+    return "application/json" if path.endswith(".json") else metrics.CONTENT_TYPE
+
+
+def problem_response(problem: Problem) -> web.Response:
+    """Render a refusal."""
+    return web.Response(
+        status=problem.status,
+        body=msgspec.json.encode(problem),
+        content_type="application/problem+json",
+    )

@@ -1,0 +1,136 @@
+"""Serves the route table on `control.sock`: who asks, may they, and what becomes of a fault.
+
+The socket is bound under umask 0117, so that it is never wider than 0660, not even for a moment.
+"""
+
+import grp
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from certeusd.control.access import Access, allowed, peer_of
+from certeusd.control.backend import Backend
+from certeusd.control.routes import (
+    ROUTES,
+    ProblemError,
+    Request,
+    Route,
+    problem_response,
+    text_type,
+)
+from certeusd.control.types import Problem
+from certeusd.logs import Logger
+from certeusd.paths import check_socket_path
+
+SOCKET_MODE = 0o660
+SHUTDOWN_TIMEOUT_S = 1.0
+
+
+def bind(path: Path, group: int | None) -> tuple[socket.socket, bool]:
+    """Bind the control socket, and give it to the group if that exists and we may.
+
+    Returns:
+        The socket, and whether the group has it.
+    """
+    check_socket_path(path)
+    if path.is_socket():
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    mask = os.umask(0o777 & ~SOCKET_MODE)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(mask)
+    if group is None:
+        return listener, False
+    try:
+        os.chown(path, -1, group)
+    except PermissionError:
+        return listener, False
+    return listener, True
+
+
+def group_number(name: str) -> int | None:
+    """Return the control group, if there is one."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+class ControlServer:
+    """The running API."""
+
+    def __init__(self, backend: Backend, group: int | None, logger: Logger) -> None:
+        self._backend = backend
+        self._group = group
+        self._logger = logger
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve on `listener`, which is closed by `stop`."""
+        application = web.Application()
+        for route in ROUTES:
+            application.router.add_route(route.method, route.path, self._serve(route))
+        application.middlewares.append(self._unknown)
+        self._runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+
+    async def stop(self) -> None:
+        """Close the socket and all connections."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _unknown(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Turn what aiohttp itself refuses into problems."""
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            detail = f"{request.method} {request.path}: {error.reason}; see /openapi.json"
+            kind = "urn:certeus:problem:bad-request"
+            return problem_response(Problem(kind, error.reason, error.status, detail))
+
+    def _serve(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                return await self._answer(route, request)
+            except ProblemError as error:
+                return problem_response(error.problem)
+            except Exception as error:  # the boundary: the API answers, whatever happened inside
+                self._logger.error("control_request_failed", path=route.path, exc_info=error)
+                kind = "urn:certeus:problem:bug"
+                return problem_response(Problem(kind, "bug", 500, repr(error)))
+
+        return handle
+
+    async def _answer(self, route: Route, request: web.Request) -> web.StreamResponse:
+        end = request.get_extra_info("socket")
+        if end is None:
+            raise ProblemError(403, "not-allowed", "not allowed", "the connection is gone")
+        peer = peer_of(end)
+        if not allowed(route.access, peer, self._group):
+            raise ProblemError(
+                403, "not-allowed", "not allowed",
+                f"uid {peer.uid} is neither the daemon's, nor root, nor in the control group",
+            )  # fmt: skip
+        if route.method != "GET":
+            self._logger.info("control_ordered", path=route.path, uid=peer.uid, pid=peer.pid)
+        owner = allowed(Access.OWNER, peer, self._group)
+        answer = await route.handler(Request(self._backend, dict(request.query), owner))
+        if isinstance(answer, str):
+            return web.Response(
+                body=answer.encode(), headers={"Content-Type": text_type(route.path)}
+            )
+        return web.Response(body=msgspec.json.encode(answer), content_type="application/json")

@@ -1,0 +1,168 @@
+"""What the control API says: msgspec Structs, from which `/openapi.json` is made.
+
+Additive only: a key keeps its name and meaning within one `schema_version`. Times are RFC 3339,
+UTC.
+"""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why the service is degraded, and what to do."""
+
+    code: str
+    since: str
+    what: str
+    next: str
+
+
+class Dedup(msgspec.Struct, frozen=True):
+    """The window in which a retry by `(tenant, source, id)` is recognised."""
+
+    from_seq: int
+    from_time: str | None
+    keys: int
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One child process."""
+
+    name: str
+    role: str
+    index: int
+    pid: int | None
+    """None between two lives."""
+    ready: bool
+    since: str | None
+    restarts: int
+    crash_loop: bool
+    cpu: int | None
+    """The CPU that it is pinned to."""
+    cpu_percent: float
+    rss_bytes: int
+    counters: dict[str, int]
+
+
+class Postgres(msgspec.Struct, frozen=True):
+    """The destination; `embedded` or `external`."""
+
+    mode: str
+    state: str
+    """`making`, `starting`, `ready`, `away`, `stopping`, `stopped`."""
+    since: str
+    version: str | None
+    connected: bool
+    what: str = ""
+
+
+class Log(msgspec.Struct, frozen=True):
+    """The log on disk."""
+
+    bytes: int
+    bytes_max: int
+    segments: int
+    first_seq: int
+    full: bool
+    groups_total: int = 0
+    records_total: int = 0
+    rejected_total: int = 0
+    duplicates_total: int = 0
+    stale_total: int = 0
+    """Records of an older session epoch, dropped."""
+    torn_total: int = 0
+    damaged_total: int = 0
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """`certeus status`."""
+
+    schema_version: int = SCHEMA_VERSION
+    version: str
+    pid: int
+    state: str
+    since: str
+    uptime_seconds: float
+    reasons: list[Reason]
+    log_id: str | None
+    durable_seq: int
+    accepted_seq: int
+    flushed_seq: int
+    lag_events: int
+    lag_seconds: float
+    sessions: int
+    producers: int
+    dedup: Dedup
+    log: Log
+    postgres: Postgres
+    workers: list[Process]
+    processes: list[Process]
+    """Log writer and flusher."""
+    reports: dict[str, dict[str, object]]
+    """The newest report of each kind: `recovery`, `postgres`, ..."""
+    state_dir: str
+    runtime_dir: str
+    warnings: list[str]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether it lives, or takes events."""
+
+    schema_version: int
+    ok: bool
+    state: str
+    since: str
+
+
+class Workers(msgspec.Struct, frozen=True):
+    """`certeus workers`."""
+
+    schema_version: int
+    workers: list[Process]
+
+
+class Dsn(msgspec.Struct, frozen=True):
+    """`certeus dsn`."""
+
+    schema_version: int
+    dsn: str
+
+
+class Waited(msgspec.Struct, frozen=True):
+    """What was waited for is so."""
+
+    schema_version: int
+    until: str
+    seq: int
+    """The `seq` that had to be reached; 0 for `ready`."""
+    durable_seq: int
+    flushed_seq: int
+    seconds: float
+
+
+class Done(msgspec.Struct, frozen=True):
+    """An order was taken."""
+
+    schema_version: int
+    done: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """RFC 9457; `type` is a stable word behind `urn:certeus:problem:`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def rfc3339(seconds: float) -> str:
+    """Render seconds since 1970."""
+    return (
+        datetime.fromtimestamp(seconds, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )

@@ -1,0 +1,167 @@
+"""The log writer's process: `python -m certeusd.log --channel FD`, started by the supervisor.
+
+The kernel does what is done once a group; this is attaching, detaching and ending.
+"""
+
+import argparse
+import os
+import select
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from certeusd import logs
+from certeusd._native import LogFailedError, LogWriter
+from certeusd.channel import (
+    Attach,
+    Channel,
+    Detach,
+    Drain,
+    Progress,
+    Ready,
+    Report,
+    Start,
+    State,
+    adopt,
+)
+from certeusd.exits import Exit
+from certeusd.log.follower import read_position
+
+if TYPE_CHECKING:
+    from certeusd._native import LogOptions
+
+RUN_MS = 200
+"""So often the gauges on the board are fresh, at the least."""
+LOCK_RETRY_MS = 20
+
+
+def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> LogWriter | None:
+    """Recover the log and open it; wait for a predecessor that the kernel has not ended yet.
+
+    Returns:
+        None when the supervisor is gone meanwhile.
+    """
+    state_dir = Path(start.state_dir)
+    follower = read_position(state_dir / "followers")
+    section, dedup = start.config.log, start.config.dedup
+    options: "LogOptions" = {
+        "segment_bytes": section.segment_bytes,
+        "group_bytes_max": section.group_bytes_max,
+        "group_records_max": section.group_records_max,
+        "linger_us": section.linger_us,
+        "bytes_max": section.bytes_max,
+        "disk_reserve_bytes": section.disk_reserve_bytes,
+        "recycle": section.recycle,
+        "dedup_keys": dedup.keys,
+        "dedup_producers": dedup.producers,
+        "follower_group": follower.group,
+        "follower_seq": follower.seq,
+        "follower_root": follower.root,
+    }
+    key = (state_dir / "keys" / "log.key").read_bytes()
+    waiting = False
+    while True:
+        try:
+            writer = LogWriter(
+                state_dir / "log", state_dir / "quarantine", board, key, options
+            )
+        except BlockingIOError as error:
+            if not waiting:
+                log.warning("lock_awaited", cause=str(error))
+                channel.send(State(
+                    "waiting-for-lock", what=str(error),
+                    next="the log writer before this one is still ending; nothing to do",
+                ))  # fmt: skip
+            waiting = True
+            if select.select([channel.fileno()], [], [], LOCK_RETRY_MS / 1000)[0]:
+                return None
+            continue
+        if waiting:
+            channel.send(State("waiting-for-lock", active=False))
+        return writer
+
+
+def report_recovery(channel: Channel, writer: LogWriter, seconds: float, log: logs.Logger) -> None:
+    """Tell what recovery found; missing numbers are a reason that stays."""
+    found = writer.recovery()
+    log_id = str(uuid.UUID(bytes=found["log_uuid"]))
+    facts = {
+        "label": found["label"], "segments": found["segments"],
+        "groups_read": found["groups_read"], "last_group": found["last_group"],
+        "next_seq": found["next_seq"], "epoch": found["epoch"], "seconds": round(seconds, 3),
+    }  # fmt: skip
+    gaps = [{"first_seq": a, "last_seq": b, "reason": why} for a, b, why in found["gaps"]]
+    log.info("log_recovered", log_id=log_id, gaps=len(gaps), **facts)
+    channel.send(Report("recovery", {"log_id": log_id, "gaps": gaps, **facts}))
+    for gap in gaps:
+        log.error("log_gap_found", **gap)
+    if gaps:
+        first, last = gaps[0]["first_seq"], gaps[-1]["last_seq"]
+        channel.send(State(
+            "log-gap",
+            what=f"events {first}..{last} cannot be read from the log",
+            next="look at the state directory's quarantine/ and at certeus.gaps in PostgreSQL",
+        ))  # fmt: skip
+
+
+def serve(channel: Channel, writer: LogWriter) -> Exit:
+    """Commit groups until the supervisor says `Drain`, or is gone."""
+    writer.watch(channel.fileno())
+    told_progress = False
+    started_at = writer.durable_seq()
+    while True:
+        readable = writer.run(RUN_MS)
+        if not told_progress and writer.durable_seq() > started_at:
+            told_progress = channel.send(Progress())
+        if not readable:
+            continue
+        received = channel.receive()
+        match received:
+            case None:
+                return Exit.OK
+            case Attach() as attach, [pair, forward_bell, return_bell]:
+                writer.attach(
+                    attach.worker, pair, attach.forward_bytes, attach.return_bytes,
+                    forward_bell, return_bell,
+                )  # fmt: skip
+                for descriptor in (pair, forward_bell, return_bell):
+                    os.close(descriptor)
+            case Detach() as detach, []:
+                writer.detach(detach.worker)
+            case Drain(), []:
+                writer.seal()
+                return Exit.OK
+            case message, _:
+                raise AssertionError(f"no message for a log writer: {type(message).__name__}")
+
+
+def main() -> int:
+    """Take the channel, recover the log, and write it."""
+    parser = argparse.ArgumentParser(prog="certeusd.log", description=__doc__)
+    parser.add_argument("--channel", type=int, required=True, metavar="FD")
+    channel = adopt(parser.parse_args().channel)
+    received = channel.receive()
+    if received is None:
+        return Exit.OK
+    start, descriptors = received
+    assert isinstance(start, Start), f"first came {type(start).__name__}, not Start"
+    board, bell = descriptors
+    os.set_blocking(bell, False)
+    log = logs.configure(start.role, start.index, start.log_level)
+    try:
+        before = time.monotonic()
+        writer = open_log(channel, start, board, log)
+        if writer is None:
+            return Exit.OK
+        writer.follower_bell(bell)
+        report_recovery(channel, writer, time.monotonic() - before, log)
+        channel.send(Ready())
+        return serve(channel, writer)
+    except LogFailedError as error:
+        log.error("log_failed", cause=str(error), next="the supervisor starts a new log writer")
+        return Exit.LOG_FAILED
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,129 @@
+"""One life of one child process: how it is made, and how its death is learned.
+
+A child is a fresh interpreter in its own session with nothing open but the standard streams and its
+channel. It is made from the main thread, since PDEATHSIG is about the thread that forked. Its death
+comes from a pidfd; psutil only measures.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+
+from certeusd import channel, systemd
+from certeusd.channel import Channel, Message, Role
+
+
+def default_command(role: Role) -> list[str]:
+    """Return the command line of a child, up to `--channel FD`."""
+    return [sys.executable, "-P", "-m", f"certeusd.{role}"]
+
+
+def watch_exit(
+    loop: asyncio.AbstractEventLoop, process: subprocess.Popen[bytes]
+) -> asyncio.Future[int]:
+    """Return a future of the exit code (negative: the signal); it also reaps."""
+    pidfd = os.pidfd_open(process.pid)
+    done: asyncio.Future[int] = loop.create_future()
+
+    def readable() -> None:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+        code = process.wait()
+        if not done.done():
+            done.set_result(code)
+
+    loop.add_reader(pidfd, readable)
+    return done
+
+
+class Child:
+    """A running child: its channel, its exit, and what it has told so far."""
+
+    def __init__(
+        self,
+        role: Role,
+        index: int,
+        process: subprocess.Popen[bytes],
+        end: Channel,
+        exited: asyncio.Future[int],
+    ) -> None:
+        self.role: Role = role
+        self.index = index
+        self.channel = end
+        self.exited = exited
+        self.pid = process.pid
+        self.ready = False
+        self.spawned_at = time.time()
+        self._process = process
+        self._measured = psutil.Process(process.pid)
+
+    @property
+    def name(self) -> str:
+        """`log`, `flush`, `worker-0`, ..."""
+        return name_of(self.role, self.index)
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Send a message; a child that has stopped reading is killed, and replaced as any other."""
+        try:
+            self.channel.send(message, list(descriptors))
+        except BlockingIOError:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL; the death is then learned as any other."""
+        if not self.exited.done():
+            self._process.send_signal(signal.SIGKILL)
+
+    def measure(self) -> tuple[float, int]:
+        """Return CPU percent since the last call, and resident bytes."""
+        try:
+            with self._measured.oneshot():
+                return self._measured.cpu_percent(), int(self._measured.memory_info().rss)
+        except psutil.Error:
+            return 0.0, 0
+
+
+def name_of(role: Role, index: int) -> str:
+    """How logs and status call a child."""
+    return f"worker-{index}" if role == "worker" else role
+
+
+def spawn(
+    loop: asyncio.AbstractEventLoop,
+    role: Role,
+    index: int,
+    command: Sequence[str],
+    cpu: int | None,
+    on_packet: Callable[["Child"], None],
+) -> Child:
+    """Start a child and watch its channel; the caller sends `Start`."""
+    ours, theirs = channel.pair()
+    try:
+        process = subprocess.Popen(
+            [*command, "--channel", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            close_fds=True,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            env=systemd.child_environment(),
+        )
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    child = Child(role, index, process, ours, watch_exit(loop, process))
+    if cpu is not None:
+        # A child that died at once is told by its pidfd.
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(child.pid, {cpu})
+    loop.add_reader(ours.fileno(), on_packet, child)
+    return child

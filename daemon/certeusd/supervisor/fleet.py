@@ -1,0 +1,359 @@
+"""The children: who runs, who is joined to whom, who is started again when.
+
+```text
+ worker i ready ─┐
+                 ├─▶ a new pair: Attach to both       worker dies:     Detach to the log writer
+ log ready ──────┘                                    log writer dies: Detach to every worker
+```
+
+A pair lives exactly as long as both its ends. What it held when one died is forgotten, because the
+client's own ring still has it. Nothing here waits: all is a callback of a channel, a pidfd or a
+timer.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from certeusd.board import BOARD_BYTES, Board
+from certeusd.channel import (
+    Attach,
+    ChannelError,
+    Detach,
+    Drain,
+    Message,
+    Progress,
+    Ready,
+    Report,
+    Role,
+    Start,
+    State,
+)
+from certeusd.config import Config
+from certeusd.exits import Exit
+from certeusd.logs import Logger
+from certeusd.paths import Paths
+from certeusd.supervisor import memory
+from certeusd.supervisor.backoff import Backoff
+from certeusd.supervisor.child import Child, name_of, spawn
+from certeusd.supervisor.pinning import Plan
+from certeusd.supervisor.state import Reasons
+
+FORGIVEN_AFTER_S = 60.0
+END_GRACE_S = 5.0
+GAUGES: dict[Role, tuple[str, ...]] = {
+    "worker": ("sessions", "ring_bytes", "in_flight"),
+    "log": (),
+    "flush": ("connected",),
+}
+"""Words of the board that end with the life of who wrote them."""
+PAIR_PAGES_BYTES = 4 * 4096
+"""Words of the two rings of a pair, beside their data (`daemon/src/envelope.rs`)."""
+
+
+class Equipment(NamedTuple):
+    """What children get: made once by the supervisor, kept over all their lives."""
+
+    config: Config
+    paths: Paths
+    plan: Plan
+    board: Board
+    board_fd: int
+    follower_bell: int
+    listeners: Sequence[int]
+    postgres_dsn: str
+    command: Callable[[Role], Sequence[str]]
+
+
+class Slot:
+    """A place for a child, over all its lives."""
+
+    def __init__(self, role: Role, index: int, cpu: int | None) -> None:
+        self.role: Role = role
+        self.index = index
+        self.cpu = cpu
+        self.child: Child | None = None
+        self.backoff = Backoff()
+        self.timer: asyncio.TimerHandle | None = None
+        self.measured: tuple[float, int] = (0.0, 0)
+        """CPU percent, resident bytes."""
+
+    @property
+    def name(self) -> str:
+        """`log`, `flush`, `worker-0`, ..."""
+        return name_of(self.role, self.index)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has a life that does its work."""
+        return self.child is not None and self.child.ready
+
+
+class Fleet:
+    """All children of one supervisor."""
+
+    def __init__(
+        self,
+        equipment: Equipment,
+        reasons: Reasons,
+        logger: Logger,
+        changed: Callable[[], None],
+    ) -> None:
+        plan = equipment.plan
+        self.log = Slot("log", 0, plan.log)
+        self.flush = Slot("flush", 0, None)
+        self.workers = [Slot("worker", at, plan.worker[at]) for at in range(plan.workers)]
+        self.reports: dict[str, dict[str, object]] = {}
+        self.draining = False
+        self._equipment = equipment
+        self._reasons = reasons
+        self._logger = logger
+        self._changed = changed
+        self._pairs: set[int] = set()
+        self._loop = asyncio.get_running_loop()
+        self._config = equipment.config
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Every slot, the log writer first."""
+        return [self.log, *self.workers, self.flush]
+
+    def start(self) -> None:
+        """Start every child."""
+        for slot in self.slots:
+            self._spawn(slot)
+
+    def _spawn(self, slot: Slot) -> None:
+        slot.timer = None
+        if self.draining:
+            return
+        equipment = self._equipment
+        try:
+            child = spawn(
+                self._loop, slot.role, slot.index, equipment.command(slot.role), slot.cpu,
+                lambda child: self._on_packet(slot, child),
+            )  # fmt: skip
+        except OSError as error:
+            self._logger.error("child_not_spawned", child=slot.name, error=str(error))
+            self._again(slot, f"{slot.name} cannot be started: {error}")
+            return
+        slot.child = child
+        child.exited.add_done_callback(lambda future: self._on_exit(slot, child, future.result()))
+        child.send(self._start_message(slot), self._start_descriptors(slot.role))
+        if not slot.backoff.crash_loop:
+            self._logger.info("child_spawned", child=slot.name, pid=child.pid, cpu=slot.cpu)
+        self._changed()
+
+    def _start_message(self, slot: Slot) -> Start:
+        equipment = self._equipment
+        return Start(
+            role=slot.role,
+            index=slot.index,
+            config=self._config,
+            state_dir=str(equipment.paths.state_dir),
+            runtime_dir=str(equipment.paths.runtime_dir),
+            log_level=self._config.logging.level,
+            board_bytes=BOARD_BYTES,
+            postgres_dsn=equipment.postgres_dsn if slot.role == "flush" else None,
+        )
+
+    def _start_descriptors(self, role: Role) -> list[int]:
+        equipment = self._equipment
+        if role == "worker":
+            return [equipment.board_fd, *equipment.listeners]
+        return [equipment.board_fd, equipment.follower_bell]
+
+    # --- what children say -------------------------------------------------------------------
+
+    def _on_packet(self, slot: Slot, child: Child) -> None:
+        try:
+            while True:
+                packet = child.channel.receive()
+                if packet is None:
+                    # Its end of the channel is closed: it is ending, or it is no use. An exit
+                    # under way must not be made a kill.
+                    self._loop.remove_reader(child.channel.fileno())
+                    self._loop.call_later(END_GRACE_S, child.kill)
+                    return
+                message, descriptors = packet
+                for descriptor in descriptors:  # Children have nothing to hand over.
+                    os.close(descriptor)
+                self._on_message(slot, child, message)
+        except BlockingIOError:
+            return
+        except ChannelError as error:
+            self._logger.error("child_message_malformed", child=child.name, error=str(error))
+            child.kill()
+
+    def _on_message(self, slot: Slot, child: Child, message: Message) -> None:
+        if isinstance(message, Ready):
+            child.ready = True
+            self._reasons.remove(slot.name, "restarting")
+            self._logger.info("child_ready", child=slot.name, pid=child.pid)
+            self._join_all()
+        elif isinstance(message, Progress):
+            self._progressed(slot)
+        elif isinstance(message, State):
+            self._on_reason(slot, message)
+        elif isinstance(message, Report):
+            self.reports[message.kind] = message.data
+        else:
+            self._logger.error("child_message_unexpected", child=slot.name, kind=str(message))
+            child.kill()
+        self._changed()
+
+    def _progressed(self, slot: Slot) -> None:
+        slot.backoff.progress()
+        if self._reasons.remove("supervisor", f"crash-loop-{slot.name}"):
+            self._logger.info("crash_loop_left", child=slot.name)
+
+    def forgive(self, now: float) -> None:
+        """Count a minute at work as progress: an idle service must not stay a crash loop."""
+        for slot in self.slots:
+            since = slot.child.spawned_at if slot.child and slot.child.ready else now
+            if slot.backoff.crash_loop and now - since >= FORGIVEN_AFTER_S:
+                self._progressed(slot)
+
+    def _on_reason(self, slot: Slot, state: State) -> None:
+        if state.active:
+            new = self._reasons.add(slot.name, state.code, state.what, state.next, time.time())
+            if new:
+                self._logger.warning("reason_entered", code=state.code, what=state.what)
+        elif self._reasons.remove(slot.name, state.code):
+            self._logger.info("reason_left", code=state.code)
+
+    # --- pairs -------------------------------------------------------------------------------
+
+    def _join_all(self) -> None:
+        if not self.log.ready:
+            return
+        for slot in self.workers:
+            if slot.ready and slot.index not in self._pairs:
+                self._join(slot)
+
+    def _join(self, slot: Slot) -> None:
+        worker, log = slot.child, self.log.child
+        assert worker is not None, "a ready slot has a child"
+        assert log is not None, "a ready slot has a child"
+        sizes = self._config.worker
+        attach = Attach(slot.index, sizes.forward_bytes, sizes.return_bytes)
+        made: list[int] = []
+        try:
+            size = PAIR_PAGES_BYTES + sizes.forward_bytes + sizes.return_bytes
+            made.append(memory.shared_memory(size))
+            made += [memory.bell(), memory.bell()]
+            self._pairs.add(slot.index)
+            # The log writer first, so that it is there when the worker's first frame comes.
+            log.send(attach, made)
+            worker.send(attach, made)
+        except OSError as error:
+            self._logger.error("pair_not_made", worker=slot.index, error=str(error))
+            worker.kill()
+        finally:
+            for descriptor in made:
+                os.close(descriptor)
+        self._logger.debug("pair_made", worker=slot.index)
+
+    def _part(self, slot: Slot) -> None:
+        """Tell the surviving end of each pair that `slot`'s child had."""
+        if slot.role == "worker" and slot.index in self._pairs:
+            self._pairs.discard(slot.index)
+            if self.log.child is not None:
+                self.log.child.send(Detach(slot.index))
+        elif slot.role == "log":
+            for worker in self.workers:
+                if worker.index in self._pairs and worker.child is not None:
+                    worker.child.send(Detach(worker.index))
+            self._pairs.clear()
+
+    # --- deaths ------------------------------------------------------------------------------
+
+    def _on_exit(self, slot: Slot, child: Child, code: int) -> None:
+        assert slot.child is child, "a slot has one life at a time"
+        self._on_packet(slot, child)  # Its last words, Progress among them.
+        self._loop.remove_reader(child.channel.fileno())
+        child.channel.close()
+        slot.child = None
+        slot.measured = (0.0, 0)
+        self._reasons.forget(slot.name)
+        for gauge in GAUGES[slot.role]:
+            self._equipment.board.set(slot.role, gauge, 0, slot.index)
+        self._part(slot)
+        if self.draining:
+            self._logger.info("child_stopped", child=slot.name, code=code)
+            self._changed()
+            return
+        # One line an edge: in a crash loop the deaths are counted, not told one by one.
+        tell = self._logger.debug if slot.backoff.crash_loop else self._logger.warning
+        tell("child_died", child=slot.name, pid=child.pid, code=code)
+        self._again(slot, f"{slot.name} {ending(code)}")
+        self._changed()
+
+    def _again(self, slot: Slot, what: str) -> None:
+        delay_s = slot.backoff.died()
+        if slot.backoff.crash_loop:
+            lives = slot.backoff.lives_without_progress
+            new = self._reasons.add(
+                "supervisor", f"crash-loop-{slot.name}",
+                f"{what}, {lives} times without progress",
+                f"look in the log (journalctl -u certeus) for what {slot.name} said", time.time(),
+            )  # fmt: skip
+            if new:
+                self._logger.error("crash_loop_entered", child=slot.name, lives=lives, what=what)
+        else:
+            self._reasons.add(slot.name, "restarting", what, "", time.time())
+        slot.timer = self._loop.call_later(delay_s, self._spawn, slot)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Workers first, then the log writer (seal, sync), then the flusher; PostgreSQL never."""
+        self.draining = True
+        for slot in self.slots:
+            if slot.timer is not None:
+                slot.timer.cancel()
+        limits = self._config.supervisor
+        drain_s, stop_s = limits.drain_timeout_ms / 1000, limits.stop_timeout_ms / 1000
+        # Workers keep to `drain_timeout_ms` themselves; the rest is for saying so.
+        await self._stop(self.workers, drain_s + 1.0)
+        await self._stop([self.log], stop_s)
+        await self._stop([self.flush], stop_s)
+
+    async def _stop(self, slots: Sequence[Slot], timeout_s: float) -> None:
+        children = [slot.child for slot in slots if slot.child is not None]
+        if not children:
+            return
+        for child in children:
+            child.send(Drain())
+        exits = {child.exited for child in children}
+        _, late = await asyncio.wait(exits, timeout=timeout_s)
+        if late:
+            for child in children:
+                if child.exited in late:
+                    self._logger.error("child_killed", child=child.name, timeout_s=timeout_s)
+                    child.kill()
+            await asyncio.wait(late)
+
+    def kill_all(self) -> None:
+        """SIGKILL to every child: the way out of our own bugs."""
+        self.draining = True
+        for slot in self.slots:
+            if slot.child is not None:
+                slot.child.kill()
+
+    def measure(self) -> None:
+        """Measure every child with psutil."""
+        for slot in self.slots:
+            if slot.child is not None:
+                slot.measured = slot.child.measure()
+
+
+def ending(code: int) -> str:
+    """Say how a process ended."""
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    known: dict[int, str] = {Exit.LOG_FAILED: " (a write or sync of the log failed)"}
+    return f"ended with exit code {code}{known.get(code, '')}"

@@ -1,0 +1,31 @@
+"""One daemon a state directory, one a runtime directory: `flock`, held until the kernel closes it.
+
+The lock is of the open file, which no child inherits, so that a start right after `kill -9` works.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from certeusd.exits import Exit, ExitError
+
+
+def hold(path: Path) -> int:
+    """Lock `path` for as long as the returned descriptor is open; the file then holds our pid.
+
+    Raises:
+        ExitError: 75 and the pid of the holder, if another process has it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise ExitError(
+            Exit.TRY_AGAIN,
+            f"cannot use {path.parent}: in use by pid {holder}; stop that one or choose another",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor

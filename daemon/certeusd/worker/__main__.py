@@ -1,0 +1,90 @@
+"""`python -m certeusd.worker --channel FD`: one worker, started by the supervisor only."""
+
+import argparse
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+from certeusd import _native, logs
+from certeusd.board import Board
+from certeusd.channel import Start, adopt
+from certeusd.worker.access import Rule
+from certeusd.worker.audit import Audit
+from certeusd.worker.clients import Clients
+from certeusd.worker.ledger import Caps, Ledger
+from certeusd.worker.service import Service
+
+LOG_KEY_BYTES = 32
+
+
+class BoardView:
+    """What this worker counts in Python, and what the other workers hold."""
+
+    def __init__(self, board: Board, index: int, workers: int) -> None:
+        self._board = board
+        self._index = index
+        self._others = [at for at in range(workers) if at != index]
+
+    def refused(self) -> None:
+        """Count a hello that got no session."""
+        self._board.add("worker", "refused_total", 1, self._index)
+
+    def sessions(self) -> list[tuple[int, float]]:
+        """Sessions, and seconds since the last sign of life, of each other worker."""
+        now_ns = time.monotonic_ns()
+        return [
+            (
+                self._board.get("worker", "sessions", at),
+                (now_ns - self._board.get("worker", "heartbeat_ns", at)) / 1e9,
+            )
+            for at in self._others
+        ]
+
+
+def main() -> int:
+    """Take the channel, make kernel and clients, serve. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="certeusd.worker")
+    parser.add_argument("--channel", type=int, required=True)
+    channel = adopt(parser.parse_args().channel)
+    received = channel.receive()
+    if received is None:
+        return 0
+    start, (board_fd, *listener_fds) = received
+    assert isinstance(start, Start), "the first message is Start"
+    config, index = start.config, start.index
+    logger = logs.configure("worker", index, start.log_level)
+    listeners = [socket.socket(fileno=fd) for fd in listener_fds]
+    assert len(listeners) == len(config.ingest), "one listener for each [[ingest]]"
+    for listener in listeners:
+        listener.setblocking(False)
+    key = (Path(start.state_dir) / "keys" / "log.key").read_bytes()
+    assert len(key) == LOG_KEY_BYTES, f"a log key of {len(key)} bytes"
+    limits = config.limits
+    kernel = _native.Worker(board_fd, index, key, limits.event_bytes_max, limits.depth_max)
+    view = BoardView(Board(board_fd), index, config.worker.count)
+    os.close(board_fd)
+    clients = Clients(
+        kernel,
+        [(end, Rule.of(section)) for end, section in zip(listeners, config.ingest, strict=True)],
+        limits=limits,
+        ledger=Ledger(Caps.of(limits, max(1, config.worker.count))),
+        audit=Audit(logger),
+        counters=view,
+        clock=time.monotonic,
+    )
+    service = Service(
+        kernel,
+        clients,
+        channel,
+        view,
+        index=index,
+        drain_timeout_ms=config.supervisor.drain_timeout_ms,
+        logger=logger,
+    )
+    return service.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

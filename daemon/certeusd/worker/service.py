@@ -1,0 +1,136 @@
+"""The worker's outer loop: the kernel runs, and comes back for what happens once a session."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from certeusd.channel import Attach, Channel, Detach, Drain, Progress, Ready
+from certeusd.logs import Logger
+from certeusd.worker.clients import Clients
+from certeusd.worker.kernel import Event, Kernel
+from certeusd.worker.ledger import is_over_share
+
+TICK_S = 1.0
+
+
+class Others(Protocol):
+    """What the board says of the other workers."""
+
+    def sessions(self) -> list[tuple[int, float]]:
+        """Sessions, and seconds since the last sign of life, of each."""
+        ...
+
+
+class Service:
+    """One worker, from Ready to its last session."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        clients: Clients,
+        channel: Channel,
+        others: Others,
+        *,
+        index: int,
+        drain_timeout_ms: int,
+        logger: Logger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kernel = kernel
+        self._clients = clients
+        self._channel = channel
+        self._others = others
+        self._index = index
+        self._drain_timeout_s = drain_timeout_ms / 1000
+        self._logger = logger
+        self._clock = clock
+        self._drain_deadline: float | None = None
+        self._supervised = True
+        self._served = False
+
+    def run(self) -> int:
+        """Serve until the supervisor says drain, or is gone. Returns the exit code."""
+        self._kernel.watch(self._channel.fileno())
+        self._clients.accept_clients(True)
+        self._channel.send(Ready())
+        while self._supervised and not self._is_drained():
+            for event in self._kernel.run(self._timeout_ms()):
+                self._on_event(event)
+            self._clients.expire()
+            if self._drain_deadline is None:
+                over = is_over_share(self._clients.sessions, self._others.sessions())
+                self._clients.accept_clients(not over)
+        self._clients.end_all()
+        return 0
+
+    def _timeout_ms(self) -> int:
+        now = self._clock()
+        deadlines = (self._clients.next_deadline(), self._drain_deadline, now + TICK_S)
+        first = min(deadline for deadline in deadlines if deadline is not None)
+        return max(0, int((first - now) * 1000) + 1)
+
+    def _is_drained(self) -> bool:
+        if self._drain_deadline is None:
+            return False
+        if self._kernel.session_count() == 0:
+            self._logger.info("worker_drained", in_flight=0)
+            return True
+        if self._clock() >= self._drain_deadline:
+            in_flight = self._kernel.in_flight()
+            self._logger.warning("worker_drain_timed_out", in_flight=in_flight)
+            return True
+        return False
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case ("readable", int(fd)):
+                if fd == self._channel.fileno():
+                    self._on_message()
+                else:
+                    self._clients.on_readable(fd)
+            case ("welcomed", int(slot), int(birth_seq), int(high), bytes(uuid), int(number)):
+                self._clients.on_welcomed(slot, birth_seq, high, uuid, number)
+                if not self._served:
+                    self._served = True
+                    self._channel.send(Progress())
+            case ("refused", int(slot), str(reason)):
+                self._clients.on_refused(slot, reason)
+            case ("ended", int(slot), str(reason)):
+                self._clients.on_ended(slot, reason)
+            case ("closed", int(slot)):
+                self._clients.on_closed(slot)
+            case _:
+                raise AssertionError(f"an event that the kernel does not have: {event!r}")
+
+    def _on_message(self) -> None:
+        received = self._channel.receive()
+        if received is None:
+            self._supervised = False
+            return
+        message, descriptors = received
+        try:
+            match message:
+                case Attach() if message.worker == self._index:
+                    pair, forward_bell, return_bell = descriptors
+                    self._kernel.attach(
+                        pair, message.forward_bytes, message.return_bytes,
+                        forward_bell, return_bell,
+                    )  # fmt: skip
+                    self._logger.info("log_writer_attached")
+                case Detach() if message.worker == self._index:
+                    self._kernel.detach()
+                    self._logger.warning("log_writer_detached")
+                case Drain():
+                    self._drain()
+                case _:
+                    raise AssertionError(f"a message that is not for a worker: {message!r}")
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _drain(self) -> None:
+        self._drain_deadline = self._clock() + self._drain_timeout_s
+        self._clients.accept_clients(False)
+        self._clients.refuse_unconfirmed()
+        self._kernel.drain()

@@ -1,0 +1,9 @@
+"""What the daemon uses of posix_ipc, which comes without types."""
+
+O_CREX: int
+
+class SharedMemory:
+    fd: int
+    def __init__(self, name: str, flags: int = ..., mode: int = ..., size: int = ...) -> None: ...
+    def close_fd(self) -> None: ...
+    def unlink(self) -> None: ...

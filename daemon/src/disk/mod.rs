@@ -1,0 +1,130 @@
+//! The file system, as the log sees it: one small interface, so that tests can cut the power.
+//!
+//! [`RealDisk`] is the machine's. `sim` (tests) keeps what is not synced apart from what is, and can
+//! lose any of it.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+use rustix::fs::{self, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+#[cfg(test)]
+pub mod sim;
+
+/// A directory's operations. Everything blocks; nothing is retried.
+pub trait Disk: Send + Sync + 'static {
+    type File: DiskFile;
+
+    /// Names in `dir`, in no order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Opens for reading and writing; `create` makes it when it is not there.
+    fn open(&self, path: &Path, create: bool) -> io::Result<Self::File>;
+    /// Replaces `to` if it is there; durable after `sync_dir`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes of the file system: all, and free to an ordinary user.
+    fn space(&self, dir: &Path) -> io::Result<(u64, u64)>;
+}
+
+/// An open file. Dropping it closes it and gives its locks back.
+pub trait DiskFile: Send + 'static {
+    /// Reads up to `out.len()` bytes; fewer only at the end of the file.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `parts`, one behind the other.
+    fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()>;
+    /// `fdatasync`. After an error nothing is known of what was written since the last one.
+    fn sync(&self) -> io::Result<()>;
+    fn bytes(&self) -> io::Result<u64>;
+    fn truncate(&self, bytes: u64) -> io::Result<()>;
+    /// An advisory exclusive lock for as long as the file is open. False: somebody holds it.
+    fn try_lock(&self) -> io::Result<bool>;
+}
+
+/// The machine's file system.
+pub struct RealDisk;
+
+pub struct RealFile(std::fs::File);
+
+impl Disk for RealDisk {
+    type File = RealFile;
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let names = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name()));
+        names.map(|name| name.map(|name| name.to_string_lossy().into_owned())).collect()
+    }
+
+    fn open(&self, path: &Path, create: bool) -> io::Result<RealFile> {
+        let create = if create { OFlags::CREATE } else { OFlags::empty() };
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | create;
+        Ok(RealFile(fs::open(path, flags, Mode::from_raw_mode(0o640))?.into()))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        std::fs::File::open(dir)?.sync_all()
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<(u64, u64)> {
+        let all = fs::statvfs(dir)?;
+        Ok((all.f_blocks * all.f_frsize, all.f_bavail * all.f_frsize))
+    }
+}
+
+impl DiskFile for RealFile {
+    fn read_at(&self, mut offset: u64, mut out: &mut [u8]) -> io::Result<usize> {
+        let wanted = out.len();
+        while !out.is_empty() {
+            let read = std::os::unix::fs::FileExt::read_at(&self.0, out, offset)?;
+            if read == 0 {
+                break;
+            }
+            offset += read as u64;
+            out = &mut out[read..];
+        }
+        Ok(wanted - out.len())
+    }
+
+    fn write_at(&self, mut offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut rest = &mut slices[..];
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            let written = rustix::io::pwritev(&self.0, rest, offset)?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            offset += written as u64;
+            IoSlice::advance_slices(&mut rest, written);
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(fs::fdatasync(&self.0)?)
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match fs::flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The log's helper thread: whatever takes time and is not the commit itself.
+//!
+//! It keeps one segment zero-filled ahead, writes the sidecars of sealed ones, and trims: a segment
+//! goes when every required follower is behind it and its sidecar is durable, by becoming the next
+//! spare if nobody reads it. The log writer only takes the spare, and says what is sealed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::recovery::segment_name;
+use super::sidecar::{self, Sidecar};
+use crate::disk::{Disk, DiskFile};
+use crate::format::SEGMENT_HEADER_BYTES;
+
+const FILL_BYTES: usize = 1 << 20;
+/// How often a full log looks whether there is room again.
+const RECHECK: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub segment_bytes: u64,
+    pub bytes_max: u64,
+    pub disk_reserve_bytes: u64,
+    pub recycle: bool,
+}
+
+struct Known {
+    bytes: u64,
+    first_seq: u64,
+    /// Its sidecar is durable.
+    sealed: bool,
+}
+
+struct State<F> {
+    segments: BTreeMap<u64, Known>,
+    spare: Option<(u64, F)>,
+    spare_no: u64,
+    sidecars: Vec<Sidecar>,
+    trim_below: u64,
+    /// The `next_seq` below which no id is in the dedup window any more.
+    window_from_seq: u64,
+    sidecar_ends: BTreeMap<u64, u64>,
+    full: bool,
+    stopping: bool,
+    failed: Option<io::Error>,
+}
+
+pub struct Keeper<D: Disk> {
+    disk: Arc<D>,
+    dir: PathBuf,
+    limits: Limits,
+    state: Arc<(Mutex<State<D::File>>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the board shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    pub segments: u64,
+    pub bytes: u64,
+    pub first_seq: u64,
+    pub full: bool,
+}
+
+impl<D: Disk> Keeper<D> {
+    /// Starts the thread; the first spare is `spare_no`.
+    pub fn start(disk: Arc<D>, dir: PathBuf, limits: Limits, spare_no: u64) -> Self {
+        let state = State {
+            segments: BTreeMap::new(),
+            spare: None,
+            spare_no,
+            sidecars: Vec::new(),
+            trim_below: 0,
+            window_from_seq: 0,
+            sidecar_ends: BTreeMap::new(),
+            full: false,
+            stopping: false,
+            failed: None,
+        };
+        let state = Arc::new((Mutex::new(state), Condvar::new()));
+        let worker = Work { disk: disk.clone(), dir: dir.clone(), limits, state: state.clone() };
+        let thread = std::thread::Builder::new()
+            .name("log-keeper".into())
+            .spawn(move || worker.run())
+            .expect("a thread can be started");
+        Self { disk, dir, limits, state, thread: Some(thread) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<D::File>> {
+        self.state.0.lock().expect("the keeper does not panic with the lock")
+    }
+
+    /// A segment that is there; `sealed` when its sidecar is durable already.
+    pub fn add(&self, segment_no: u64, bytes: u64, first_seq: u64, sealed: bool) {
+        self.lock().segments.insert(segment_no, Known { bytes, first_seq, sealed });
+    }
+
+    /// Sidecars of segments that are gone, or of sealed ones: they go when the window has passed.
+    pub fn add_sidecar(&self, segment_no: u64, next_seq: u64) {
+        self.lock().sidecar_ends.insert(segment_no, next_seq);
+    }
+
+    /// The next segment, whole, zero-headed and durable; `None`: not yet, or the log is full.
+    ///
+    /// Errors: what ended the helper; the log writer ends with it.
+    pub fn take_spare(&self) -> io::Result<Option<(u64, D::File)>> {
+        let mut state = self.lock();
+        if let Some(error) = state.failed.take() {
+            return Err(error);
+        }
+        let spare = state.spare.take();
+        if let Some((segment_no, _)) = &spare {
+            state.spare_no = segment_no + 1;
+            self.state.1.notify_one();
+        }
+        Ok(spare)
+    }
+
+    /// Whether a spare is there, without taking it.
+    pub fn has_spare(&self) -> io::Result<bool> {
+        let mut state = self.lock();
+        match state.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(state.spare.is_some()),
+        }
+    }
+
+    /// The segment before the current one is sealed: its sidecar is to be written.
+    pub fn seal(&self, sidecar: Sidecar) {
+        self.lock().sidecars.push(sidecar);
+        self.state.1.notify_one();
+    }
+
+    /// Every required follower needs only segments from `segment_no` on.
+    pub fn trim_below(&self, segment_no: u64, window_from_seq: u64) {
+        let mut state = self.lock();
+        state.window_from_seq = window_from_seq;
+        if segment_no > state.trim_below {
+            state.trim_below = segment_no;
+            self.state.1.notify_one();
+        }
+    }
+
+    pub fn size(&self) -> Size {
+        let state = self.lock();
+        let bytes = state.segments.values().map(|known| known.bytes).sum::<u64>();
+        Size {
+            segments: state.segments.len() as u64,
+            bytes: bytes + u64::from(state.spare.is_some()) * self.limits.segment_bytes,
+            first_seq: state.segments.values().next().map_or(1, |known| known.first_seq),
+            full: state.full,
+        }
+    }
+
+    /// Ends the thread when its work is done: every sealed segment has its sidecar.
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.lock().stopping = true;
+        self.state.1.notify_one();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the keeper does not panic");
+        }
+        self.lock().failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Zero-fills a new file under a name of its own, for a start that has no spare.
+    pub fn fill(disk: &D, path: &std::path::Path, bytes: u64) -> io::Result<D::File> {
+        let file = disk.open(path, true)?;
+        let zeros = vec![0; FILL_BYTES];
+        let mut at = 0;
+        while at < bytes {
+            let count = (bytes - at).min(FILL_BYTES as u64);
+            file.write_at(at, &[&zeros[..count as usize]])?;
+            at += count;
+        }
+        file.truncate(bytes)?;
+        file.sync()?;
+        Ok(file)
+    }
+
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    pub fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+}
+
+impl<D: Disk> Drop for Keeper<D> {
+    fn drop(&mut self) {
+        // An error here was already raised, or the process is ending on another one.
+        let _ended = self.stop();
+    }
+}
+
+struct Work<D: Disk> {
+    disk: Arc<D>,
+    dir: PathBuf,
+    limits: Limits,
+    state: Arc<(Mutex<State<D::File>>, Condvar)>,
+}
+
+impl<D: Disk> Work<D> {
+    fn run(self) {
+        let result = self.work();
+        if let Err(error) = result {
+            self.lock().failed = Some(error);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<D::File>> {
+        self.state.0.lock().expect("nobody panics with the lock")
+    }
+
+    fn work(&self) -> io::Result<()> {
+        loop {
+            self.write_sidecars()?;
+            let stopping = self.lock().stopping;
+            if stopping {
+                return Ok(());
+            }
+            self.trim()?;
+            self.prepare_spare()?;
+            let state = self.lock();
+            let idle = state.sidecars.is_empty() && (state.spare.is_some() || state.full);
+            if idle && !state.stopping {
+                let wait = self.state.1.wait_timeout(state, RECHECK);
+                drop(wait.expect("nobody panics with the lock"));
+            }
+        }
+    }
+
+    fn write_sidecars(&self) -> io::Result<()> {
+        loop {
+            let next = self.lock().sidecars.pop();
+            let Some(sidecar) = next else { return Ok(()) };
+            sidecar.write(&*self.disk, &self.dir)?;
+            let mut state = self.lock();
+            state.sidecar_ends.insert(sidecar.segment_no, sidecar.next_seq);
+            if let Some(known) = state.segments.get_mut(&sidecar.segment_no) {
+                known.sealed = true;
+            }
+        }
+    }
+
+    /// Lets one segment go at a time: the oldest, when nobody needs it.
+    fn trim(&self) -> io::Result<()> {
+        loop {
+            let (segment_no, needs_spare) = {
+                let state = self.lock();
+                let oldest = state.segments.iter().next();
+                let gone = oldest.filter(|(no, known)| **no < state.trim_below && known.sealed);
+                let Some((segment_no, _)) = gone else { break };
+                (*segment_no, state.spare.is_none())
+            };
+            let path = self.dir.join(segment_name(segment_no));
+            let file = self.disk.open(&path, false)?;
+            let whole = file.bytes()? == self.limits.segment_bytes;
+            let unread = file.try_lock()?;
+            if self.limits.recycle && needs_spare && whole && unread {
+                self.recycle(&path, file)?;
+            } else {
+                self.disk.unlink(&path)?;
+                self.disk.sync_dir(&self.dir)?;
+            }
+            self.lock().segments.remove(&segment_no);
+        }
+        self.trim_sidecars()
+    }
+
+    fn trim_sidecars(&self) -> io::Result<()> {
+        let gone: Vec<u64> = {
+            let mut state = self.lock();
+            let oldest = state.segments.keys().next().copied().unwrap_or(u64::MAX);
+            let from = state.window_from_seq;
+            // The newest sidecar of a gone segment stays: it has the producer table.
+            let past: Vec<u64> = state
+                .sidecar_ends
+                .iter()
+                .filter(|(no, next_seq)| **no + 1 < oldest && **next_seq <= from)
+                .map(|(no, _)| *no)
+                .collect();
+            state.sidecar_ends.retain(|no, _| !past.contains(no));
+            past
+        };
+        for segment_no in gone {
+            self.disk.unlink(&self.dir.join(sidecar::name(segment_no)))?;
+        }
+        Ok(())
+    }
+
+    /// Makes an old segment the next one: its header zeroed, its groups of a salt that is no more.
+    fn recycle(&self, path: &std::path::Path, file: D::File) -> io::Result<()> {
+        file.write_at(0, &[&vec![0; SEGMENT_HEADER_BYTES as usize]])?;
+        file.sync()?;
+        let spare_no = self.lock().spare_no;
+        self.disk.rename(path, &self.dir.join(segment_name(spare_no)))?;
+        self.disk.sync_dir(&self.dir)?;
+        drop(file);
+        let file = self.disk.open(&self.dir.join(segment_name(spare_no)), false)?;
+        self.lock().spare = Some((spare_no, file));
+        Ok(())
+    }
+
+    fn prepare_spare(&self) -> io::Result<()> {
+        let (spare_no, used) = {
+            let state = self.lock();
+            if state.spare.is_some() || state.stopping {
+                return Ok(());
+            }
+            let used = state.segments.values().map(|known| known.bytes).sum::<u64>();
+            (state.spare_no, used)
+        };
+        let (_, free) = self.disk.space(&self.dir)?;
+        let Limits { segment_bytes, bytes_max, disk_reserve_bytes, .. } = self.limits;
+        let full =
+            used + segment_bytes > bytes_max || free < disk_reserve_bytes.saturating_add(segment_bytes);
+        self.lock().full = full;
+        if full {
+            return Ok(());
+        }
+        let next = self.dir.join("next");
+        let file = match Keeper::fill(&*self.disk, &next, segment_bytes) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.lock().full = true;
+                return self.disk.unlink(&next);
+            }
+            Err(error) => return Err(error),
+        };
+        self.disk.rename(&next, &self.dir.join(segment_name(spare_no)))?;
+        self.disk.sync_dir(&self.dir)?;
+        self.lock().spare = Some((spare_no, file));
+        Ok(())
+    }
+}

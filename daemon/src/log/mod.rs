@@ -1,0 +1,580 @@
+//! The log writer: orders, deduplicates, gathers, commits; decides every verdict.
+//!
+//! ```text
+//!            ┌───────────────────────────── one cycle ──────────────────────────────┐
+//!  forward   │  gather              commit                 publish, in this order   │
+//!  rings  ══▶│  epoch, ticket, id → pwrite, fdatasync  →  1 durability page         │
+//!            │  → group, verdicts                         2 verdicts → return rings │
+//!            │                                            3 forward heads           │
+//!            └──────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! One thread does all of it. While it sits in `fdatasync`, the workers go on filling the forward
+//! rings: that is where the next group is gathered. A failed write or sync ends the process: nothing
+//! of the group was published, and the producers still hold every event of it.
+//!
+//! Whatever is decided in a cycle is told only after the cycle's sync, in ticket order; a cycle
+//! without records needs no sync, since all that its verdicts rest on is durable already.
+
+pub mod decision;
+pub mod group;
+pub mod keeper;
+pub mod open;
+pub mod peer;
+pub mod producers;
+pub mod recovery;
+pub mod run;
+pub mod sidecar;
+pub mod walk;
+pub mod window;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::Ordering;
+
+use certeus_ipc::record::Record;
+use certeus_ipc::ring::{Memory, Violation};
+use certeus_ipc::verdict::{Entry, Reason, Verdict};
+
+use crate::board::{Board, PAGE_DURABILITY, PAGE_FOLLOWER, PAGE_LOG, Page, durability, follower};
+use crate::board::log as count;
+use crate::disk::{Disk, DiskFile};
+use crate::envelope::{
+    Bye, EndReason, Envelope, FORWARD_BYE, FORWARD_EVENT, FORWARD_HELLO, FORWARD_REJECT, Hello,
+    Return, Welcome, reject_reason,
+};
+use crate::failpoint::failpoint;
+use crate::format::{
+    GROUP_HEADER_BYTES, LogEntry, ProducerEntry, SEGMENT_HEADER_BYTES, SegmentHeader, VerdictEntry,
+};
+use crate::merkle::Hash;
+use group::Group;
+use keeper::Keeper;
+use peer::{Answer, Peer};
+use producers::{Found, Producers, without_seq};
+use sidecar::Sidecar;
+use walk::Position;
+use window::{Key, Window};
+
+/// Verdict entries that may wait for a group with records.
+const PENDING_MAX: usize = 8192;
+/// Numbers between two notes of the time, for the age of the dedup window.
+const AGE_STEP: u64 = 65_536;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub group_bytes_max: usize,
+    pub group_records_max: u32,
+    pub linger_us: u64,
+}
+
+/// The segment being written.
+pub struct Current<F> {
+    pub file: F,
+    pub segment_no: u64,
+    pub salt: u64,
+    pub offset: u64,
+    pub bytes: u64,
+    pub first_seq: u64,
+    /// Where the log ended when this segment became the current one; written with its first group.
+    pub header: Option<SegmentHeader>,
+    pub keys: Vec<Key>,
+}
+
+pub struct LogWriter<D: Disk> {
+    keeper: Keeper<D>,
+    limits: Limits,
+    log_uuid: [u8; 16],
+    epoch: u64,
+    sessions: u64,
+    position: Position,
+    current: Current<D::File>,
+    producers: Producers,
+    window: Window,
+    ages: Vec<(u64, u64)>,
+    peers: BTreeMap<usize, Peer>,
+    group: Group,
+    /// Verdict entries that wait for a group with records, with the settled mark at that time.
+    pending: Vec<VerdictEntry>,
+    last_count: u32,
+    trimmed_below: u64,
+    page: Page,
+    durable: Page,
+    follower: Page,
+    follower_bell: Option<std::os::fd::OwnedFd>,
+}
+
+impl<D: Disk> LogWriter<D> {
+    fn next_seq(&self) -> u64 {
+        self.position.next_seq + u64::from(self.group.count)
+    }
+
+    pub fn attach(&mut self, worker: usize, peer: Peer) {
+        let before = self.peers.insert(worker, peer);
+        assert!(before.is_none(), "worker {worker} is attached already");
+    }
+
+    /// The worker died: its pair is dropped with all it held. What was gathered of it commits.
+    pub fn detach(&mut self, worker: usize) {
+        self.peers.remove(&worker);
+        self.producers.remove_unlogged(worker);
+    }
+
+    pub fn peer(&self, worker: usize) -> Option<&Peer> {
+        self.peers.get(&worker)
+    }
+
+    pub fn set_follower_bell(&mut self, bell: std::os::fd::OwnedFd) {
+        self.follower_bell = Some(bell);
+    }
+
+    /// Gathers what is there, commits it, publishes. True: something was done, look again.
+    ///
+    /// Errors: the log cannot be written or synced; nothing of the group is published, and the
+    /// process must end.
+    pub fn cycle(&mut self) -> io::Result<bool> {
+        self.trim();
+        if !self.may_gather()? {
+            self.page.set(count::FULL, 1);
+            return Ok(false);
+        }
+        self.page.set(count::FULL, 0);
+        if self.left() < self.largest_group() {
+            self.rotate()?;
+        }
+        let mut gathered = self.gather()?;
+        let crowded = self.last_count >= 64 && self.limits.linger_us > 0;
+        let mut waited_us = 0;
+        while gathered && crowded && waited_us < self.limits.linger_us && !self.is_full() {
+            let step = (self.limits.linger_us - waited_us).min(250);
+            std::thread::sleep(std::time::Duration::from_micros(step));
+            waited_us += step;
+            if !self.gather()? {
+                break;
+            }
+        }
+        gathered |= self.peers.values().any(Peer::has_news);
+        if self.pending.len() >= PENDING_MAX {
+            self.prune_pending();
+        }
+        if self.group.count > 0 || self.pending.len() >= PENDING_MAX {
+            self.durable.set(durability::ACCEPTED_SEQ, self.next_seq() - 1);
+            self.commit()?;
+        }
+        self.publish();
+        Ok(gathered)
+    }
+
+    fn is_full(&self) -> bool {
+        self.group.count >= self.limits.group_records_max
+            || self.group.body_bytes() >= self.limits.group_bytes_max
+            || self.pending.len() >= PENDING_MAX
+    }
+
+    fn left(&self) -> u64 {
+        self.current.bytes - self.current.offset
+    }
+
+    /// Bytes that no group exceeds: what closes one, one record beyond it, all waiting entries.
+    fn largest_group(&self) -> u64 {
+        let record = self.peers.values().map(|peer| peer.forward.memory().ring_bytes() / 8).max();
+        let entries = PENDING_MAX as u64 * 64;
+        self.limits.group_bytes_max as u64 + record.unwrap_or(0) + entries
+    }
+
+    /// Whether the next group finds a place: in this segment, or in the spare.
+    fn may_gather(&mut self) -> io::Result<bool> {
+        Ok(self.left() >= self.largest_group() || self.keeper.has_spare()?)
+    }
+
+    /// One round over all rings. True: something was taken.
+    fn gather(&mut self) -> io::Result<bool> {
+        let mut taken = false;
+        let workers: Vec<usize> = self.peers.keys().copied().collect();
+        for worker in workers {
+            let Some(mut peer) = self.peers.remove(&worker) else { continue };
+            let result = self.gather_from(worker, &mut peer);
+            self.peers.insert(worker, peer);
+            taken |= result.map_err(|violation| {
+                io::Error::other(format!("worker {worker} broke its ring: {}", violation.reason()))
+            })?;
+        }
+        Ok(taken)
+    }
+
+    fn gather_from(&mut self, worker: usize, peer: &mut Peer) -> Result<bool, Violation> {
+        if !peer.forward.poll()? {
+            return Ok(false);
+        }
+        let mut room = peer.room();
+        let mut taken = false;
+        while room > 0 && !self.is_full() {
+            let Some(frame) = peer.forward.next_frame()? else { break };
+            room -= 1;
+            taken = true;
+            let memory = peer.forward.memory().clone();
+            // SAFETY: frames that the worker, which we trust, has committed and we not released.
+            let payload = unsafe { memory.slice(frame.payload_index, frame.payload_bytes) };
+            match frame.kind {
+                FORWARD_EVENT | FORWARD_REJECT => {
+                    let (envelope, leaf) = Envelope::parse(payload).ok_or(Violation::Length)?;
+                    let record = (frame.kind == FORWARD_EVENT)
+                        .then_some((&payload[Envelope::BYTES..], leaf));
+                    self.take_ticket(peer, &envelope, frame.ticket, record)?;
+                }
+                FORWARD_HELLO => {
+                    let hello = Hello::parse(payload).ok_or(Violation::Length)?;
+                    self.take_hello(worker, peer, hello);
+                }
+                FORWARD_BYE => self.take_bye(Bye::parse(payload).ok_or(Violation::Length)?),
+                _ => return Err(Violation::Kind),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// One event or rejection, in the order of its ring.
+    fn take_ticket(
+        &mut self,
+        peer: &mut Peer,
+        envelope: &Envelope,
+        ticket: u64,
+        record: Option<(&[u8], Hash)>,
+    ) -> Result<(), Violation> {
+        let Envelope { session, epoch, producer_no, .. } = *envelope;
+        let Some(producer) = self.producers.get_mut(producer_no).filter(|p| p.epoch == epoch) else {
+            self.page.add(count::STALE_TOTAL, 1);
+            return Ok(());
+        };
+        producer.forget_verdicts(envelope.settled_read.min(producer.high));
+        if ticket <= producer.high {
+            if let Some(entry) = producer.verdict(ticket) {
+                peer.tell(session, epoch, entry);
+            }
+            return Ok(());
+        }
+        if ticket > producer.high + 1 {
+            producer.epoch = 0;
+            peer.others.push(Return::End { session, epoch, reason: EndReason::SequenceGap });
+            return Ok(());
+        }
+        let entry = match record {
+            None => {
+                let reason = reject_reason(envelope).ok_or(Violation::Kind)?;
+                without_seq(ticket, Verdict::Rejected, reason, 0)
+            }
+            Some((record, leaf)) => self.decide(envelope, ticket, record, leaf)?,
+        };
+        if !entry.verdict.has_seq() {
+            let Entry { ticket, seq, verdict, reason, .. } = entry;
+            self.pending.push(VerdictEntry { producer_no, ticket, seq, verdict, reason });
+            let rejected = verdict == Verdict::Rejected;
+            let total = if rejected { count::REJECTED_TOTAL } else { count::DUPLICATES_TOTAL };
+            self.page.add(total, 1);
+        }
+        self.producers.get_mut(producer_no).expect("found above").decide(entry);
+        peer.tell(session, epoch, entry);
+        Ok(())
+    }
+
+    /// A valid event: a duplicate, a conflict, or the next record.
+    fn decide(
+        &mut self,
+        envelope: &Envelope,
+        ticket: u64,
+        record: &[u8],
+        leaf: Hash,
+    ) -> Result<Entry, Violation> {
+        let parsed = Record::parse(record).ok_or(Violation::Length)?;
+        debug_assert_eq!(parsed.header.ticket, ticket);
+        if envelope.has_key {
+            if let Some(known) = self.window.get(&envelope.key) {
+                return Ok(if known.digest == envelope.digest {
+                    without_seq(ticket, Verdict::Duplicate, Reason::None, known.seq)
+                } else {
+                    without_seq(ticket, Verdict::Rejected, Reason::IdConflict, known.seq)
+                });
+            }
+        }
+        let seq = self.next_seq();
+        if envelope.has_key {
+            let key = Key { key: envelope.key, seq, digest: envelope.digest };
+            self.window.insert(key);
+            self.group.keys.push(key);
+        }
+        self.declare(envelope.producer_no);
+        self.group.push_record(parsed.bytes, leaf);
+        let group = self.position.group + 1;
+        let verdict = parsed.header.verdict;
+        Ok(Entry { ticket, seq, group, count: 1, verdict, reason: Reason::None })
+    }
+
+    /// Says in this segment who the producer is, once.
+    fn declare(&mut self, producer_no: u64) {
+        let segment_no = self.current.segment_no;
+        let Some(producer) = self.producers.get_mut(producer_no) else { return };
+        if producer.declared_in != segment_no {
+            producer.declared_in = segment_no;
+            self.group.push_entry(&LogEntry::Producer(producer.entry.clone()));
+        }
+        let (group, next_seq) = (self.position.group + 1, self.next_seq() + 1);
+        self.producers.touch(producer_no, group, next_seq);
+    }
+
+    fn take_hello(&mut self, worker: usize, peer: &mut Peer, hello: Hello) {
+        let Hello { session, uid, producer, birth_seq, settled, tenant, source } = hello;
+        let tenant_no = self.producers.tenant_no(&tenant);
+        let durable = self.position.next_seq - 1;
+        // A producer that never got its first welcome says hello again without a birth.
+        let birth_seq = birth_seq.unwrap_or(durable);
+        let found = self.producers.find(tenant_no, uid, producer, birth_seq);
+        let no = match found {
+            Found::Known(no) => no,
+            Found::Nothing => {
+                let producer_no = 0;
+                self.producers.create(
+                    ProducerEntry {
+                        producer_no, tenant_no, uid, producer, birth_seq, tenant, source,
+                    },
+                    settled,
+                )
+            }
+            Found::Expired => {
+                peer.others.push(Return::Refused { session, reason: EndReason::ProducerExpired });
+                return;
+            }
+        };
+        self.sessions += 1;
+        let epoch = self.epoch << 32 | self.sessions;
+        let known = self.producers.get_mut(no).expect("just found or created");
+        known.epoch = epoch;
+        known.worker = worker;
+        known.high = known.high.max(settled);
+        known.forget_verdicts(settled);
+        let high = known.high;
+        let log_uuid = self.log_uuid;
+        let welcome =
+            Welcome { session, tenant_no, epoch, producer_no: no, high, birth_seq, log_uuid };
+        peer.answers.push(Answer { welcome, settled });
+    }
+
+    fn take_bye(&mut self, bye: Bye) {
+        let Some(producer) = self.producers.get_mut(bye.producer_no) else { return };
+        if producer.epoch != bye.epoch {
+            return;
+        }
+        producer.epoch = 0;
+        if bye.clean || producer.active_group == 0 {
+            let no = bye.producer_no;
+            self.pending.retain(|entry| entry.producer_no != no);
+            // Its records of this very group still need their entry in the log: that is declared.
+            self.producers.remove(no);
+        }
+    }
+
+    /// Writes and syncs the group. Nothing of it is told before this has returned.
+    fn commit(&mut self) -> io::Result<()> {
+        self.prune_pending();
+        for entry in std::mem::take(&mut self.pending) {
+            self.declare(entry.producer_no);
+            self.group.push_entry(&LogEntry::Verdict(entry));
+        }
+        let bytes = (GROUP_HEADER_BYTES + self.group.body_bytes()) as u64;
+        assert!(bytes <= self.left(), "may_gather looked for room");
+        let now_ns = now_ns();
+        let header = self.group.header(&self.position, self.current.salt, self.epoch, now_ns);
+        let encoded = header.encode();
+        let parts = self.group.parts(&encoded);
+        failpoint("log-before-write");
+        let head = self.current.header.take().map(|head| head.encode());
+        match &head {
+            None => self.current.file.write_at(self.current.offset, &parts)?,
+            Some(head) => {
+                let [a, b, c, d] = parts;
+                self.current.file.write_at(0, &[head, a, b, c, d])?;
+            }
+        }
+        failpoint("log-after-write");
+        let before = std::time::Instant::now();
+        self.current.file.sync()?;
+        let sync_ns = u64::try_from(before.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        failpoint("log-after-sync");
+        self.current.offset += header.group_bytes();
+        self.position = Position::after(&header);
+        self.current.keys.append(&mut self.group.keys);
+        self.last_count = header.count;
+        if self.ages.last().is_none_or(|(seq, _)| *seq + AGE_STEP <= header.next_seq()) {
+            self.ages.push((header.next_seq(), now_ns));
+        }
+        self.count_group(&header, sync_ns);
+        self.group.clear();
+        Ok(())
+    }
+
+    /// Verdict entries that their client has read need not be logged.
+    fn prune_pending(&mut self) {
+        let producers = &self.producers;
+        self.pending.retain(|entry| {
+            producers.get(entry.producer_no).is_some_and(|p| p.verdict(entry.ticket).is_some())
+        });
+    }
+
+    /// The spare becomes the current segment; its header goes out with the first group.
+    fn rotate(&mut self) -> io::Result<()> {
+        let (segment_no, file) =
+            self.keeper.take_spare()?.expect("may_gather saw the spare, and nobody else takes it");
+        let (first_seq, next_seq) = (self.current.first_seq, self.position.next_seq);
+        let mut sealed =
+            Sidecar::new(self.current.segment_no, first_seq, next_seq, &self.producers);
+        sealed.keys = std::mem::take(&mut self.current.keys);
+        sealed.recorded_at_ns = self.durable.get(durability::RECORDED_AT_NS);
+        self.keeper.seal(sealed);
+        let header = SegmentHeader {
+            log_uuid: self.log_uuid,
+            segment_no,
+            salt: open::random_salt()?,
+            created_at_ns: now_ns(),
+            epoch: self.epoch,
+            before_segment_no: self.current.segment_no,
+            before_end_offset: self.current.offset,
+            before_group: self.position.group,
+            before_next_seq: next_seq,
+            before_chain: self.position.chain,
+            before_root: self.position.root,
+        };
+        let bytes = file.bytes()?;
+        self.keeper.add(segment_no, bytes, next_seq, false);
+        self.current = Current {
+            file,
+            segment_no,
+            salt: header.salt,
+            offset: SEGMENT_HEADER_BYTES,
+            bytes,
+            first_seq: next_seq,
+            header: Some(header),
+            keys: Vec::new(),
+        };
+        Ok(())
+    }
+
+    fn count_group(&self, header: &crate::format::GroupHeader, sync_ns: u64) {
+        self.page.add(count::GROUPS_TOTAL, 1);
+        self.page.add(count::RECORDS_TOTAL, u64::from(header.count));
+        self.page.add(count::BYTES_TOTAL, header.group_bytes());
+        self.page.add(count::SYNC_NS_SUM, sync_ns);
+        self.page.observe(count::SYNC_NS_BUCKETS_64, sync_ns);
+        self.page.observe(count::GROUP_RECORDS_BUCKETS_64, u64::from(header.count));
+        self.durable.set(durability::RECORDED_AT_NS, header.recorded_at_ns);
+    }
+
+    /// Tells what the cycle decided; everything that it rests on is durable.
+    fn publish(&mut self) {
+        self.publish_durability();
+        let producers = &self.producers;
+        for peer in self.peers.values_mut().filter(|peer| peer.has_news()) {
+            peer.publish_verdicts(|answer| {
+                let producer = producers.get(answer.welcome.producer_no);
+                producer.map_or_else(Vec::new, |known| known.verdicts_above(answer.settled).collect())
+            });
+        }
+        failpoint("log-after-verdicts");
+        for peer in self.peers.values_mut() {
+            peer.release();
+        }
+        failpoint("log-after-head");
+    }
+
+    fn publish_durability(&mut self) {
+        let durable_seq = self.position.next_seq - 1;
+        let page = &self.durable;
+        page.set(durability::ACCEPTED_SEQ, durable_seq);
+        page.set(durability::SEGMENT_NO, self.current.segment_no);
+        page.set(durability::DURABLE_GROUP, self.position.group);
+        // SYNC: durable seq release → acquire: who sees it can read every group up to it.
+        page.word(durability::DURABLE_SEQ).store(durable_seq, Ordering::Release);
+        failpoint("log-after-page");
+        // SYNC: follower wake-up: the durable seq is stored before the wish is loaded here, and the
+        // wish before the durable seq there, each with a full fence between.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let want = self.follower.get(follower::WANT_SEQ);
+        if let Some(bell) = self.follower_bell.as_ref().filter(|_| want <= durable_seq) {
+            peer::ring(bell);
+        }
+    }
+
+    fn trim(&mut self) {
+        let below = self.follower.get(follower::TRIM_SEGMENT);
+        if below > self.trimmed_below {
+            self.trimmed_below = below;
+            let from = self.window.oldest().map_or(u64::MAX, |oldest| oldest.seq);
+            self.keeper.trim_below(below.min(self.current.segment_no), from);
+        }
+    }
+
+    /// For the board: the bound that is in force.
+    pub fn set_bytes_max(&self, bytes: u64) {
+        self.page.set(count::LOG_BYTES_MAX, bytes);
+    }
+
+    /// Puts the gauges on the board: once a return to Python, not once a group.
+    pub fn publish_gauges(&mut self) {
+        let size = self.keeper.size();
+        let page = &self.page;
+        page.set(count::SEGMENTS, size.segments);
+        page.set(count::LOG_BYTES, size.bytes);
+        page.set(count::FIRST_SEQ, size.first_seq);
+        page.set(count::DEDUP_KEYS, self.window.len() as u64);
+        page.set(count::PRODUCERS, self.producers.len() as u64);
+        page.set(count::EPOCH, self.epoch);
+        page.set(count::HEARTBEAT_NS, now_ns());
+        let from_seq = self.window.oldest().map_or(self.position.next_seq, |oldest| oldest.seq);
+        let older = self.ages.partition_point(|(seq, _)| *seq <= from_seq);
+        self.ages.drain(..older.saturating_sub(1));
+        page.set(count::DEDUP_FROM_SEQ, from_seq);
+        page.set(count::DEDUP_FROM_NS, self.ages.first().map_or(0, |(_, ns)| *ns));
+    }
+
+    /// Whether the next cycle should come soon although nobody rings: a full ring or a full log.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.page.get(count::FULL) != 0 || self.peers.values().any(Peer::is_blocked)
+    }
+
+    /// Says that the writer is about to sleep. True: nothing has come meanwhile.
+    pub fn prepare_sleep(&mut self) -> io::Result<bool> {
+        let mut sleep = true;
+        for peer in self.peers.values_mut() {
+            let empty = peer.forward.prepare_sleep();
+            sleep &= empty.map_err(|violation| io::Error::other(violation.reason()))?;
+        }
+        Ok(sleep)
+    }
+
+    pub fn woke(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.forward.woke();
+        }
+    }
+
+    pub fn durable_seq(&self) -> u64 {
+        self.position.next_seq - 1
+    }
+
+    /// Ends the helper: what it holds is written. The log stays open for nothing more.
+    pub fn seal(&mut self) -> io::Result<()> {
+        self.keeper.stop()
+    }
+}
+
+/// Wall clock, nanoseconds since 1970.
+#[must_use]
+pub fn now_ns() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The board's pages of the log writer.
+#[must_use]
+pub fn pages(board: &Board) -> (Page, Page, Page) {
+    (board.page(PAGE_LOG), board.page(PAGE_DURABILITY), board.page(PAGE_FOLLOWER))
+}

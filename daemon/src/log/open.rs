@@ -1,0 +1,234 @@
+//! A start: lock, recover, and open the segment in which this life writes.
+//!
+//! The new segment is made whole under the name `next` (header, and a copy of the last group that
+//! recovery found), synced, and only then renamed to its number. So a start that dies at any point
+//! leaves the log as it was, and a start after it finds the same end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::group::Group;
+use super::keeper::{self, Keeper};
+use super::recovery::{self, Recovered, recover, segment_name};
+use super::{Current, Limits, LogWriter, now_ns, pages};
+use crate::board::{Board, durability};
+use crate::disk::{Disk, DiskFile};
+use crate::format::{GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
+
+pub struct Options {
+    pub recovery: recovery::Settings,
+    pub limits: Limits,
+    pub segments: keeper::Limits,
+}
+
+/// What recovery found, for the report; the tables themselves are in use.
+pub struct Report {
+    pub label: &'static str,
+    pub segments: u64,
+    pub groups_read: u64,
+    pub last_group: u64,
+    pub next_seq: u64,
+    pub epoch: u64,
+    pub log_uuid: [u8; 16],
+    pub gaps: Vec<recovery::Gap>,
+}
+
+/// Recovers the log in `dir`, which the caller has locked, and opens it for writing.
+///
+/// Errors: what the disk refuses. Nothing was published; trying again is safe.
+pub fn open<D: Disk>(
+    disk: Arc<D>,
+    dir: &Path,
+    board: &Board,
+    options: &Options,
+) -> io::Result<(LogWriter<D>, Report)> {
+    let mut found = recover(&*disk, dir, &options.recovery)?;
+    let log_uuid = match found.log_uuid {
+        Some(uuid) => uuid,
+        None => random_uuid()?,
+    };
+    let epoch = found.epoch + 1;
+    let current = new_segment(&*disk, dir, &mut found, log_uuid, epoch, options)?;
+    cut_predecessor(&*disk, dir, &found)?;
+    let report = Report {
+        label: found.decision.map_or("new", |decision| decision.label),
+        segments: found.kept.len() as u64,
+        groups_read: found.groups_read,
+        last_group: found.position.group,
+        next_seq: found.position.next_seq,
+        epoch,
+        log_uuid,
+        gaps: found.gaps.clone(),
+    };
+    let keeper = start_keeper(disk, dir, &found, &current, options);
+    let (page, durable, follower) = pages(board);
+    let mut limits = options.limits;
+    let quarter = usize::try_from(options.segments.segment_bytes / 4).expect("fits memory");
+    limits.group_bytes_max = limits.group_bytes_max.min(quarter);
+    let recorded_at_ns = found.recorded_at_ns;
+    let mut writer = LogWriter {
+        keeper,
+        limits,
+        log_uuid,
+        epoch,
+        sessions: 0,
+        position: found.position,
+        current,
+        producers: found.producers,
+        window: found.window,
+        ages: found.ages,
+        peers: BTreeMap::new(),
+        group: Group::default(),
+        pending: Vec::new(),
+        last_count: 0,
+        trimmed_below: 0,
+        page,
+        durable,
+        follower,
+        follower_bell: None,
+    };
+    // Everything recovered is durable: the copy of the last group was synced above.
+    writer.durable.set(durability::RECORDED_AT_NS, recorded_at_ns);
+    writer.durable.set(durability::DURABLE_GROUP, writer.position.group);
+    writer.durable.set(durability::SEGMENT_NO, writer.current.segment_no);
+    writer.durable.set(durability::ACCEPTED_SEQ, writer.durable_seq());
+    writer.durable.word(durability::DURABLE_SEQ).store(writer.durable_seq(), Ordering::Release);
+    writer.publish_gauges();
+    Ok((writer, report))
+}
+
+fn new_segment<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    found: &mut Recovered,
+    log_uuid: [u8; 16],
+    epoch: u64,
+    options: &Options,
+) -> io::Result<Current<D::File>> {
+    let next = dir.join("next");
+    let bytes = options.segments.segment_bytes;
+    let file = match take_spare(disk, dir, &found.spares, bytes)? {
+        Some(file) => file,
+        None => Keeper::<D>::fill(disk, &next, bytes)?,
+    };
+    let header = SegmentHeader {
+        log_uuid,
+        segment_no: found.segment_no,
+        salt: random_salt()?,
+        created_at_ns: now_ns(),
+        epoch,
+        before_segment_no: found.end.0,
+        before_end_offset: found.end.1,
+        before_group: found.position.group,
+        before_next_seq: found.position.next_seq,
+        before_chain: found.position.chain,
+        before_root: found.position.root,
+    };
+    let mut offset = SEGMENT_HEADER_BYTES;
+    let head = header.encode();
+    match found.last_group.take() {
+        None => file.write_at(0, &[&head])?,
+        Some(last) => {
+            let copy = GroupHeader { salt: header.salt, ..last.header };
+            let held = GROUP_HEADER_BYTES as u64 + copy.body_bytes();
+            let padding = vec![0; (copy.group_bytes() - held) as usize];
+            file.write_at(0, &[&head, &copy.encode(), &last.body, &padding])?;
+            offset += copy.group_bytes();
+        }
+    }
+    file.sync()?;
+    disk.rename(&next, &dir.join(segment_name(found.segment_no)))?;
+    disk.sync_dir(dir)?;
+    Ok(Current {
+        file,
+        segment_no: found.segment_no,
+        salt: header.salt,
+        offset,
+        bytes,
+        first_seq: found.position.next_seq,
+        header: None,
+        keys: Vec::new(),
+    })
+}
+
+/// The file that was zero-filled ahead, under the name `next`; other spares go.
+fn take_spare<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    spares: &[u64],
+    bytes: u64,
+) -> io::Result<Option<D::File>> {
+    let mut taken = None;
+    for segment_no in spares {
+        let path = dir.join(segment_name(*segment_no));
+        let file = disk.open(&path, false)?;
+        if taken.is_none() && file.bytes()? == bytes && file.try_lock()? {
+            disk.rename(&path, &dir.join("next"))?;
+            taken = Some(file);
+        } else {
+            disk.unlink(&path)?;
+        }
+    }
+    // The lock was only a question whether anybody reads it: a fresh open does not hold it.
+    match taken {
+        None => Ok(None),
+        Some(file) => {
+            drop(file);
+            Ok(Some(disk.open(&dir.join("next"), false)?))
+        }
+    }
+}
+
+/// The segment in which the log ended holds zeros behind that: they are given back.
+fn cut_predecessor<D: Disk>(disk: &D, dir: &Path, found: &Recovered) -> io::Result<()> {
+    let (segment_no, end_offset) = found.end;
+    if found.kept.iter().any(|kept| kept.segment_no == segment_no) {
+        let file = disk.open(&dir.join(segment_name(segment_no)), false)?;
+        if file.bytes()? > end_offset {
+            file.truncate(end_offset)?;
+        }
+    }
+    Ok(())
+}
+
+fn start_keeper<D: Disk>(
+    disk: Arc<D>,
+    dir: &Path,
+    found: &Recovered,
+    current: &Current<D::File>,
+    options: &Options,
+) -> Keeper<D> {
+    let keeper =
+        Keeper::start(disk, dir.to_path_buf(), options.segments, found.segment_no + 1);
+    for kept in &found.kept {
+        let bytes = if kept.segment_no == found.end.0 { found.end.1 } else { kept.bytes };
+        keeper.add(kept.segment_no, bytes, kept.first_seq, true);
+    }
+    for (segment_no, next_seq) in &found.sidecars {
+        keeper.add_sidecar(*segment_no, *next_seq);
+    }
+    keeper.add(current.segment_no, current.bytes, current.first_seq, false);
+    keeper
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let got = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    assert_eq!(got, N, "so few bytes come at once");
+    Ok(bytes)
+}
+
+pub fn random_salt() -> io::Result<u64> {
+    Ok(u64::from_le_bytes(random()?))
+}
+
+/// A random UUID, version 4.
+fn random_uuid() -> io::Result<[u8; 16]> {
+    let mut bytes: [u8; 16] = random()?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Ok(bytes)
+}

@@ -1,0 +1,149 @@
+//! One attached worker: its pair of rings, and the answers that wait for their sync.
+
+use std::collections::VecDeque;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use certeus_ipc::layout::{P_WAKE_HEAD, PAGE_BYTES, frame_bytes};
+use certeus_ipc::memory::{Mapped, Mapping};
+use certeus_ipc::ring::{Consumer, Memory, Producer};
+use certeus_ipc::verdict::Entry;
+use std::sync::atomic::Ordering;
+
+use crate::envelope::{Return, Welcome, pair_bytes};
+
+/// What a resumed session is told once everything of it is durable.
+pub struct Answer {
+    pub welcome: Welcome,
+    /// Verdicts above this are told again.
+    pub settled: u64,
+}
+
+pub struct Peer {
+    pub forward: Consumer<Mapped>,
+    returns: Producer<Mapped>,
+    pub forward_bell: OwnedFd,
+    return_bell: OwnedFd,
+    /// Verdicts of this cycle, in the order of decision; runs are merged.
+    verdicts: Vec<(u32, u64, Entry)>,
+    /// Other frames of this cycle, told after the verdicts.
+    pub answers: Vec<Answer>,
+    pub others: Vec<Return>,
+    /// Frames for which the return ring had no room yet.
+    outbox: VecDeque<Return>,
+}
+
+impl Peer {
+    /// Maps a pair. The descriptors of the bells become the peer's own.
+    pub fn attach(
+        pair: BorrowedFd<'_>,
+        forward_bytes: u64,
+        return_bytes: u64,
+        forward_bell: OwnedFd,
+        return_bell: OwnedFd,
+    ) -> rustix::io::Result<Self> {
+        let page = PAGE_BYTES as u64;
+        let at = |offset: u64, bytes: u64| {
+            Mapping::at(pair, offset, usize::try_from(bytes).expect("fits"), true)
+        };
+        let forward_p = at(0, page + forward_bytes)?;
+        let forward_c = at(page + forward_bytes, page)?;
+        let return_p = at(2 * page + forward_bytes, page + return_bytes)?;
+        let return_c = at(3 * page + forward_bytes + return_bytes, page)?;
+        assert_eq!(pair_bytes(forward_bytes, return_bytes), 4 * page + forward_bytes + return_bytes);
+        Ok(Self {
+            forward: Consumer::new(Mapped::new(forward_p, forward_c, forward_bytes)),
+            returns: Producer::new(Mapped::new(return_p, return_c, return_bytes)),
+            forward_bell,
+            return_bell,
+            verdicts: Vec::new(),
+            answers: Vec::new(),
+            others: Vec::new(),
+            outbox: VecDeque::new(),
+        })
+    }
+
+    /// How many frames may be taken so that each can be answered.
+    pub fn room(&mut self) -> usize {
+        if !self.outbox.is_empty() {
+            return 0;
+        }
+        let ring_bytes = self.returns.memory().ring_bytes();
+        let frame = frame_bytes(Return::BYTES_MAX as u64);
+        let used = self.returns.committed() - self.returns.head();
+        // One frame may be lost to padding at the end of the ring.
+        let free = (ring_bytes - used) / frame;
+        let waiting = self.verdicts.len() + self.answers.len() + self.others.len();
+        usize::try_from(free).expect("fits").saturating_sub(waiting + 1)
+    }
+
+    pub fn tell(&mut self, session: u32, epoch: u64, entry: Entry) {
+        if let Some((last_session, last_epoch, last)) = self.verdicts.last_mut() {
+            if *last_session == session && *last_epoch == epoch && last.continues(&entry) {
+                last.count += entry.count;
+                return;
+            }
+        }
+        self.verdicts.push((session, epoch, entry));
+    }
+
+    /// Whether this cycle has anything to tell.
+    pub fn has_news(&self) -> bool {
+        let none = self.verdicts.is_empty() && self.answers.is_empty() && self.others.is_empty();
+        !none || !self.outbox.is_empty()
+    }
+
+    pub fn is_blocked(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Verdicts into the return ring, then the worker's bell.
+    pub fn publish_verdicts(&mut self, again: impl Fn(&Answer) -> Vec<Entry>) {
+        for (session, epoch, entry) in self.verdicts.drain(..) {
+            self.outbox.push_back(Return::Verdict { session, epoch, entry });
+        }
+        for answer in self.answers.drain(..) {
+            let Welcome { session, epoch, .. } = answer.welcome;
+            for entry in again(&answer) {
+                self.outbox.push_back(Return::Verdict { session, epoch, entry });
+            }
+            self.outbox.push_back(Return::Welcome(answer.welcome));
+        }
+        self.outbox.extend(self.others.drain(..));
+        let mut wrote = false;
+        while let Some(frame) = self.outbox.front() {
+            let (kind, payload) = frame.encode();
+            if self.returns.append(&payload, kind, 0, 0).is_err() {
+                break;
+            }
+            self.outbox.pop_front();
+            wrote = true;
+        }
+        if wrote && self.returns.publish() {
+            ring(&self.return_bell);
+        }
+    }
+
+    /// Gives the forward ring's bytes back, and wakes a worker that waits for them.
+    pub fn release(&mut self) {
+        let position = self.forward.read();
+        if position == self.forward.released() {
+            return;
+        }
+        self.forward.release(position);
+        // SYNC: space wake-up: the head is stored before the wish is loaded here, and the wish before
+        // the head there, each with a full fence between, so at least one side sees the other.
+        let memory = self.forward.memory();
+        memory.fence_seq_cst();
+        if memory.p.word(P_WAKE_HEAD).load(Ordering::Relaxed) <= position {
+            ring(&self.return_bell);
+        }
+    }
+}
+
+/// Rings an eventfd. A full counter means that it is rung already.
+pub fn ring(bell: &OwnedFd) {
+    match rustix::io::write(bell, &1_u64.to_ne_bytes()) {
+        Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
+        Err(error) => panic!("cannot ring a bell of our own: {error}"),
+    }
+}

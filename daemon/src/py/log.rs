@@ -1,0 +1,182 @@
+//! The log writer, for `certeusd.log`.
+
+use std::os::fd::{BorrowedFd, RawFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::create_exception;
+use pyo3::exceptions::{PyBlockingIOError, PyException, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use crate::board::Board;
+use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
+use crate::log::keeper::Limits as SegmentLimits;
+use crate::log::open::{Options, Report, open};
+use crate::log::peer::Peer;
+use crate::log::recovery::{FollowerPosition, Settings};
+use crate::log::run::Loop;
+use crate::log::{Limits, LogWriter as Kernel};
+
+create_exception!(
+    certeusd._native,
+    LogFailedError,
+    PyException,
+    "A write or sync of the log failed: the process must end, a restart is the only retry."
+);
+
+fn failed(error: std::io::Error) -> PyErr {
+    LogFailedError::new_err(format!("cannot write the log: {error}"))
+}
+
+/// The numbers of `[log]` and `[dedup]`, and what the position file says.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Numbers {
+    segment_bytes: u64,
+    group_bytes_max: usize,
+    group_records_max: u32,
+    linger_us: u64,
+    bytes_max: u64,
+    disk_reserve_bytes: u64,
+    recycle: bool,
+    dedup_keys: usize,
+    dedup_producers: usize,
+    follower_group: u64,
+    follower_seq: u64,
+    follower_root: [u8; 32],
+}
+
+#[pyclass(module = "certeusd._native")]
+pub struct LogWriter {
+    kernel: Loop<RealDisk>,
+    report: Report,
+    /// Held for as long as the kernel lets this process live.
+    _lock: RealFile,
+}
+
+fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: Python keeps the descriptor open for the length of the call.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+#[pymethods]
+impl LogWriter {
+    #[new]
+    #[pyo3(signature = (log_dir, quarantine_dir, board_fd, log_key, options))]
+    fn new(
+        py: Python<'_>,
+        log_dir: PathBuf,
+        quarantine_dir: PathBuf,
+        board_fd: RawFd,
+        log_key: [u8; 32],
+        options: Numbers,
+    ) -> PyResult<Self> {
+        let lock = RealDisk.open(&log_dir.join("LOCK"), true)?;
+        if !lock.try_lock()? {
+            let path = log_dir.join("LOCK");
+            return Err(PyBlockingIOError::new_err(format!("{} is locked", path.display())));
+        }
+        let board = Board::map(borrowed(board_fd)).map_err(std::io::Error::from)?;
+        let (all_bytes, _) = RealDisk.space(&log_dir)?;
+        let bytes_max = if options.bytes_max == 0 { all_bytes / 4 } else { options.bytes_max };
+        let options = Options {
+            recovery: Settings {
+                log_key,
+                dedup_keys: options.dedup_keys,
+                dedup_producers: options.dedup_producers,
+                follower: FollowerPosition {
+                    group: options.follower_group,
+                    seq: options.follower_seq,
+                    root: options.follower_root,
+                },
+                quarantine_dir,
+            },
+            limits: Limits {
+                group_bytes_max: options.group_bytes_max,
+                group_records_max: options.group_records_max,
+                linger_us: options.linger_us,
+            },
+            segments: SegmentLimits {
+                segment_bytes: options.segment_bytes,
+                bytes_max,
+                disk_reserve_bytes: options.disk_reserve_bytes,
+                recycle: options.recycle,
+            },
+        };
+        let opened = py.detach(|| open(Arc::new(RealDisk), &log_dir, &board, &options));
+        let (writer, report): (Kernel<RealDisk>, Report) = opened.map_err(failed)?;
+        writer.set_bytes_max(bytes_max);
+        Ok(Self { kernel: Loop::new(writer)?, report, _lock: lock })
+    }
+
+    fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let report = PyDict::new(py);
+        report.set_item("label", self.report.label)?;
+        report.set_item("segments", self.report.segments)?;
+        report.set_item("groups_read", self.report.groups_read)?;
+        report.set_item("last_group", self.report.last_group)?;
+        report.set_item("next_seq", self.report.next_seq)?;
+        report.set_item("epoch", self.report.epoch)?;
+        report.set_item("log_uuid", PyBytes::new(py, &self.report.log_uuid))?;
+        let gaps = self.report.gaps.iter().map(|gap| (gap.first_seq, gap.last_seq, gap.reason));
+        report.set_item("gaps", PyList::new(py, gaps)?)?;
+        Ok(report)
+    }
+
+    fn attach(
+        &mut self,
+        worker: usize,
+        pair_fd: RawFd,
+        forward_bytes: u64,
+        return_bytes: u64,
+        forward_bell_fd: RawFd,
+        return_bell_fd: RawFd,
+    ) -> PyResult<()> {
+        if self.kernel.writer.peer(worker).is_some() {
+            return Err(PyValueError::new_err(format!("worker {worker} is attached already")));
+        }
+        let own = |fd| borrowed(fd).try_clone_to_owned();
+        let bells = (own(forward_bell_fd)?, own(return_bell_fd)?);
+        let pair = borrowed(pair_fd);
+        let peer = Peer::attach(pair, forward_bytes, return_bytes, bells.0, bells.1);
+        Ok(self.kernel.attach(worker, peer.map_err(std::io::Error::from)?)?)
+    }
+
+    fn detach(&mut self, worker: usize) -> PyResult<()> {
+        Ok(self.kernel.detach(worker)?)
+    }
+
+    fn follower_bell(&mut self, fd: RawFd) -> PyResult<()> {
+        self.kernel.writer.set_follower_bell(borrowed(fd).try_clone_to_owned()?);
+        Ok(())
+    }
+
+    fn watch(&mut self, fd: RawFd) -> PyResult<()> {
+        Ok(self.kernel.watch(borrowed(fd), fd)?)
+    }
+
+    fn run(&mut self, py: Python<'_>, timeout_ms: u64) -> PyResult<Vec<RawFd>> {
+        py.detach(|| self.kernel.run(Duration::from_millis(timeout_ms))).map_err(failed)
+    }
+
+    fn durable_seq(&self) -> u64 {
+        self.kernel.writer.durable_seq()
+    }
+
+    /// Commits what the rings hold, and ends the helper.
+    fn seal(&mut self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| {
+            while self.kernel.writer.cycle()? {}
+            self.kernel.writer.seal()
+        })
+        .map_err(failed)
+    }
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<LogWriter>()?;
+    module.add("LogFailedError", module.py().get_type::<LogFailedError>())?;
+    Ok(())
+}

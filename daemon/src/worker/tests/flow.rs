@@ -1,0 +1,261 @@
+use super::*;
+use crate::board::worker;
+use crate::{keyed, merkle};
+
+#[test]
+fn events_arrive_in_order_and_whole() {
+    let mut world = World::new();
+    let mut client = world.connect(1);
+    for number in 1..=100 {
+        client.append(&format!("{{\"n\":{number},\"pad\":\"{}\"}}", "x".repeat(number)));
+    }
+    world.run();
+    let frames = world.log.take();
+    assert_eq!(tickets(&frames), (1..=100).collect::<VecDeque<_>>());
+    for (frame, number) in frames.iter().zip(1_u64..) {
+        let Forward::Event { ticket, envelope, leaf, record } = frame else { panic!("{frame:?}") };
+        assert_eq!(*ticket, number);
+        assert_eq!(record.len() % 8, 0, "padded");
+        let parsed = Record::parse(record).unwrap();
+        assert!(record[parsed.bytes.len()..].iter().all(|byte| *byte == 0));
+        assert_eq!(parsed.attributes.get(Tag::Type), Some(&b"t"[..]));
+        assert!(parsed.data.starts_with(format!("{{\"n\":{number},").as_bytes()));
+        assert_eq!((parsed.header.ticket, parsed.header.tenant_no), (number, 3));
+        assert_eq!(parsed.header.producer_no, client.welcome.producer_no);
+        let salt = merkle::salt(&LOG_KEY, client.welcome.producer_no, number);
+        assert_eq!(*leaf, merkle::leaf(&salt, parsed.bytes));
+        assert_eq!(envelope.epoch, client.welcome.epoch);
+        assert_eq!(envelope.session, client.number);
+        assert!(!envelope.has_key);
+    }
+    assert_eq!(world.page.get(worker::FORWARDED_TOTAL), 100);
+}
+
+#[test]
+fn what_an_earlier_event_left_in_the_ring_is_not_logged_with_a_later_one() {
+    let mut world = World::new();
+    let mut client = world.connect(1);
+    for round in 0..200 {
+        client.append(&format!("\"{}\"", "secret".repeat(300)));
+        client.append(&format!("\"{}\"", "x".repeat(round % 9)));
+        world.run();
+        for frame in world.log.take() {
+            let Forward::Event { ticket, record, .. } = frame else { panic!() };
+            let bytes = Record::parse(&record).unwrap().bytes.len();
+            assert!(record[bytes..].iter().all(|byte| *byte == 0), "ticket {ticket}");
+        }
+        let last = client.ticket;
+        world.log.answer(client.accepted(last - 1, 2));
+        world.run();
+        client.read_verdicts();
+    }
+}
+
+#[test]
+fn rejections_travel_in_ticket_order_as_an_envelope_alone() {
+    let mut world = World::new();
+    let mut client = world.connect(1);
+    client.append("1");
+    client.append("{");
+    client.append("2");
+    client.append_with(&[(Tag::Time, "yesterday")], "3").unwrap();
+    client.append_with(&[(Tag::Source, "theirs")], "4").unwrap();
+    client.append_with(&[(Tag::Source, "other/1")], "5").unwrap();
+    client.append(&format!("\"{}\"", "x".repeat(5000)));
+    client.append_payload(b"short").unwrap();
+    client.append_payload(b"\xff\xff\xff\x7f\0\0\0\0x").unwrap();
+    client.append_payload(b"\x04\0\0\0\0\0\0\x01\x01\x01\0t1").unwrap();
+    client.append("6");
+    world.run();
+    let expected = [
+        None,
+        Some(Reason::InvalidJson),
+        None,
+        Some(Reason::InvalidTime),
+        Some(Reason::SourceNotAllowed),
+        None,
+        Some(Reason::TooLarge),
+        Some(Reason::MalformedEvent),
+        Some(Reason::MalformedEvent),
+        Some(Reason::MalformedEvent),
+        None,
+    ];
+    let frames = world.log.take();
+    assert_eq!(tickets(&frames), (1..=11).collect::<VecDeque<_>>());
+    for (frame, expected) in frames.iter().zip(expected) {
+        let reason = match frame {
+            Forward::Reject { reason, .. } => Some(*reason),
+            _ => None,
+        };
+        assert_eq!(reason, expected, "{frame:?}");
+    }
+    assert_eq!(world.page.get(worker::REJECTED_TOTAL), 7);
+    assert_eq!(world.page.get(worker::MALFORMED_EVENT_TOTAL), 3);
+    assert_eq!(world.page.get(worker::SOURCE_NOT_ALLOWED_TOTAL), 1);
+}
+
+#[test]
+fn an_id_has_its_key_and_digest() {
+    let mut world = World::new();
+    let mut client = world.connect(1);
+    client.append_with(&[(Tag::Id, "o-1")], "1").unwrap();
+    client.append_with(&[(Tag::Id, "o-1"), (Tag::Source, "other/1")], "1").unwrap();
+    world.run();
+    let frames = world.log.take();
+    for (frame, source) in frames.iter().zip(["check", "other/1"]) {
+        let Forward::Event { envelope, record, .. } = frame else { panic!("{frame:?}") };
+        let record = Record::parse(record).unwrap();
+        assert!(envelope.has_key);
+        assert_eq!(envelope.key, keyed::dedup_key(&LOG_KEY, b"default", source.as_bytes(), b"o-1"));
+        let digest = keyed::content_digest(&LOG_KEY, &record.attributes, 0, record.data);
+        assert_eq!(envelope.digest, digest);
+    }
+}
+
+#[test]
+fn verdicts_settle_release_and_ring_once_for_each_awaited_value() {
+    let mut world = World::new();
+    let mut client = world.connect(1);
+    for _ in 0..4 {
+        client.append("1");
+    }
+    world.run();
+    world.log.take();
+    assert_eq!(world.kernel.in_flight(), 4);
+    client.wake_at(3, u64::MAX);
+    world.log.answer(client.accepted(1, 2));
+    world.run();
+    assert_eq!((client.settled(), client.bells()), (2, 0));
+    world.log.answer(client.rejected(3, Reason::IdConflict));
+    world.run();
+    assert_eq!((client.settled(), client.bells()), (3, 1));
+    let head = client.ring.committed();
+    client.wake_at(3, head);
+    world.log.answer(client.accepted(4, 1));
+    world.run();
+    assert_eq!((client.settled(), client.bells()), (4, 1), "for the head; 3 was rung for");
+    assert_eq!(client.ring.head(), head);
+    assert_eq!(world.kernel.in_flight(), 0);
+    let verdicts: Vec<_> =
+        client.read_verdicts().iter().map(|entry| (entry.ticket, entry.count, entry.seq)).collect();
+    assert_eq!(verdicts, [(1, 2, 1001), (3, 1, 0), (4, 1, 1004)]);
+    client.append("1");
+    world.run();
+    let frames = world.log.take();
+    let Forward::Event { envelope, .. } = &frames[0] else { panic!() };
+    assert_eq!(envelope.settled_read, 4);
+}
+
+#[test]
+fn a_full_forward_ring_is_back_pressure_and_nothing_is_lost() {
+    let mut world = World::with_rings(16 * 1024, RING_BYTES);
+    let mut clients = [world.connect(1), world.connect(2)];
+    for number in 0..200 {
+        for client in &mut clients {
+            client.append(&format!("{{\"n\":{number}}}"));
+        }
+    }
+    let mut seen: [VecDeque<u64>; 2] = Default::default();
+    let mut rounds = 0;
+    while seen.iter().any(|tickets| tickets.len() < 200) {
+        world.run();
+        rounds += 1;
+        let frames = world.log.take();
+        assert!(!frames.is_empty(), "it goes on when there is room");
+        for frame in frames {
+            let Forward::Event { ticket, envelope, .. } = frame else { panic!() };
+            let index = clients.iter().position(|client| client.number == envelope.session);
+            seen[index.unwrap()].push_back(ticket);
+        }
+    }
+    assert!(rounds > 2, "the ring was full in between");
+    assert!(world.page.get(worker::FORWARD_FULL_TOTAL) > 0);
+    assert!(seen.iter().all(|tickets| *tickets == (1..=200).collect::<VecDeque<_>>()));
+}
+
+#[test]
+fn a_busy_client_does_not_starve_another() {
+    let mut world = World::with_rings(16 * 1024, RING_BYTES);
+    let mut busy = world.connect(1);
+    let mut other = world.connect(2);
+    while busy.append_with(&[], "{\"load\":true}").is_some() {}
+    world.run();
+    other.append("1");
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        assert!(looks < 4, "the other client waits for its turn only");
+        let frames = world.log.take();
+        world.run();
+        let ours = |frame: &Forward| matches!(frame, Forward::Event { envelope, .. } if envelope.session == other.number);
+        if frames.iter().any(ours) {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_full_verdict_ring_drops_accepted_runs_and_keeps_everything_else() {
+    let mut world = World::new();
+    let mut client = world.connect(1);
+    let full = certeus_ipc::layout::VERDICT_COUNT as u64;
+    for ticket in 1..=full + 20 {
+        client.append("1");
+        world.run();
+        world.log.take();
+        let answer = match ticket {
+            ticket if ticket <= full => client.rejected(ticket, Reason::InvalidJson),
+            ticket if ticket <= full + 10 => client.accepted(ticket, 1),
+            ticket => client.rejected(ticket, Reason::TooLarge),
+        };
+        world.log.answer(answer);
+        world.run();
+    }
+    assert_eq!(client.settled(), full + 10, "accepted runs go by, a rejection waits");
+    assert_eq!(world.kernel.in_flight(), 10, "and head with it");
+    assert_eq!(client.read_verdicts().len() as u64, full);
+    world.run();
+    assert_eq!(client.settled(), full + 20);
+    let rest: Vec<_> = client.read_verdicts().iter().map(|entry| entry.ticket).collect();
+    assert_eq!(rest, (full + 11..=full + 20).collect::<Vec<_>>());
+    assert_eq!(world.kernel.in_flight(), 0);
+}
+
+#[test]
+fn a_sleeping_kernel_is_woken_by_a_doorbell_and_by_the_log_writer() {
+    let mut world = World::new();
+    let mut client = world.connect(1);
+    quiet(&world.log.forward_bell);
+    // Without a wake-up `run` would not come back to look before its hour is over.
+    let mut kernel = world.kernel;
+    let (stop, stopped) = rustix::pipe::pipe().unwrap();
+    use std::os::fd::AsRawFd;
+    kernel.watch(stop.as_fd(), stop.as_raw_fd()).unwrap();
+    let thread = std::thread::spawn(move || kernel.run(3_600_000).unwrap());
+    let log = &mut world.log;
+    for ticket in 1..=200 {
+        client.append("1");
+        let mut frames = log.take();
+        while frames.is_empty() {
+            if log.forward.prepare_sleep().unwrap() {
+                wait_for(&log.forward_bell);
+            }
+            log.forward.woke();
+            frames = log.take();
+        }
+        assert_eq!(tickets(&frames), [ticket]);
+        client.wake_at(ticket, u64::MAX);
+        log.answer(client.accepted(ticket, 1));
+        while client.settled() < ticket {
+            wait_for_bell(&client.socket);
+        }
+    }
+    rustix::io::write(&stopped, b"x").unwrap();
+    assert_eq!(thread.join().unwrap(), [Event::Readable(stop.as_raw_fd())]);
+}
+
+fn wait_for_bell(socket: &OwnedFd) {
+    poll(&mut [PollFd::new(socket, PollFlags::IN)], None).unwrap();
+    let mut byte = [0; 8];
+    let _ = recv(socket, &mut byte, RecvFlags::DONTWAIT);
+}

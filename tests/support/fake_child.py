@@ -1,0 +1,72 @@
+"""A child that speaks the channel and does nothing: what the supervisor is tested with.
+
+It tells what it was given in reports of kind `<role>-<index>`, and obeys a file `<role>-<index>` in
+the directory that it is given: `die` (exit 3 before Ready); `gauge` (count five
+sessions); with any it does not drain.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from certeusd import channel
+from certeusd.board import Board
+from certeusd.channel import Attach, Channel, Detach, Drain, Progress, Ready, Report, Start, State
+
+
+def main(orders: Path, fd: int) -> None:
+    inherited = len(os.listdir("/proc/self/fd")) - 1
+    end = channel.adopt(fd)
+    packet = end.receive()
+    assert packet is not None
+    start, given = packet
+    assert isinstance(start, Start)
+    name = f"{start.role}-{start.index}"
+    board = Board(given[0])
+    order = orders / name
+    if order.exists() and order.read_text() == "die":
+        sys.exit(3)
+    told: dict[str, object] = {
+        "pid": os.getpid(),
+        "inherited": inherited,
+        "given": len(given),
+        "session": os.getsid(0),
+        "dsn": start.postgres_dsn,
+        "affinity": sorted(os.sched_getaffinity(0)),
+        "attached": [],
+        "detached": [],
+    }
+    if order.exists() and order.read_text() == "gauge":
+        board.set("worker", "sessions", 5, start.index)
+    if start.role == "log":
+        board.set("durability", "accepted_seq", 7)
+        end.send(State("log-full", "no room", "make some"))
+    end.send(Ready())
+    end.send(Progress())
+    end.send(Report(name, told))
+    serve(end, name, told, order)
+
+
+def serve(end: Channel, name: str, told: dict[str, object], order: Path) -> None:
+    attached: list[int] = []
+    detached: list[int] = []
+    while (packet := end.receive()) is not None:
+        message, given = packet
+        if isinstance(message, Attach):
+            size = os.fstat(given[0]).st_size
+            assert size == 4 * 4096 + message.forward_bytes + message.return_bytes
+            assert len(given) == 3
+            attached.append(message.worker)
+        elif isinstance(message, Detach):
+            detached.append(message.worker)
+        elif isinstance(message, Drain) and not order.exists():
+            (order.parent / "drained").open("a").write(f"{name}\n")
+            return
+        for descriptor in given:
+            os.close(descriptor)
+        told["attached"], told["detached"] = list(attached), list(detached)
+        end.send(Report(name, told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[sys.argv.index("--channel") + 1]))

@@ -1,0 +1,212 @@
+"""The command line: what it understands, and how it ends."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from certeusd import __version__
+from certeusd.__main__ import check_identity
+from certeusd.cli import common
+from certeusd.cli.append import LineNumbers, Lines, Refused, chunks
+from certeusd.cli.main import VERBS, command
+from certeusd.cli.tail import render
+from certeusd.exits import Exit, ExitError
+from certeusd.paths import Paths, check_socket_path, client_paths, daemon_paths
+
+
+def certeus(*arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    program = [sys.executable, "-P", "-m", "certeusd.cli.main", *arguments]
+    return subprocess.run(program, input=stdin, capture_output=True, text=True, check=False)
+
+
+def certeusd(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    program = [sys.executable, "-P", "-m", "certeusd", *arguments]
+    return subprocess.run(program, capture_output=True, text=True, check=False)
+
+
+def test_every_verb_is_there_and_has_help() -> None:
+    runner = CliRunner()
+    listed = runner.invoke(command, ["--help"]).output
+    for verb in VERBS:
+        assert verb in listed
+        answer = runner.invoke(command, [verb, "--help"])
+        assert answer.exit_code == 0, verb
+
+
+LEAVES = [["status"], ["append"], ["tail"], ["wait"], ["dsn"], ["log", "ls"], ["log", "check"],
+          ["workers"], ["drain"], ["gap", "accept"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", LEAVES, ids=" ".join)
+def test_every_verb_takes_json_both_ways(verb: list[str]) -> None:
+    shown = CliRunner().invoke(command, [*verb, "--help"]).output
+    assert "--json" in shown
+    assert "-o [text|json]" in shown
+
+
+def test_version_imports_little() -> None:
+    looking = "import sys; sys.argv[1:] = ['--version']; from certeusd.cli.main import main\n"
+    looking += "try: main()\nexcept SystemExit: pass\nprint(sorted(sys.modules), file=sys.stderr)"
+    answer = subprocess.run(
+        [sys.executable, "-P", "-c", looking], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == f"certeus, version {__version__}"
+    for heavy in ("rich", "aiohttp", "numpy", "msgspec", "asyncio", "structlog", "psutil"):
+        assert f"'{heavy}'" not in answer.stderr, heavy
+
+
+@pytest.mark.parametrize("verb", [["status"], ["workers"], ["drain"], ["dsn"], ["wait", "--ready"]])
+def test_daemon_that_does_not_answer_is_69(tmp_path: Path, verb: list[str]) -> None:
+    answer = certeus("--runtime-dir", str(tmp_path), *verb)
+    assert answer.returncode == Exit.UNREACHABLE
+    assert str(tmp_path / "control.sock") in answer.stderr
+
+
+def test_wrong_usage_is_2(tmp_path: Path) -> None:
+    assert certeus("stauts").returncode == Exit.USAGE
+    assert certeus("wait").returncode == Exit.USAGE
+    assert certeus("append", "--text", "--id-field", "x").returncode == Exit.USAGE
+    assert certeusd("--nonsense").returncode == Exit.USAGE
+
+
+def test_check_validates_and_exits_78(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[log]\nlinger_us = 5\n")
+    good = certeusd("--config", str(file), "check")
+    assert (good.returncode, good.stderr) == (0, "")
+    assert str(file) in good.stdout
+    file.write_text("[log]\nlinger_s = 5\n")
+    bad = certeusd("--config", str(file), "check")
+    assert bad.returncode == Exit.CONFIGURATION
+    assert bad.stderr == f"certeusd: {file}: unknown key log.linger_s; nearest: log.linger_us\n"
+    served = certeusd("--config", str(file), "--state-dir", str(tmp_path))
+    assert served.returncode == Exit.CONFIGURATION
+
+
+def test_path_too_long_for_a_socket_is_78(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)
+    answer = certeusd("--state-dir", str(tmp_path), "--runtime-dir", str(deep))
+    assert answer.returncode == Exit.CONFIGURATION
+    assert "AF_UNIX carries 107" in answer.stderr
+    check_socket_path(Path("/" + "x" * 106))
+    with pytest.raises(ExitError):
+        check_socket_path(Path("/" + "x" * 107))
+
+
+def test_user_namespace_that_renames_is_78() -> None:
+    check_identity("         0          0 4294967295\n")
+    for other in ("0 1000 1\n", "0 0 4294967295\n5 5 1\n", "0 1000 65536\n"):
+        with pytest.raises(ExitError) as error:
+            check_identity(other)
+        assert error.value.code is Exit.CONFIGURATION
+
+
+def test_ordinary_user_gets_xdg_directories(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("certeusd.paths._system_is_usable", lambda: False)
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "s")}
+    paths = Paths(tmp_path / "s" / "certeus", tmp_path / "certeus")
+    assert daemon_paths(None, None, environ) == paths
+    assert client_paths(None, None, environ) == paths
+    assert daemon_paths("/a", "/b", environ) == Paths(Path("/a"), Path("/b"))
+
+
+def test_line_is_its_own_bytes() -> None:
+    plain = Lines(text=False, id_field=None, subject_field=None)
+    assert plain.row(b'{"b": 1.0,  "a":1e2}') == b'{"b": 1.0,  "a":1e2}'
+    assert Lines(True, None, None).row("zw\u00f6lf".encode()) == "zw\u00f6lf"
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "line", "word"),
+    [
+        (False, None, b"[1]", "not-an-object"),
+        (False, None, b"17", "not-an-object"),
+        (True, None, b"\xff", "invalid-utf8"),
+        (False, "id", b'{"id": 1', "invalid-json"),
+        (False, "id", b'{"x": 1}', "no-field-id"),
+        (False, "id", b'{"id": null}', "no-field-id"),
+        (False, "id", b'{"id": [1]}', "field-id-is-no-text"),
+        (False, "id", b'{"id": true}', "field-id-is-no-text"),
+    ],
+)
+def test_line_that_cannot_be_an_event_is_refused_by_a_word(
+    text: bool, field: str | None, line: bytes, word: str
+) -> None:
+    with pytest.raises(Refused, match=f"^{word}$"):
+        Lines(text, field, None).row(line)
+
+
+def test_blank_lines_are_nothing_between_objects_and_text_in_text() -> None:
+    assert Lines(False, None, None).is_blank(b" \t")
+    assert not Lines(True, None, None).is_blank(b"")
+
+
+def test_line_of_a_ticket_is_found_across_lines_without_one() -> None:
+    numbers = LineNumbers()
+    for ticket, line in ((1, 1), (2, 2), (3, 5), (4, 6), (5, 9)):
+        numbers.note(ticket, line)
+    assert [numbers.line(ticket) for ticket in (1, 2, 3, 4, 5)] == [1, 2, 5, 6, 9]
+
+
+def test_chunks_are_whole_lines_however_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("certeusd.cli.append.READ_BYTES", 3)
+    read, write = os.pipe()
+    os.write(write, b"ab\r\ncdefg\n\nlast")
+    os.close(write)
+    assert [line for chunk in chunks(read) for line in chunk] == [b"ab", b"cdefg", b"", b"last"]
+    os.close(read)
+
+
+EVENT: dict[str, object] = {
+    "seq": 3, "recorded_at_ns": 1_700_000_000_123_000_000, "source": "s", "id": None, "type": "t",
+    "subject": None, "time": None, "dataschema": None, "datacontenttype": None, "tenant": "d",
+    "verdict": "accepted", "producer_no": 7, "ticket": 9, "extensions": '{"trace":"x","seq":1}',
+    "data": b'{"a": 1e2,\n "a": 2}', "opaque": False,
+}  # fmt: skip
+
+
+def test_tail_shows_cloudevents_and_the_logged_text_on_one_line() -> None:
+    line = render(EVENT)
+    assert "\n" not in line
+    assert '"data": {"a": 1e2,  "a": 2}}' in line
+    shown = json.loads(line)
+    assert (shown["seq"], shown["id"], shown["trace"]) == (3, "7:9", "x")
+    assert shown["recorded_at"] == "2023-11-14T22:13:20.123Z"
+    assert "subject" not in shown
+
+
+def test_tail_shows_opaque_bytes_in_base64() -> None:
+    shown = json.loads(render(EVENT | {"opaque": True, "data": b"\x00\xff", "id": "i"}))
+    assert (shown["data_base64"], shown["id"]) == ("AP8=", "i")
+    assert "data" not in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.25, "0.2 s"), (42, "42 s"), (90, "1 min 30 s"), (7300, "2 h 1 min"), (90000, "1 d 1 h")],
+)
+def test_durations_are_short(seconds: float, shown: str) -> None:
+    assert common.human_seconds(seconds) == shown
+
+
+def test_bytes_are_short() -> None:
+    assert [common.human_bytes(n) for n in (0, 1023, 1024, 1 << 26)] == [
+        "0 B", "1023 B", "1.0 KiB", "64.0 MiB",
+    ]  # fmt: skip
+
+
+def test_processor_time_of_version_is_reported() -> None:
+    """No bar here (speed is the benchmarks'); it shows where to look when imports creep in."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert certeus("--version").returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"certeus --version took {used_s * 1000:.0f} ms of CPU")

@@ -1,0 +1,147 @@
+"""The control API: who may ask, what it answers, what it describes."""
+
+import json
+import os
+import socket
+from dataclasses import dataclass, field
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from certeusd.board import BOARD_BYTES, Board
+from certeusd.control import metrics, openapi
+from certeusd.control.access import Access, Peer, allowed, peer_of
+from certeusd.control.routes import ROUTES
+from certeusd.control.types import Dedup, Log, Postgres, Process, Status, rfc3339
+
+STAGES = {"ingest", "validate", "verify", "protect", "commit", "deliver"}
+
+
+@pytest.fixture
+def board() -> Board:
+    descriptor = os.memfd_create("board")
+    os.ftruncate(descriptor, BOARD_BYTES)
+    made = Board(descriptor)
+    os.close(descriptor)
+    return made
+
+
+@dataclass
+class FakeBackend:
+    board: Board
+    takes_events: bool = True
+    drained: list[bool] = field(default_factory=list[bool])
+
+    def process(self, role: str, index: int = 0) -> Process:
+        name = f"{role}-{index}"
+        return Process(name, role, index, 1, True, None, 3, False, None, 0.0, 4096, {})
+
+    def workers(self) -> list[Process]:
+        return [self.process("worker", 0), self.process("worker", 1)]
+
+    def processes(self) -> list[Process]:
+        return [self.process("log"), self.process("flush")]
+
+    def status(self) -> Status:
+        return Status(
+            version="1", pid=1, state="ready", since="", uptime_seconds=1.0, reasons=[],
+            log_id=None, durable_seq=5, accepted_seq=5, flushed_seq=3, lag_events=2,
+            lag_seconds=0.5, sessions=0, producers=0, dedup=Dedup(0, None, 0),
+            log=Log(0, 0, 0, 0, False), postgres=Postgres("external", "away", "", None, False),
+            workers=self.workers(), processes=self.processes(), reports={}, state_dir="/s",
+            runtime_dir="/r", warnings=[],
+        )  # fmt: skip
+
+    def dsn(self, show_password: bool) -> str | None:
+        return None
+
+    def drain(self) -> None:
+        self.drained.append(True)
+
+    def accept_gap(self) -> bool:
+        return False
+
+
+def test_peer_is_who_the_kernel_says() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        peer = peer_of(ours)
+    assert (peer.pid, peer.uid) == (os.getpid(), os.geteuid())
+    assert peer.gids >= {os.getegid(), *os.getgroups()}
+
+
+@pytest.mark.parametrize(
+    ("peer", "admin", "owner"),
+    [
+        (Peer(1, 0, frozenset({0})), True, True),
+        (Peer(1, 700, frozenset({700})), True, True),
+        (Peer(1, 800, frozenset({800, 42})), True, False),
+        (Peer(1, 800, frozenset({800})), False, False),
+    ],
+)
+def test_daemon_root_and_group_may_ask_and_nobody_else(
+    peer: Peer, admin: bool, owner: bool
+) -> None:
+    assert allowed(Access.ADMIN, peer, 42, 700) is admin
+    assert allowed(Access.OWNER, peer, 42, 700) is owner
+    assert not allowed(Access.ADMIN, Peer(1, 800, frozenset({42})), None, 700)
+
+
+def test_every_route_has_its_rule_and_is_described() -> None:
+    document = json.loads(openapi.document(ROUTES))
+    assert document["openapi"] == "3.1.0"
+    described = {
+        (method.upper(), path) for path, item in document["paths"].items() for method in item
+    }
+    assert described == {(route.method, route.path) for route in ROUTES}
+    schemas = document["components"]["schemas"]
+    assert {"Status", "Workers", "Waited", "Problem", "Dsn"} <= set(schemas)
+    status = schemas["Status"]["properties"]
+    assert {"state", "since", "reasons", "durable_seq", "flushed_seq", "lag_events", "lag_seconds",
+            "dedup", "workers", "postgres"} <= set(status)  # fmt: skip
+
+
+def test_only_orders_change_anything() -> None:
+    assert {route.path for route in ROUTES if route.method == "POST"} == {
+        "/v1/drain",
+        "/v1/gap-accept",
+    }
+
+
+def test_metrics_are_well_formed_and_well_named(board: Board) -> None:
+    board.add("worker", "events_total", 7, 0)
+    board.add("worker", "events_total", 5, 1)
+    for value in (0, 1, 1000, 1 << 20):
+        board.observe("log", "sync_ns_buckets_64", value)
+    board.set("log", "sync_ns_sum", 1_049_577)
+    families = {
+        family.name: family
+        for family in text_string_to_metric_families(metrics.render(FakeBackend(board)))
+    }
+    assert all(name.startswith("certeus_") for name in families)
+    events = {sample.labels["stage"]: sample.value for sample in families["certeus_events"].samples}
+    assert events["ingest"] == 12
+    assert set(events) <= STAGES
+    assert {s.labels["worker"] for s in families["certeus_sessions"].samples} == {"0", "1"}
+    sync = {(s.name, s.labels.get("le")): s.value for s in families["certeus_sync_seconds"].samples}
+    assert sync["certeus_sync_seconds_bucket", "+Inf"] == 4
+    assert sync["certeus_sync_seconds_count", None] == 4
+    assert sync["certeus_sync_seconds_sum", None] == pytest.approx(0.001049577)
+    below = {
+        float(le): value
+        for (name, le), value in sync.items()
+        if name.endswith("_bucket") and le not in (None, "+Inf")
+    }
+    assert [below[le] for le in below if le == pytest.approx(1.024e-6)] == [3]
+
+
+def test_histogram_bucket_is_a_power_of_two_above_the_value(board: Board) -> None:
+    for value, bucket in ((0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (1 << 63, 63), (1 << 64, 63)):
+        before = board.histogram("log", "sync_ns_buckets_64")
+        board.observe("log", "sync_ns_buckets_64", value)
+        grown = board.histogram("log", "sync_ns_buckets_64") - before
+        assert [at for at in range(64) if grown[at]] == [bucket]
+
+
+def test_times_are_rfc3339_utc() -> None:
+    assert rfc3339(0) == "1970-01-01T00:00:00.000Z"

