@@ -16,6 +16,7 @@ from certeusd.flush.errors import Meaning, meaning_of, sqlstate_of
 from certeusd.flush.types import Connection
 from certeusd.log.reader import Batch
 
+COUNT_MAX = 1000
 _STRIDE_MIN = 16
 _REASON_LENGTH_MAX = 2000
 _LINE = re.compile(r"^COPY \S+, line (\d+)", re.MULTILINE)
@@ -77,6 +78,18 @@ def _suspect(error: asyncpg.PostgresError, first: int, end: int) -> int:
     found = _LINE.search(str(getattr(error, "context", None) or ""))
     line = first + int(found.group(1)) - 1 if found else -1
     return line if first <= line < end else first + (end - first) // 2
+
+
+async def count(connection: Connection, log_id: int) -> int:
+    """Return how many dead letters of a log there are, counting no further than `COUNT_MAX`."""
+    found = await connection.fetchval(
+        "SELECT count(*) FROM"
+        " (SELECT FROM certeus.dead_letters WHERE log_id = $1 LIMIT $2) AS found",
+        log_id,
+        COUNT_MAX,
+    )
+    assert isinstance(found, int)
+    return found
 
 
 async def _keep(
