@@ -11,9 +11,8 @@ use pyo3::types::{PyBytes, PyList, PyString};
 use super::GarbageError;
 use super::fork::Stamp;
 use crate::layout::{
-    C_BYTES, C_SETTLED, KIND_EVENT_FRAME, MAGIC, P_MAGIC, P_RING_BYTES, P_VERSION, P_WAKE_HEAD,
-    P_WAKE_SETTLED, PAGE_BYTES, RING_BYTES_MAX, RING_BYTES_MIN, VERSION,
-    payload_bytes_max,
+    C_BYTES, KIND_EVENT_FRAME, MAGIC, P_MAGIC, P_RING_BYTES, P_VERSION, P_WAKE_HEAD,
+    P_WAKE_SETTLED, PAGE_BYTES, RING_BYTES_MAX, RING_BYTES_MIN, VERSION, payload_bytes_max,
 };
 use crate::memory::{Mapped, Mapping};
 use crate::record::{Attributes, FLAG_OPAQUE, PREFIX_BYTES, Tag, write_payload_to};
@@ -208,7 +207,7 @@ impl Ring {
     }
 
     fn arm_settled(&self, ticket: u64) -> bool {
-        self.arm(P_WAKE_SETTLED, ticket, |memory| memory.c.load_relaxed(C_SETTLED))
+        !self.stamp.is_current() || self.inner.reader.arm(ticket)
     }
 
     fn arm_room(&self) -> bool {
@@ -218,7 +217,11 @@ impl Ring {
         let memory = self.inner.producer.memory();
         // A frame takes at most a quarter of the ring, padding included, so half of it will do.
         let position = self.inner.producer.committed().saturating_sub(memory.ring_bytes() / 2);
-        self.arm(P_WAKE_HEAD, position, |memory| memory.load_relaxed(Word::Head))
+        memory.p.store_relaxed(P_WAKE_HEAD, position);
+        // SYNC: bell: the wanted position is stored before the reached one is loaded here, and the
+        // reached one before the wanted one there, each with a full fence between.
+        memory.fence_seq_cst();
+        memory.load_relaxed(Word::Head) >= position
     }
 
     fn disarm(&self) {
@@ -238,7 +241,9 @@ impl Ring {
             PyValueError::new_err("cannot adopt a ring into itself: give the old one")
         })?;
         if !self.stamp.is_current() || !old.stamp.is_current() {
-            return Err(PyValueError::new_err("cannot adopt: this process was forked from the one that made it"));
+            return Err(PyValueError::new_err(
+                "cannot adopt: this process was forked from the one that made it",
+            ));
         }
         if high < old.settled || high > old.last_ticket || self.last_ticket != high {
             return Err(GarbageError::new_err(format!(
@@ -343,19 +348,6 @@ impl Ring {
     /// A full counter, or a daemon that is gone, needs no bell.
     fn ring_bell(&self) {
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
-    }
-
-    /// Asks for a bell at `position`. True: it is reached already, or nobody will ever tell.
-    fn arm(&self, word: usize, position: u64, reached: impl Fn(&Mapped) -> u64) -> bool {
-        if !self.stamp.is_current() {
-            return true;
-        }
-        let memory = self.inner.producer.memory();
-        memory.p.store_relaxed(word, position);
-        // SYNC: bell: the wanted position is stored before the reached one is loaded here, and the
-        // reached one before the wanted one there, each with a full fence between.
-        memory.fence_seq_cst();
-        reached(memory) >= position
     }
 
     /// Copies every frame above `high` from the old ring, byte for byte, in its order.
