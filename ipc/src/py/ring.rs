@@ -4,9 +4,9 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyList};
 
 use super::GarbageError;
 use super::fork::Stamp;
@@ -104,7 +104,7 @@ impl Ring {
     fn append(
         &mut self,
         r#type: &str,
-        data: &Bound<'_, PyAny>,
+        data: &[u8],
         opaque: bool,
         id: Option<&str>,
         subject: Option<&str>,
@@ -123,9 +123,6 @@ impl Ring {
         set(&mut attributes, Tag::DataSchema, dataschema)?;
         set(&mut attributes, Tag::ContentType, content_type)?;
         set(&mut attributes, Tag::Extensions, extensions)?;
-        let data = data_bytes(data)?.ok_or_else(|| {
-            PyTypeError::new_err("cannot append: data is neither bytes nor JSON text; encode it")
-        })?;
         let payload_bytes = self.payload_bytes(&attributes, data)?;
         if !self.is_open() {
             return Ok(0);
@@ -145,7 +142,6 @@ impl Ring {
         r#type: &str,
         items: &Bound<'_, PyList>,
         start: usize,
-        encoded: bool,
     ) -> PyResult<(usize, u64)> {
         let mut attributes = Attributes::default();
         set(&mut attributes, Tag::Type, Some(r#type))?;
@@ -154,11 +150,9 @@ impl Ring {
         }
         let mut count = 0;
         while let Ok(item) = items.get_item(start + count) {
-            if !encoded && !item.is_instance_of::<PyBytes>() {
-                break;
-            }
             // What cannot be appended is left to `append`, which says why.
-            let Ok(Some(data)) = data_bytes(&item) else { break };
+            let Ok(data) = item.cast::<PyBytes>() else { break };
+            let data = data.as_bytes();
             let Ok(payload_bytes) = self.payload_bytes(&attributes, data) else { break };
             if self.put(&attributes, 0, data, payload_bytes).is_err() {
                 break;
@@ -397,17 +391,6 @@ fn set<'a>(attributes: &mut Attributes<'a>, tag: Tag, value: Option<&'a str>) ->
     }
     attributes.set(tag, Some(value.as_bytes()));
     Ok(())
-}
-
-/// `None`: neither bytes nor text.
-fn data_bytes<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a [u8]>> {
-    if let Ok(bytes) = data.cast::<PyBytes>() {
-        return Ok(Some(bytes.as_bytes()));
-    }
-    match data.cast::<PyString>() {
-        Ok(text) => Ok(Some(text.to_str()?.as_bytes())),
-        Err(_) => Ok(None),
-    }
 }
 
 fn os_error(error: rustix::io::Errno) -> PyErr {
