@@ -61,7 +61,9 @@ def command(context: click.Context, runtime_dir: str | None, state_dir: str | No
 def main() -> None:
     """Entry point of `certeus`."""
     try:
-        command.main(prog_name="certeus", standalone_mode=False)
+        # Without `standalone_mode` click hands the code of `Context.exit` back.
+        code: object = command.main(prog_name="certeus", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else Exit.OK)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
