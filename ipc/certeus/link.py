@@ -79,7 +79,8 @@ class Link:
             self.stopped = True
             if self._socket is not None:
                 self._socket.close()
-            os.eventfd_write(self._wake, 1)
+            with suppress(OSError):  # the keeper may have found out by itself
+                os.eventfd_write(self._wake, 1)
 
     def forked(self) -> None:
         """In a child: leave the session to the parent. No lock may be waited for here."""
