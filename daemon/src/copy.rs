@@ -53,7 +53,7 @@ pub enum DataType {
     Jsonb,
 }
 
-/// Makes a complete COPY stream of some rows, chunk by chunk, into a buffer that stays in the cache.
+/// Makes a complete COPY stream of some rows, chunk by chunk, into a buffer that stays in cache.
 ///
 /// Nanoseconds are cut off, not rounded: `recorded_at` and `time` have microseconds.
 pub struct Encoder<'a> {

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
-import certeus
 import pytest
+
+import certeus
 from support.daemon import Daemon, running
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,7 @@ from certeusd.flush.connection import Link
 from certeusd.flush.errors import PositionLostError
 from certeusd.log.reader import LogReader
 from support.cutting_proxy import CuttingProxy
-from support.flushing import NOON_NS, Rig, query, seqs, wait_until
+from support.flushing import NOON_NS, Rig, blocked_in_copy, query, seqs, wait_until
 from support.postgres import Server
 
 pytestmark = pytest.mark.integration
@@ -26,19 +26,6 @@ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END $$;
 CREATE TRIGGER block BEFORE INSERT ON certeus.events
     FOR EACH ROW WHEN (NEW.seq = 500) EXECUTE FUNCTION certeus.block();
 """
-WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'"
-
-
-async def blocked_in_copy(
-    connection: "asyncpg.Connection[asyncpg.Record]", but: int | None = None
-) -> int:
-    """Returns the session that waits for this connection's lock, as soon as none is `but`."""
-    async with asyncio.timeout(20):
-        while True:
-            waiting = [row["pid"] for row in await connection.fetch(WAITING)]
-            if waiting and but not in waiting:
-                return int(waiting[0])
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ NOON_NS = 1_790_000_000_000_000_000 // 86_400_000_000_000 * 86_400_000_000_000 +
 DAY_NS = 86_400_000_000_000
 LOG_KEY = bytes(range(32))
 WAIT_S = 20.0
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'"
 
 _databases = itertools.count(1)
 
@@ -133,6 +134,18 @@ async def query(dsn: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"
         yield connection
     finally:
         await connection.close()
+
+
+async def blocked_in_copy(
+    connection: "asyncpg.Connection[asyncpg.Record]", but: int | None = None
+) -> int:
+    """Returns the session that waits for this connection's lock, as soon as none is `but`."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            waiting = [row["pid"] for row in await connection.fetch(WAITING)]
+            if waiting and but not in waiting:
+                return int(waiting[0])
+            await asyncio.sleep(0.005)
 
 
 async def seqs(dsn: str, table: str = "events") -> list[int]:

@@ -344,14 +344,14 @@ impl PyFollowerPage {
     }
 
     fn durable_seq(&self) -> u64 {
-        // SYNC: whoever sees durable_seq sees the synced bytes of every group up to it.
+        // SYNC: durable seq release → acquire: who sees it can read every group up to it.
         self.durability.word(durability::DURABLE_SEQ).load(Ordering::Acquire)
     }
 
     fn want(&self, seq: u64) -> u64 {
         self.follower.word(follower::WANT_SEQ).store(seq, Ordering::Relaxed);
-        // SYNC: the follower stores want_seq, fences, loads durable_seq; the log writer stores
-        // durable_seq, fences, loads want_seq: one of the two sees the other's store.
+        // SYNC: follower wake-up: the durable seq is stored before the wish is loaded there, and
+        // the wish before the durable seq here, each with a full fence between.
         fence(Ordering::SeqCst);
         self.durable_seq()
     }
