@@ -1,11 +1,12 @@
 """A child that speaks the channel and does nothing: what the supervisor is tested with.
 
 It tells what it was given in reports of kind `<role>-<index>`, and obeys a file `<role>-<index>` in
-the directory that it is given: `die` (exit 3 before Ready); `gauge` (count five
-sessions); with any it does not drain.
+the directory that it is given: `die` (exit 3 before Ready), `deaf` (read nothing), `gauge` (count
+five sessions); with any it does not drain.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def main(orders: Path, fd: int) -> None:
     end.send(Ready())
     end.send(Progress())
     end.send(Report(name, told))
+    if order.exists() and order.read_text() == "deaf":
+        while True:
+            signal.pause()
     serve(end, name, told, order)
 
 

@@ -169,6 +169,11 @@ def test_child_without_progress_becomes_a_crash_loop_and_is_still_tried(daemon: 
 
 def test_killed_supervisor_takes_every_child_along(daemon: Daemon) -> None:
     daemon.until_joined()
+    # One that never looks at its channel: only the kernel can tell it.
+    (daemon.directory / "flush-0").write_text("deaf")
+    hearing = daemon.pid("flush-0")
+    daemon.kill("flush-0")
+    daemon.until(lambda it: it.pid("flush-0") != hearing)
     pids = [cast(int, report["pid"]) for report in daemon.reports().values()]
     daemon.process.kill()
     assert daemon.process.wait() == -signal.SIGKILL

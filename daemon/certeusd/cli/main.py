@@ -61,11 +61,9 @@ def command(context: click.Context, runtime_dir: str | None, state_dir: str | No
 def main() -> None:
     """Entry point of `certeus`."""
     try:
-        # Without `standalone_mode` click hands the code of `Context.exit` back.
+        # Without its standalone mode click returns the code that a verb gave to `context.exit`.
         code: object = command.main(prog_name="certeus", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else Exit.OK)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

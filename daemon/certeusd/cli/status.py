@@ -82,7 +82,8 @@ def _rows(status: Json) -> list[tuple[str, str]]:
         ("postgres", f"{postgres['mode']}, {postgres['state']}, {connected},"
                      f" version {postgres['version'] or 'unknown'}"),
         ("log", f"{human_bytes(log['bytes'])} of {human_bytes(log['bytes_max'])} in"
-                f" {log['segments']} segments" + (", full" if log["full"] else "")),
+                f" {log['segments']} segment{'' if log['segments'] == 1 else 's'}"
+                f"{', full' if log['full'] else ''}"),
         ("dedup", window + (f" ({dedup['from_time']})" if dedup["from_time"] else "")),
         ("sessions", f"{status['sessions']}, producers known {status['producers']}"),
         ("processes", running),
