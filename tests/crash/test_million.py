@@ -9,10 +9,12 @@ import os
 import random
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import asyncpg
 import pytest
+
 from support.daemon import Daemon, running
 from support.load import PROGRESS, is_bad
 from support.waiting import wait_until
@@ -52,6 +54,9 @@ class Load:
             assert process.poll() in (None, 0), "a producer process failed"
         return sum(row[0] for row in rows), sum(row[1] for row in rows)
 
+    def has_settled(self, count: int) -> bool:
+        return self.progress()[1] >= count
+
     def in_flight(self) -> int:
         appended, settled = self.progress()
         return appended - settled
@@ -72,28 +77,29 @@ def schedule(seed: int) -> list[str]:
     return targets
 
 
+def is_alive(daemon: Daemon, target: str) -> bool:
+    """Whether there is a process of this target to kill; the whole daemon always is."""
+    if target in ("supervisor", "all"):
+        return True
+    if target.startswith("worker"):
+        return int(target.removeprefix("worker")) in daemon.worker_pids()
+    return bool(daemon.pids(target))
+
+
 def kill_on_schedule(daemon: Daemon, load: Load, seed: int, events: int) -> None:
     """Kill the next target whenever its share of events is settled and enough are in flight."""
     targets = schedule(seed)
     step = events // (len(targets) + 2)
     for number, target in enumerate(targets, 1):
+        settled_min = number * step
         wait_until(
-            f"progress before kill {number} ({target})",
-            lambda number=number: load.progress()[1] >= number * step,
+            f"{settled_min} events settled before kill {number} ({target})",
+            partial(load.has_settled, settled_min),
             timeout=180,
         )
+        wait_until(f"process of {target}", partial(is_alive, daemon, target))
         wait_until("events in flight", lambda: load.in_flight() > IN_FLIGHT_MIN, timeout=60)
-        if target == "flush":
-            wait_until("flusher", lambda: daemon.pids("flush"))
-        if target == "postgres":
-            wait_until("PostgreSQL", lambda: daemon.pids("postgres"))
-        if target.startswith("worker"):
-            index = int(target.removeprefix("worker"))
-            wait_until("worker", lambda index=index: index in daemon.worker_pids())
-        if target == "log":
-            wait_until("log writer", lambda: daemon.pids("log"))
         in_flight = load.in_flight()
-        assert in_flight > IN_FLIGHT_MIN
         daemon.kill(target)
         print(f"kill {number:2}: {target:10} with {in_flight} events in flight")
         if target in ("supervisor", "all"):

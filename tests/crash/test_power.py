@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 
 import asyncpg
-import certeus
 import pytest
-from support.daemon import Daemon, running, scratch_dir
+
+import certeus
+from support.daemon import Daemon, scratch_dir
 from support.power import power_cut_disk
 
 NO_POSTGRES = '[postgres]\ndsn = "postgresql://nobody@/none?host=/nonexistent"\n'

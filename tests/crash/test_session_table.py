@@ -11,8 +11,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import certeus
 import pytest
+
+import certeus
 from support.daemon import Daemon, scratch_dir
 from support.waiting import wait_until
 

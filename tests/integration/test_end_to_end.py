@@ -50,7 +50,6 @@ def test_every_attribute_arrives_as_it_was_given(daemon: Daemon) -> None:
         producer.wait_durable(last, timeout=30.0)
         receipt = producer.receipt(ticket)
     payment, text, raw, opaque = rows(daemon, "attributes")
-    assert receipt is not None
     assert (payment["seq"], payment["ticket"]) == (receipt.seq, 1)
     assert json.loads(payment["data"]) == {"b": 1.0, "ä": "ü"}
     assert (payment["type"], payment["id"], payment["subject"]) == ("payment", "o-1", "s")
@@ -66,7 +65,7 @@ def test_every_attribute_arrives_as_it_was_given(daemon: Daemon) -> None:
 
 
 def test_async_producer_does_the_same(daemon: Daemon) -> None:
-    async def work() -> certeus.Receipt | None:
+    async def work() -> certeus.Receipt:
         async with await certeus.connect_async(daemon.ingest, source="async") as producer:
             ticket = await producer.append("t", {"n": 1})
             last = await producer.append_many("t", [{"n": n} for n in range(2, 1001)])
@@ -74,7 +73,6 @@ def test_async_producer_does_the_same(daemon: Daemon) -> None:
             return producer.receipt(ticket)
 
     receipt = asyncio.run(work())
-    assert receipt is not None
     found = rows(daemon, "async")
     assert [json.loads(row["data"])["n"] for row in found] == list(range(1, 1001))
     assert found[0]["seq"] == receipt.seq

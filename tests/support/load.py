@@ -36,28 +36,31 @@ def is_bad(number: int) -> bool:
 def main(socket: str, index: int, count: int, seed: int, progress: Path) -> None:
     rng = random.Random(seed * 1000 + index)
     told: list[int] = []
-    with progress.open("r+b") as file, mmap.mmap(file.fileno(), 0) as shared:
-        with certeus.connect(socket, source=f"crash/{index}", timeout=30.0) as producer:
-            last = 0
-            for first in range(1, count + 1, CHUNK):
-                numbers = range(first, min(first + CHUNK, count + 1))
-                last = producer.append_many(
-                    "crash", [body(index, n, is_bad(n), size_of(rng)) for n in numbers]
-                )
-                statistics = producer.statistics()
-                PROGRESS.pack_into(
-                    shared, index * PROGRESS.size, statistics.appended, statistics.settled, 0
-                )
-            while True:
-                try:
-                    producer.wait_durable(last, timeout=300.0)
-                    break
-                except certeus.RejectedError as error:
-                    told += [rejection.ticket for rejection in error.rejections]
-            statistics = producer.statistics()
-            PROGRESS.pack_into(
-                shared, index * PROGRESS.size, statistics.appended, statistics.settled, 1
-            )
+    with (
+        progress.open("r+b") as file,
+        mmap.mmap(file.fileno(), 0) as shared,
+        certeus.connect(socket, source=f"crash/{index}", timeout=30.0) as producer,
+    ):
+
+        def note(done: bool) -> None:
+            now = producer.statistics()
+            at = index * PROGRESS.size
+            PROGRESS.pack_into(shared, at, now.appended, now.settled, int(done))
+
+        last = 0
+        for first in range(1, count + 1, CHUNK):
+            numbers = range(first, min(first + CHUNK, count + 1))
+            rows = [body(index, n, is_bad(n), size_of(rng)) for n in numbers]
+            last = producer.append_many("crash", rows)
+            note(False)
+        while True:
+            try:
+                producer.wait_durable(last, timeout=300.0)
+                break
+            except certeus.RejectedError as error:
+                told += [rejection.ticket for rejection in error.rejections]
+        note(True)
+        statistics = producer.statistics()
     print(
         json.dumps({
             "appended": statistics.appended, "settled": statistics.settled,

@@ -45,7 +45,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
     state_dir = Path(start.state_dir)
     follower = read_position(state_dir / "followers")
     section, dedup = start.config.log, start.config.dedup
-    options: "LogOptions" = {
+    options: LogOptions = {
         "segment_bytes": section.segment_bytes,
         "group_bytes_max": section.group_bytes_max,
         "group_records_max": section.group_records_max,
@@ -63,9 +63,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
     waiting = False
     while True:
         try:
-            writer = LogWriter(
-                state_dir / "log", state_dir / "quarantine", board, key, options
-            )
+            writer = LogWriter(state_dir / "log", state_dir / "quarantine", board, key, options)
         except BlockingIOError as error:
             if not waiting:
                 log.warning("lock_awaited", cause=str(error))
