@@ -49,7 +49,7 @@ def measure(home: Path, seconds: float) -> report.Results:
 def main() -> int:
     """Parse, measure, write bench/out/report.html and report.json."""
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench-full")
-    parser.add_argument("--seconds", type=float, default=30.0, help="length of each load")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each load")
     parser.add_argument("--dir", type=Path, help="measure the disk that holds this directory")
     options = parser.parse_args()
     try:

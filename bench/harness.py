@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import msgspec
 import psutil
+
 from certeusd.control.client import ControlClient
 from certeusd.exits import ExitError
 

@@ -1,10 +1,10 @@
-"""One producer process that offers encoded JSON as fast as the ring takes it.
+"""One producer process that offers encoded JSON.
 
-    python bench/load.py SOCKET SOURCE --bytes 150 --seconds 30
+    python bench/load.py SOCKET SOURCE --bytes 150 --seconds 30 [--rate EVENTS_PER_S]
 
-Rows are made before the clock starts: what is measured is certeus, not the making of JSON. Waits
-for one line on stdin, so that all processes begin together; prints one JSON object when all is
-durable.
+Without a rate, as fast as the ring takes them. Rows are made before the clock starts: what is
+measured is certeus, not the making of JSON. Waits for one line on stdin, so that all processes
+begin together; prints one JSON object when all is durable.
 """
 
 import argparse
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("source")
     parser.add_argument("--bytes", type=int, default=150)
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rows = make_rows(options.bytes, options.seed)
@@ -57,6 +58,9 @@ def main() -> None:
         while time.perf_counter() - begin < options.seconds:
             ticket = producer.append_many("reading", batches[count % len(batches)])
             count += 1
+            if options.rate:
+                ahead = count * BATCH / options.rate - (time.perf_counter() - begin)
+                time.sleep(max(0.0, ahead))
         settled_in_time = producer.statistics().settled
         producer.wait_durable(ticket, timeout=SETTLE_TIMEOUT_S)
         seconds = time.perf_counter() - begin

@@ -53,8 +53,8 @@ def bars(rows: list[tuple[str, int, str]], mark: int | None = None) -> str:
 def rates(label: str, load: quick.Throughput) -> list[tuple[str, int, str]]:
     """The two bars of one load."""
     return [
-        (label, round(load["durable_per_s"]), "durable"),
-        ("", round(load["postgres_per_s"]), "postgres"),
+        (label, load["durable_per_s"], "durable"),
+        ("", load["postgres_per_s"], "postgres"),
     ]
 
 
@@ -93,7 +93,7 @@ def html(results: Results) -> str:
             facts(machine),
             f"<h2>Acknowledgement of single events</h2>{facts(acks_said)}",
             "<h2>By number of producers, 150 B JSON</h2>",
-            bars(by_producers, round(copy["rows_per_s"])),
+            bars(by_producers, copy["rows_per_s"]),
             f"<h2>By size, two producers</h2>{bars(by_size)}</html>\n",
         ]
     )

@@ -11,28 +11,6 @@ BOARD: dict[str, tuple[int, dict[str, int]]]
 BOARD_PAGES: int
 """Pages of 4096 bytes of the board."""
 
-def check_json(data: bytes, depth_max: int) -> str | None:
-    """Why PostgreSQL would not take `data` as JSON, as the stable word; `None`: it would."""
-
-def check_text(text: bytes) -> str | None:
-    """Why `text` cannot stand in an attribute, its length aside; `None`: it can."""
-
-def parse_time(text: bytes) -> int | None:
-    """Microseconds since 2000-01-01 UTC of an RFC 3339 time; `None`: none that the log takes."""
-
-class Worker:
-    """The kernel of one worker (`daemon/src/worker`). One thread uses it.
-
-    Descriptors are lent for the call: what is needed longer is duplicated.
-    """
-
-    def __new__(
-        cls, board_fd: int, index: int, log_key: bytes, event_bytes_max: int, depth_max: int
-    ) -> Worker:
-        """Map the board; `log_key` is 32 bytes."""
-
-    def attach(
-        self,
 COPY_COLUMNS: list[str]
 """The columns of `certeus.events`, in the order in which `Batch.copy` encodes them."""
 
@@ -86,7 +64,7 @@ class SegmentSummary(TypedDict):
     recorded_at_ns: int
 
 class Finding(TypedDict):
-    """One thing that a check found; `reason` is a stable word, 0..0 means that no number is missing."""
+    """One thing that a check found; `reason` is a stable word, 0..0: no number is missing."""
 
     segment_no: int
     offset: int
@@ -238,59 +216,28 @@ class SegmentBuilder:
     def commit(self, recorded_at_ns: int) -> tuple[int, bytes, int, int, int, int, int]:
         """Group, root, first and last seq, segment, offset and bytes on disk."""
 
-class LogFailedError(Exception):
-    """A write or sync of the log failed: the process must end, a restart is the only retry."""
+def check_json(data: bytes, depth_max: int) -> str | None:
+    """Why PostgreSQL would not take `data` as JSON, as the stable word; `None`: it would."""
 
-class LogOptions(TypedDict):
-    """The numbers of `[log]` and `[dedup]`, and what the follower's position file says."""
+def check_text(text: bytes) -> str | None:
+    """Why `text` cannot stand in an attribute, its length aside; `None`: it can."""
 
-    segment_bytes: int
-    group_bytes_max: int
-    group_records_max: int
-    linger_us: int
-    bytes_max: int
-    disk_reserve_bytes: int
-    recycle: bool
-    dedup_keys: int
-    dedup_producers: int
-    follower_group: int
-    follower_seq: int
-    follower_root: bytes
+def parse_time(text: bytes) -> int | None:
+    """Microseconds since 2000-01-01 UTC of an RFC 3339 time; `None`: none that the log takes."""
 
-class Recovery(TypedDict):
-    """What a start found; `label` is the row of the decision table, or `new`."""
+class Worker:
+    """The kernel of one worker (`daemon/src/worker`). One thread uses it.
 
-    label: str
-    segments: int
-    groups_read: int
-    last_group: int
-    next_seq: int
-    epoch: int
-    log_uuid: bytes
-    gaps: list[tuple[int, int, str]]
+    Descriptors are lent for the call: what is needed longer is duplicated.
+    """
 
-class LogWriter:
-    """The log writer's kernel; holds `log/LOCK` until the process ends."""
+    def __new__(
+        cls, board_fd: int, index: int, log_key: bytes, event_bytes_max: int, depth_max: int
+    ) -> Worker:
+        """Map the board; `log_key` is 32 bytes."""
 
-    def __init__(
-        self,
-        log_dir: str | PathLike[str],
-        quarantine_dir: str | PathLike[str],
-        board_fd: int,
-        log_key: bytes,
-        options: LogOptions,
-    ) -> None:
-        """Recover the log and open a new segment.
-
-        Raises:
-            BlockingIOError: another process holds the lock; nothing was touched.
-            LogFailedError: the disk refuses.
-        """
-
-    def recovery(self) -> Recovery: ...
     def attach(
         self,
-        worker: int,
         pair_fd: int,
         forward_bytes: int,
         return_bytes: int,
@@ -368,6 +315,65 @@ class LogWriter:
             this side, freed; `("closed", slot)`: `end_session` is done, freed. Empty: time is over,
             or a signal came.
         """
+
+class LogFailedError(Exception):
+    """A write or sync of the log failed: the process must end, a restart is the only retry."""
+
+class LogOptions(TypedDict):
+    """The numbers of `[log]` and `[dedup]`, and what the follower's position file says."""
+
+    segment_bytes: int
+    group_bytes_max: int
+    group_records_max: int
+    linger_us: int
+    bytes_max: int
+    disk_reserve_bytes: int
+    recycle: bool
+    dedup_keys: int
+    dedup_producers: int
+    follower_group: int
+    follower_seq: int
+    follower_root: bytes
+
+class Recovery(TypedDict):
+    """What a start found; `label` is the row of the decision table, or `new`."""
+
+    label: str
+    segments: int
+    groups_read: int
+    last_group: int
+    next_seq: int
+    epoch: int
+    log_uuid: bytes
+    gaps: list[tuple[int, int, str]]
+
+class LogWriter:
+    """The log writer's kernel; holds `log/LOCK` until the process ends."""
+
+    def __init__(
+        self,
+        log_dir: str | PathLike[str],
+        quarantine_dir: str | PathLike[str],
+        board_fd: int,
+        log_key: bytes,
+        options: LogOptions,
+    ) -> None:
+        """Recover the log and open a new segment.
+
+        Raises:
+            BlockingIOError: another process holds the lock; nothing was touched.
+            LogFailedError: the disk refuses.
+        """
+
+    def recovery(self) -> Recovery: ...
+    def attach(
+        self,
+        worker: int,
+        pair_fd: int,
+        forward_bytes: int,
+        return_bytes: int,
+        forward_bell_fd: int,
+        return_bell_fd: int,
     ) -> None:
         """Map a pair; the descriptors are lent for the call."""
 

@@ -53,30 +53,45 @@ pub enum DataType {
     Jsonb,
 }
 
-/// A complete COPY stream of the rows, in chunks of about `chunk_bytes`, cut between rows.
+/// Makes a complete COPY stream of some rows, chunk by chunk, into a buffer that stays in cache.
 ///
 /// Nanoseconds are cut off, not rounded: `recorded_at` and `time` have microseconds.
-#[must_use]
-pub fn encode(
-    batch: &Batch,
+pub struct Encoder<'a> {
+    batch: &'a Batch,
     rows: Range<usize>,
-    chunk_bytes: usize,
     log_id: i32,
     data: DataType,
-) -> Vec<Vec<u8>> {
-    let mut chunks = Vec::new();
-    let mut out = Vec::with_capacity(chunk_bytes + chunk_bytes / 4);
-    out.extend_from_slice(SIGNATURE);
-    for index in rows {
-        if out.len() >= chunk_bytes {
-            let next = Vec::with_capacity(out.capacity());
-            chunks.push(std::mem::replace(&mut out, next));
-        }
-        encode_row(&batch.row(index), log_id, data, &mut out);
+    begun: bool,
+    ended: bool,
+}
+
+impl<'a> Encoder<'a> {
+    #[must_use]
+    pub fn new(batch: &'a Batch, rows: Range<usize>, log_id: i32, data: DataType) -> Self {
+        Self { batch, rows, log_id, data, begun: false, ended: false }
     }
-    out.extend_from_slice(&TRAILER);
-    chunks.push(out);
-    chunks
+
+    /// Replaces what `out` holds by the next chunk: `chunk_bytes` and at most one row more. False:
+    /// there is none.
+    pub fn next_chunk(&mut self, chunk_bytes: usize, out: &mut Vec<u8>) -> bool {
+        out.clear();
+        if self.ended {
+            return false;
+        }
+        if !self.begun {
+            out.extend_from_slice(SIGNATURE);
+            self.begun = true;
+        }
+        while out.len() < chunk_bytes {
+            let Some(index) = self.rows.next() else {
+                out.extend_from_slice(&TRAILER);
+                self.ended = true;
+                break;
+            };
+            encode_row(&self.batch.row(index), self.log_id, self.data, out);
+        }
+        true
+    }
 }
 
 fn encode_row(row: &RowView<'_>, log_id: i32, data: DataType, out: &mut Vec<u8>) {

@@ -14,6 +14,13 @@ RING_BYTES_MIN: int
 VERDICT_COUNT: int
 VERSION: int
 
+def encode_plain(value: object) -> bytes | None:
+    """Encode exact dict, list, tuple, str, int, float, bool and None as compact JSON.
+
+    Returns:
+        What `json.dumps` gives, byte for byte; none: ask that, it encodes or says what is wrong.
+    """
+
 class GarbageError(Exception):
     """The daemon wrote what no honest one does; leave this session and connect again."""
 
@@ -43,7 +50,7 @@ class Ring:
     def append(
         self,
         type: str,
-        data: bytes | str,
+        data: bytes,
         opaque: bool = False,
         id: str | None = None,
         subject: str | None = None,
@@ -53,7 +60,7 @@ class Ring:
         content_type: str | None = None,
         extensions: str | None = None,
     ) -> int:
-        """Copy one event into the ring and publish it; `str` data is JSON text.
+        """Copy one event into the ring and publish it.
 
         Returns:
             Its ticket; 0 when there is no room or the ring is retired: nothing was written.
@@ -62,13 +69,10 @@ class Ring:
             ValueError: a limit is exceeded; nothing was written.
         """
 
-    def append_many(
-        self, type: str, items: Sequence[object], start: int, encoded: bool
-    ) -> tuple[int, int]:
+    def append_many(self, type: str, items: Sequence[object], start: int) -> tuple[int, int]:
         """Append `items[start:]` (a list) with one publication, as far as it goes.
 
-        It stops at the first item that has no room, exceeds a limit, or is not bytes (with
-        `encoded`: neither bytes nor JSON text).
+        It stops at the first item that is not bytes, exceeds a limit, or has no room.
 
         Returns:
             How many were appended, and the last ticket of this ring.

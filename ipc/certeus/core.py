@@ -8,7 +8,7 @@ copied, and who then still appends to it is told 0, and comes here again.
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -239,10 +239,10 @@ class Bulk:
     def _list_frames(self, rows: list[Data | Event]) -> Iterator[Frame]:
         index = 0
         while index < len(rows):
-            count = self._offer(rows, index, encoded=False)
+            count = self._offer(rows, index)
             if not count:
                 texts, failure = self._encoded(rows, index)
-                count = self._offer(texts, 0, encoded=True)
+                count = self._offer(texts, 0)
                 if not count and texts:
                     yield _plain(self._type, texts[0])
                     count = 1
@@ -253,14 +253,16 @@ class Bulk:
                     count = 1
             index += count
 
-    def _offer(self, rows: list[Data | Event] | list[str], start: int, *, encoded: bool) -> int:
-        count, last = self._core.ring.append_many(self._type, rows, start, encoded)
+    def _offer(self, rows: Sequence[object], start: int) -> int:
+        count, last = self._core.ring.append_many(self._type, rows, start)
         if count:
             self.last_ticket = last
         return count
 
-    def _encoded(self, rows: list[Data | Event], start: int) -> tuple[list[str], Exception | None]:
-        texts: list[str] = []
+    def _encoded(
+        self, rows: list[Data | Event], start: int
+    ) -> tuple[list[bytes], Exception | None]:
+        texts: list[bytes] = []
         for row in rows[start : start + CHUNK_ROWS]:
             if isinstance(row, bytes | bytearray | memoryview | Event):
                 break
@@ -326,7 +328,7 @@ def closed_error() -> ClosedError:
     return ClosedError("the producer is closed; connect anew")
 
 
-def _plain(type: str, data: bytes | str) -> Frame:
+def _plain(type: str, data: bytes) -> Frame:
     return (type, data, False, *_PLAIN_REST)
 
 

@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from json.encoder import encode_basestring as _quote
 from typing import TypeAlias, cast
+
+from certeus._native import encode_plain
 
 Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
 Data: TypeAlias = Json | bytes | bytearray | memoryview
@@ -22,7 +23,7 @@ Time: TypeAlias = str | datetime
 # content_type, extensions.
 Frame: TypeAlias = tuple[
     str,
-    bytes | str,
+    bytes,
     bool,
     str | None,
     str | None,
@@ -77,7 +78,7 @@ class Event:
         )
 
 
-def encode_data(data: Data, content_type: str | None) -> tuple[bytes | str, bool]:
+def encode_data(data: Data, content_type: str | None) -> tuple[bytes, bool]:
     """Return JSON text or bytes, and whether the bytes are opaque.
 
     Raises:
@@ -90,28 +91,27 @@ def encode_data(data: Data, content_type: str | None) -> tuple[bytes | str, bool
     return encode_json(data), False
 
 
-def encode_json(value: Json) -> str:
+def encode_json(value: Json) -> bytes:
     """Return compact JSON text, UTF-8 as it is.
 
     Raises:
         TypeError: something in it has no JSON form.
         ValueError: NaN or an infinity, half a surrogate pair, a cycle, too deep.
     """
+    plain = encode_plain(value)
+    if plain is not None:
+        return plain
     try:
-        text = _quote(value) if isinstance(value, str) else _encode(value)
+        return _encode(value).encode()
     except TypeError as error:
         raise TypeError(f"cannot encode data: {error}; convert it first") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "cannot encode data: half of a surrogate pair is not text; decode the input with "
+            "errors='replace', or pass bytes with a content_type"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot encode data: {error}; correct the value") from error
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                "cannot encode data: half of a surrogate pair is not text; decode the input "
-                "with errors='replace', or pass bytes with a content_type"
-            ) from error
-    return text
 
 
 def encode_time(time: Time | None) -> str | None:
@@ -162,7 +162,7 @@ def encode_extensions(extensions: Extensions | None) -> str | None:
             raise TypeError(
                 f"cannot append: extension {name} is a {type(value).__name__}; give str, int, bool"
             )
-    return encode_json(dict(extensions))
+    return encode_json(dict(extensions)).decode()
 
 
 def _is_json(content_type: str) -> bool:

@@ -76,10 +76,11 @@ class Link:
     def __del__(self) -> None:
         if not getattr(self, "stopped", True) and not self.core.ring.forked:
             # Without a goodbye: the daemon reads what was committed, then ends the session.
-            self.stopped = True
-            if self._socket is not None:
-                self._socket.close()
-            os.eventfd_write(self._wake, 1)
+            with self.lock:
+                self.stopped = True
+                if self._socket is not None:
+                    self._socket.close()
+                os.eventfd_write(self._wake, 1)
 
     def forked(self) -> None:
         """In a child: leave the session to the parent. No lock may be waited for here."""
@@ -246,7 +247,12 @@ def _keep(reference: "weakref.ref[Link]", wake: int) -> None:
     delay_s: float | None
     while True:
         link = reference()
-        if link is None or link.stopped:
+        if link is None:
+            break
+        # Under the lock, `stop` has done all that it does with `wake` when it is seen.
+        with link.lock:
+            stopped = link.stopped
+        if stopped:
             break
         watched, delay_s = link.tend(backoff, hung_up=hung_up)
         del link

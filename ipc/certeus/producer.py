@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from certeus._native import encode_plain
 from certeus.core import (
     Bulk,
     Core,
@@ -102,13 +103,14 @@ class Producer:
 
         Source: ipc/README.md, "Session".
         """
-        if isinstance(data, bytes) and content_type is None and time is None and not extensions:
-            # The plain case in one native step.
-            ticket = self._core.ring.append(
-                type, data, False, id, subject, None, source, dataschema
-            )
-            if ticket:
-                return ticket
+        if content_type is None and time is None and not extensions:
+            # The plain case, without an object on the way.
+            text = data if isinstance(data, bytes) else encode_plain(data)
+            if text is not None:
+                ring = self._core.ring
+                ticket = ring.append(type, text, False, id, subject, None, source, dataschema)
+                if ticket:
+                    return ticket
         event = Event(data, type, id, subject, time, source, content_type, dataschema, extensions)
         return self._append(event.frame(type), timeout)
 

@@ -36,7 +36,8 @@ impl Mapping {
     ) -> rustix::io::Result<Arc<Self>> {
         let prot = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases no Rust object.
-        let base = unsafe { mmap(std::ptr::null_mut(), bytes, prot, MapFlags::SHARED, fd, offset)? };
+        let base =
+            unsafe { mmap(std::ptr::null_mut(), bytes, prot, MapFlags::SHARED, fd, offset)? };
         let base = NonNull::new(base.cast()).expect("mmap gave an address");
         Ok(Arc::new(Self { base, bytes }))
     }
@@ -92,7 +93,8 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: this mapping was made in `new` and nobody borrows it any more.
-        unsafe { munmap(self.base.as_ptr().cast(), self.bytes) }.expect("munmap of our own mapping");
+        unsafe { munmap(self.base.as_ptr().cast(), self.bytes) }
+            .expect("munmap of our own mapping");
     }
 }
 

@@ -123,7 +123,8 @@ impl<M: Memory> Producer<M> {
         }
         let mut position = self.committed;
         if size > room {
-            let pad = FrameHeader { payload_bytes: room - FRAME_HEADER_BYTES, kind: KIND_PAD, flags: 0 };
+            let pad =
+                FrameHeader { payload_bytes: room - FRAME_HEADER_BYTES, kind: KIND_PAD, flags: 0 };
             self.memory.data_store(index, pad.pack());
             self.memory.data_store(index + 8, 0);
             position += room;
@@ -260,7 +261,8 @@ impl<M: Memory> Consumer<M> {
         while self.read < self.tail_seen {
             let index = self.read & (ring_bytes - 1);
             let room = ring_bytes - index;
-            let header = FrameHeader::unpack(self.memory.data_load(index)).ok_or(Violation::Kind)?;
+            let header =
+                FrameHeader::unpack(self.memory.data_load(index)).ok_or(Violation::Kind)?;
             let size = frame_bytes(header.payload_bytes);
             if size > room || size > self.tail_seen - self.read {
                 return Err(Violation::Length);

@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use crate::layout::{
-    C_NEED_WAKEUP, C_SETTLED, C_VERDICTS_WRITTEN, P_SETTLED_READ, P_VERDICTS_READ, PAGE_BYTES,
-    VERDICT_BYTES, VERDICT_COUNT,
+    C_NEED_WAKEUP, C_SETTLED, C_VERDICTS_WRITTEN, P_SETTLED_READ, P_VERDICTS_READ, P_WAKE_SETTLED,
+    PAGE_BYTES, VERDICT_BYTES, VERDICT_COUNT,
 };
 use crate::memory::Mapping;
 use crate::verdict::Entry;
@@ -125,6 +125,15 @@ impl<W: Words> Writer<W> {
         self.open = None;
     }
 
+    /// Whether the client wants its bell at what is settled now. For after [`Writer::publish`] and
+    /// the release of `head`; the caller rings once for each value.
+    pub fn settled_wanted(&self) -> Option<u64> {
+        // SYNC: bell: the wanted position is stored before the reached one is loaded there, and the
+        // reached one before the wanted one here, each with a full fence between.
+        self.p.fence_seq_cst();
+        Some(self.p.load_relaxed(P_WAKE_SETTLED)).filter(|wanted| *wanted <= self.settled)
+    }
+
     /// The last ticket that was published as settled.
     pub fn settled(&self) -> u64 {
         self.settled
@@ -196,6 +205,16 @@ impl<W: Words> Reader<W> {
         }
         self.read += 1;
         Ok(Some(entry))
+    }
+
+    /// Asks for a bell once `ticket` is settled. True: it is already.
+    #[must_use]
+    pub fn arm(&self, ticket: u64) -> bool {
+        self.p.store_relaxed(P_WAKE_SETTLED, ticket);
+        // SYNC: bell: the wanted position is stored before the reached one is loaded here, and the
+        // reached one before the wanted one there, each with a full fence between.
+        self.p.fence_seq_cst();
+        self.c.load_relaxed(C_SETTLED) >= ticket
     }
 
     /// Gives the entries that were read back to the writer, and tells it what this side knows.
@@ -339,10 +358,7 @@ mod tests {
 
     #[test]
     fn garbage_from_the_daemon_is_told_and_never_read_as_a_verdict() {
-        for (offset, value) in [
-            (C_VERDICTS_WRITTEN, 5),
-            (C_VERDICTS_WRITTEN, u64::MAX),
-        ] {
+        for (offset, value) in [(C_VERDICTS_WRITTEN, 5), (C_VERDICTS_WRITTEN, u64::MAX)] {
             let (p, c) = (Plain::new(), Plain::new());
             c.store_relaxed(offset, value);
             assert_eq!(Reader::new(p, c).poll(), Err(Garbage));

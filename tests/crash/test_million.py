@@ -40,7 +40,7 @@ class Load:
                 [sys.executable, "-m", "support.load", daemon.ingest, str(index),
                  str(per_producer), str(seed), str(self.page)],
                 stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+                cwd=Path(__file__).parents[1],
             )
             for index in range(PRODUCERS)
         ]  # fmt: skip

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import certeus
 import pytest
+
+import certeus
 from support.daemon import Daemon, running, scratch_dir
 from support.waiting import wait_until
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
-import certeus
 import pytest
+
+import certeus
 from support.daemon import Daemon, running
 
 pytestmark = pytest.mark.integration
@@ -100,7 +101,7 @@ def test_log_ls_and_check_read_the_log_offline_and_online(daemon: Daemon) -> Non
     assert listing["segments"]
     check = json.loads(daemon.certeus("log", "check", "--json").stdout)
     assert check["ok"] is True
-    assert check["damaged"] == []
+    assert check["findings"] == []
 
 
 def test_append_from_a_pipe_counts_what_it_did(daemon: Daemon) -> None:

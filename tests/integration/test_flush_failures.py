@@ -1,19 +1,21 @@
-"""Servers that die, connections that are cut, positions that are not ours: each row once, or a stop."""
+"""Dying servers, cut connections, positions that are not ours: each row once, or a stop."""
 
 import asyncio
 import random
 import tempfile
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
+
 from certeusd.flush import schema, transaction
 from certeusd.flush.connection import Link
 from certeusd.flush.errors import PositionLostError
 from certeusd.log.reader import LogReader
 from support.cutting_proxy import CuttingProxy
-from support.flushing import NOON_NS, Rig, make_database, query, seqs, wait_until
+from support.flushing import NOON_NS, Rig, blocked_in_copy, query, seqs, wait_until
 from support.postgres import Server
 
 pytestmark = pytest.mark.integration
@@ -24,19 +26,6 @@ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END $$;
 CREATE TRIGGER block BEFORE INSERT ON certeus.events
     FOR EACH ROW WHEN (NEW.seq = 500) EXECUTE FUNCTION certeus.block();
 """
-WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'"
-
-
-async def blocked_in_copy(
-    connection: "asyncpg.Connection[asyncpg.Record]", but: int | None = None
-) -> int:
-    """Returns the session that waits for this connection's lock, as soon as none is `but`."""
-    async with asyncio.timeout(20):
-        while True:
-            waiting = [row["pid"] for row in await connection.fetch(WAITING)]
-            if waiting and but not in waiting:
-                return int(waiting[0])
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -60,9 +49,7 @@ def test_a_lost_compare_and_set_stores_nothing(rig: Rig, database: str) -> None:
         assert batch is not None
         await schema.make_leaf(connection, batch.day)
         prepared = transaction.prepare(batch, target)
-        after, refused = await transaction.store(
-            connection, target, before, prepared, link.moved
-        )
+        after, refused = await transaction.store(connection, target, before, prepared, link.moved)
         assert (after.seq, refused) == (5, 0)
         with pytest.raises(PositionLostError):
             await transaction.store(connection, target, before, prepared, link.moved)
@@ -117,7 +104,7 @@ def test_a_server_killed_in_the_middle_of_a_copy_gets_each_row_once(
             postgres.kill()
             await wait_until(lambda: rig.is_active("postgres-away"), "the flusher says so")
             assert rig.flushed_seq == 0
-            await asyncio.to_thread(postgres.start)
+            postgres.start()
             await rig.flushed()
             assert not rig.is_active("postgres-away")
         setup.terminate()
@@ -155,14 +142,14 @@ def test_a_zombie_that_holds_the_position_is_ended(
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_connection_cut_at_any_byte_doubles_and_loses_nothing(
-    rig: Rig, postgres: Server, short_folder: Path, seed: int
+    rig: Rig, postgres: Server, database: str, short_folder: Path, seed: int
 ) -> None:
     print(f"seed {seed}")
     rng = random.Random(seed)
     rig.begin()
     for _ in range(60):
         rig.append(50)
-    name = make_database(postgres)
+    name = urllib.parse.urlsplit(database).path[1:]
 
     def limits(number: int) -> tuple[int, int] | None:
         if number >= 40:
@@ -180,7 +167,7 @@ def test_a_connection_cut_at_any_byte_doubles_and_loses_nothing(
                 rig.durable()
                 await rig.flushed()
         assert proxy.cuts >= 5
-        assert await seqs(postgres.dsn(name)) == list(range(1, 3001))
+        assert await seqs(database) == list(range(1, 3001))
 
     asyncio.run(run())
 
@@ -287,5 +274,60 @@ def test_a_leaf_that_retention_dropped_is_made_again(rig: Rig, database: str) ->
             rig.durable()
             await rig.flushed()
         assert await seqs(database) == [6, 7, 8, 9, 10]
+
+    asyncio.run(run())
+
+
+def test_a_position_file_that_cannot_be_written_holds_trimming_but_no_rows(
+    rig: Rig, database: str
+) -> None:
+    rig.begin()
+    rig.append(5)
+    (rig.state_dir / "followers").write_text("not a directory")
+
+    async def run() -> None:
+        async with rig.flusher(database):
+            rig.durable()
+            await rig.flushed()
+            await wait_until(lambda: rig.is_active("position-file"), "it is told")
+        assert rig.board.get("follower", "trim_segment") == 0
+        assert await seqs(database) == [1, 2, 3, 4, 5]
+
+    asyncio.run(run())
+
+
+def test_a_log_of_a_later_version_is_told_as_such(rig: Rig, database: str) -> None:
+    rig.begin()
+    rig.log.record(1, 1, "t", b"1", kind=0x89)
+    rig.log.commit(NOON_NS)
+
+    async def run() -> None:
+        async with rig.flusher(database):
+            rig.durable()
+            await wait_until(lambda: rig.is_active("log-unreadable"), "it is told")
+        assert not rig.is_active("postgres-away")
+
+    asyncio.run(run())
+
+
+def test_dead_letters_are_a_reason_until_their_table_is_empty(rig: Rig, database: str) -> None:
+    rig.begin()
+    rig.append(2)
+
+    async def run() -> None:
+        async with query(database) as connection:
+            await connection.execute(schema.ddl())
+            await connection.execute(
+                "ALTER TABLE certeus.events ADD CONSTRAINT odd CHECK (ticket <> 1)"
+            )
+            async with rig.flusher(database):
+                rig.durable()
+                await wait_until(lambda: rig.is_active("dead-letters"), "it is told")
+            async with rig.flusher(database):
+                await rig.flushed()
+            assert rig.is_active("dead-letters")
+            await connection.execute("DELETE FROM certeus.dead_letters")
+            async with rig.flusher(database):
+                await wait_until(lambda: not rig.is_active("dead-letters"), "it is gone")
 
     asyncio.run(run())

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+
 from support.flushing import DAY_NS, NOON_NS, Rig, query, seqs
 
 pytestmark = pytest.mark.integration
 
-TEXT = 'Grüße "𝔘" \\ \t'
+TEXT = 'Grüße "\U0001d518" \\ \t'
 
 
 def test_every_column_arrives_as_it_was_logged(rig: Rig, database: str) -> None:
@@ -152,9 +153,7 @@ def test_a_restarted_flusher_goes_on_where_postgres_is(rig: Rig, database: str) 
     asyncio.run(run())
 
 
-def test_trimming_is_allowed_only_below_what_the_synced_file_names(
-    rig: Rig, database: str
-) -> None:
+def test_trimming_is_allowed_only_below_what_the_synced_file_names(rig: Rig, database: str) -> None:
     rig.begin()
     rig.append(1)
     rig.log.segment()

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from certeusd.flush import schema
 from support.flushing import Rig, make_database, query, seqs, wait_until
 from support.postgres import Server

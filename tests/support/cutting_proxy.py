@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 CHUNK_BYTES = 16 * 1024
@@ -52,7 +52,7 @@ class CuttingProxy:
                 await writer.drain()
 
     @contextlib.asynccontextmanager
-    async def listening(self, folder: Path) -> AsyncIterator[str]:
+    async def listening(self, folder: Path) -> AsyncGenerator[str]:
         """Listens in `folder`, and yields the DSN's host for it."""
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,10 +1,12 @@
 """A child that speaks the channel and does nothing: what the supervisor is tested with.
 
 It tells what it was given in reports of kind `<role>-<index>`, and obeys a file `<role>-<index>` in
-the directory that it is given: `die` (exit 3 before Ready); with any other it does not drain.
+the directory that it is given: `die` (exit 3 before Ready), `deaf` (read nothing), `gauge` (count
+five sessions); with any it does not drain.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -35,12 +37,17 @@ def main(orders: Path, fd: int) -> None:
         "attached": [],
         "detached": [],
     }
+    if order.exists() and order.read_text() == "gauge":
+        board.set("worker", "sessions", 5, start.index)
     if start.role == "log":
         board.set("durability", "accepted_seq", 7)
         end.send(State("log-full", "no room", "make some"))
     end.send(Ready())
     end.send(Progress())
     end.send(Report(name, told))
+    if order.exists() and order.read_text() == "deaf":
+        while True:
+            signal.pause()
     serve(end, name, told, order)
 
 

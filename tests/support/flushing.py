@@ -1,28 +1,29 @@
-"""A flusher with everything around it that is not PostgreSQL: board, bell, and a log made by hand."""
+"""A flusher with everything around it but PostgreSQL: board, bell, and a log made by hand."""
 
 import asyncio
 import contextlib
 import itertools
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import asyncpg
 import structlog
+
 from certeusd._native import SegmentBuilder
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import Message, State
 from certeusd.config import PostgresSection
 from certeusd.flush.flusher import Flusher, Settings
 from certeusd.logs import Logger
-
 from support.postgres import Server
 
 NOON_NS = 1_790_000_000_000_000_000 // 86_400_000_000_000 * 86_400_000_000_000 + 43_200_000_000_000
 DAY_NS = 86_400_000_000_000
 LOG_KEY = bytes(range(32))
 WAIT_S = 20.0
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'"
 
 _databases = itertools.count(1)
 
@@ -37,7 +38,7 @@ def quiet_logger() -> Logger:
 async def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Returns as soon as `condition` holds, and fails the test when it never does."""
     async with asyncio.timeout(WAIT_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # another process sets it
             await asyncio.sleep(0.002)
     assert condition(), what
 
@@ -102,7 +103,7 @@ class Rig:
         stall_timeout_s: float = 10.0,
         lock_timeout_s: float = 5.0,
         **postgres: object,
-    ) -> AsyncIterator[Flusher]:
+    ) -> AsyncGenerator[Flusher]:
         settings = Settings(
             dsn=dsn,
             postgres=PostgresSection(**postgres),  # type: ignore[arg-type]  # by name, in tests
@@ -127,12 +128,24 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def query(dsn: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+async def query(dsn: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
     connection = await asyncpg.connect(dsn)
     try:
         yield connection
     finally:
         await connection.close()
+
+
+async def blocked_in_copy(
+    connection: "asyncpg.Connection[asyncpg.Record]", but: int | None = None
+) -> int:
+    """Returns the session that waits for this connection's lock, as soon as none is `but`."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            waiting = [row["pid"] for row in await connection.fetch(WAITING)]
+            if waiting and but not in waiting:
+                return int(waiting[0])
+            await asyncio.sleep(0.005)
 
 
 async def seqs(dsn: str, table: str = "events") -> list[int]:

@@ -13,10 +13,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import psutil
+
+from certeusd.pdeathsig import set_parent_death_signal
 
 DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
 START_TIMEOUT_S = 30.0
@@ -43,8 +45,12 @@ def installations() -> dict[str, Path]:
     return found
 
 
+def _die_with_parent() -> None:
+    set_parent_death_signal(signal.SIGKILL)
+
+
 class Server:
-    """One server; `start` and `kill` as often as a test likes."""
+    """One server; `start` (in the main thread) and `kill` as often as a test likes."""
 
     def __init__(self, binaries: Path) -> None:
         self.binaries = binaries
@@ -55,8 +61,8 @@ class Server:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8",
-                      "--locale=C", "-D", str(self.data))  # fmt: skip
+            options = ["--auth=trust", "--username=postgres", "--no-sync"]
+            self._run("initdb", *options, "--encoding=UTF8", "--locale=C", "-D", str(self.data))
         except BaseException:
             shutil.rmtree(self.folder)
             raise
@@ -102,6 +108,8 @@ class Server:
                 cwd=self.folder,
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
                 start_new_session=True,
+                # Called after the change of user, which would undo it: no server outlives its test.
+                preexec_fn=_die_with_parent,
                 user=self._user.pw_uid if self._user else None,
                 group=self._user.pw_gid if self._user else None,
                 extra_groups=[] if self._user else None,
@@ -150,7 +158,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(binaries: Path, **settings: str) -> Iterator[Server]:
+def server(binaries: Path, **settings: str) -> Generator[Server]:
     """A running server for the length of a block."""
     made = Server(binaries)
     try:

@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import certeus
 import certeus.event
-import pytest
 from support.fake_daemon import FakeDaemon, Session
 
 
@@ -172,7 +174,16 @@ def test_append_many_takes_every_kind_of_row_in_order(
     producer: certeus.Producer, session: Session
 ) -> None:
     event = certeus.Event(b"5", type="own", id="e")
-    rows = [b"1", b"2", {"n": 3}, "four", event, certeus.Event({"n": 6}), 7, bytearray(b"8")]
+    rows: list[Any] = [
+        b"1",
+        b"2",
+        {"n": 3},
+        "four",
+        event,
+        certeus.Event({"n": 6}),
+        7,
+        bytearray(b"8"),
+    ]
     want = [b"1", b"2", b'{"n":3}', b'"four"', b"5", b'{"n":6}', b"7", b"8"]
     for many in (rows, tuple(rows), iter(rows)):
         last = producer.append_many("t", many)
@@ -193,7 +204,7 @@ def test_append_many_of_nothing_is_the_last_ticket(producer: certeus.Producer) -
 def test_append_many_that_fails_says_how_far_it_came(
     producer: certeus.Producer, session: Session, kind: type, good: certeus.event.Data
 ) -> None:
-    with pytest.raises(ValueError, match="NaN|Out of range") as caught:
+    with pytest.raises(ValueError, match=r"NaN|Out of range") as caught:
         producer.append_many("t", kind([good, good, math.nan, good]))
     assert vars(caught.value)["last_ticket"] == 2
     assert len(session.take(2)) == 2

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from certeusd import __version__
 from certeusd.__main__ import check_identity
+from certeusd._native import SegmentBuilder
 from certeusd.cli import common
 from certeusd.cli.append import LineNumbers, Lines, Refused, chunks
 from certeusd.cli.main import VERBS, command
@@ -201,6 +202,61 @@ def test_bytes_are_short() -> None:
     assert [common.human_bytes(n) for n in (0, 1023, 1024, 1 << 26)] == [
         "0 B", "1023 B", "1.0 KiB", "64.0 MiB",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    """A log of two segments and 25 events, made by the tool that tests make segments with."""
+    for inner in ("log", "keys"):
+        (tmp_path / inner).mkdir()
+    key = bytes(32)
+    (tmp_path / "keys" / "log.key").write_bytes(key)
+    builder = SegmentBuilder(tmp_path / "log", bytes(16), key)
+    ticket = 0
+    for segment in range(2):
+        builder.segment()
+        builder.producer(1, "default", "made")
+        for group in range(5):
+            for _ in range(5 if segment else 0):
+                ticket += 1
+                builder.record(1, ticket, "line", b'{"n": %d}' % ticket)
+            if segment:
+                builder.commit(1_700_000_000_000_000_000 + group)
+    return tmp_path
+
+
+def test_offline_tail_prints_the_last_events(state_dir: Path) -> None:
+    places = ("--state-dir", str(state_dir), "--runtime-dir", str(state_dir))
+    answer = certeus(*places, "tail", "-n", "3")
+    assert answer.returncode == 0, answer.stderr
+    shown = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert [(event["seq"], event["data"]["n"]) for event in shown] == [(23, 23), (24, 24), (25, 25)]
+    assert certeus(*places, "tail", "-n", "0").stdout == ""
+    assert len(certeus(*places, "tail", "-n", "999").stdout.splitlines()) == 25
+    assert certeus(*places, "tail", "-f").returncode == Exit.UNREACHABLE
+
+
+def test_log_check_exits_1_when_a_byte_has_changed(state_dir: Path) -> None:
+    places = ("--state-dir", str(state_dir))
+    good = certeus(*places, "log", "check", "--json")
+    assert good.returncode == 0, good.stderr
+    assert json.loads(good.stdout)["records"] == 25
+    listed = json.loads(certeus(*places, "log", "ls", "-o", "json").stdout)["segments"]
+    assert [one["records"] for one in listed] == [0, 25]
+    segment = max((state_dir / "log").glob("*.log"))
+    content = bytearray(segment.read_bytes())
+    content[content.index(b'{"n": 7}') + 6] = ord("8")
+    segment.write_bytes(content)
+    bad = certeus(*places, "log", "check", "--json")
+    assert bad.returncode == Exit.FAILED
+    assert json.loads(bad.stdout)["findings"]
+    assert "DAMAGED" in certeus(*places, "log", "check").stdout
+
+
+def test_log_that_is_not_there_is_told(tmp_path: Path) -> None:
+    answer = certeus("--state-dir", str(tmp_path), "log", "ls")
+    assert answer.returncode == Exit.FAILED
+    assert "give --state-dir" in answer.stderr
 
 
 def test_processor_time_of_version_is_reported() -> None:

@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 
 import pytest
+
 from certeusd._native import COPY_COLUMNS, Batch, LogReader, SegmentBuilder
 from support.copy_stream import rows_of
 

@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from certeusd._native import LogReader, SegmentBuilder
 
 DAY_NS = 86_400_000_000_000
@@ -291,7 +292,11 @@ def test_a_check_of_a_whole_log_finds_nothing(log: Log) -> None:
         log.group(4)
         log.group(4)
     told: list[tuple[int, int]] = []
-    report = LogReader(log.folder).check(lambda *at: told.append(at), KEY)
+
+    def tell(done: int, in_all: int) -> None:
+        told.append((done, in_all))
+
+    report = LogReader(log.folder).check(tell, KEY)
     assert report["ok"]
     assert report["roots_checked"]
     assert report["tail_bytes"] == 0

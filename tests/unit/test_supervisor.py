@@ -169,6 +169,11 @@ def test_child_without_progress_becomes_a_crash_loop_and_is_still_tried(daemon: 
 
 def test_killed_supervisor_takes_every_child_along(daemon: Daemon) -> None:
     daemon.until_joined()
+    # One that never looks at its channel: only the kernel can tell it.
+    (daemon.directory / "flush-0").write_text("deaf")
+    hearing = daemon.pid("flush-0")
+    daemon.kill("flush-0")
+    daemon.until(lambda it: it.pid("flush-0") != hearing)
     pids = [cast(int, report["pid"]) for report in daemon.reports().values()]
     daemon.process.kill()
     assert daemon.process.wait() == -signal.SIGKILL
@@ -221,6 +226,16 @@ def test_child_that_does_not_drain_is_killed(daemon: Daemon) -> None:
     assert "child_killed" in message
 
 
+def test_gauges_end_with_the_life_of_who_wrote_them(daemon: Daemon) -> None:
+    daemon.until_joined()
+    (daemon.directory / "worker-0").write_text("gauge")
+    daemon.kill("worker-0")
+    daemon.until(lambda it: it.status()["sessions"] == 5)
+    (daemon.directory / "worker-0").unlink()
+    daemon.kill("worker-0")
+    daemon.until(lambda it: it.status()["sessions"] == 0)
+
+
 def test_wait_tells_what_was_not_reached(daemon: Daemon) -> None:
     daemon.until_joined()
     with pytest.raises(ExitError) as error:
@@ -228,7 +243,8 @@ def test_wait_tells_what_was_not_reached(daemon: Daemon) -> None:
     assert error.value.code is Exit.TRY_AGAIN
     assert "wanted seq 7, durable 0" in str(error.value)
     assert daemon.client.get("/v1/wait", until="ready", timeout_s="0")["until"] == "ready"
-    assert daemon.client.get("/v1/wait", until="flushed", timeout_s="0")["seq"] == 0
+    with pytest.raises(ExitError, match="wanted seq 7, durable 0, flushed 0"):
+        daemon.client.get("/v1/wait", until="flushed", timeout_s="0")
 
 
 def test_control_socket_is_never_open_to_all(daemon: Daemon) -> None:

@@ -19,8 +19,9 @@ from certeusd.cli.common import human_count, json_option, paths_of, print_json, 
 from certeusd.exits import Exit, ExitError
 
 if TYPE_CHECKING:
-    from certeus import Event, Producer
     from rich.progress import Progress
+
+    from certeus import Event, Producer
 
 READ_BYTES = 256 * 1024
 TOLD_MAX = 20
@@ -74,6 +75,7 @@ class Lines:
         if self._id_field is None and self._subject_field is None:
             return line  # The daemon checks it.
         import msgspec
+
         from certeus import Event
 
         try:

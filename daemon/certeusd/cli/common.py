@@ -1,15 +1,20 @@
 """What verbs share: paths, the client, `--json`, and how numbers look to a human."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
 from certeusd.control.client import ControlClient
 from certeusd.paths import Paths, client_paths
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 SCHEMA_VERSION = 1
+WIDTH_OF_FILES = 240
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
@@ -50,6 +55,14 @@ def client_of(context: click.Context) -> ControlClient:
 def print_json(document: Mapping[str, object]) -> None:
     """Print one document, with its `schema_version` first."""
     click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **document}, ensure_ascii=False))
+
+
+def console() -> "Console":
+    """Return a console; what is no terminal gets lines as long as they need be."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else WIDTH_OF_FILES
+    return Console(highlight=False, width=width)
 
 
 def human_bytes(value: int) -> str:

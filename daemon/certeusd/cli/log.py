@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from certeusd.cli.common import (
+    console,
     human_bytes,
     human_count,
     json_option,
@@ -48,7 +49,6 @@ def ls(context: click.Context) -> None:
     if wants_json(context):
         print_json({"segments": segments})
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="dim")
@@ -62,7 +62,7 @@ def ls(context: click.Context) -> None:
             *(human_bytes(one[name]) for name in ("used_bytes", "file_bytes")),
             recorded,
         )
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 @command.command()

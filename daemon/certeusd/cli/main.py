@@ -61,9 +61,9 @@ def command(context: click.Context, runtime_dir: str | None, state_dir: str | No
 def main() -> None:
     """Entry point of `certeus`."""
     try:
-        command.main(prog_name="certeus", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        # Without its standalone mode click returns the code that a verb gave to `context.exit`.
+        code: object = command.main(prog_name="certeus", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else Exit.OK)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -6,6 +6,7 @@ import click
 
 from certeusd.cli.common import (
     client_of,
+    console,
     human_bytes,
     human_count,
     human_seconds,
@@ -38,28 +39,27 @@ def command(context: click.Context) -> None:
 
 def show(status: Json) -> None:
     """Print the status for a human."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    out = console()
     state = str(status["state"])
     style = STYLES.get(state, "bold")
-    console.print(
+    out.print(
         f"[{style}]● {state}[/] since {status['since']}   certeus {status['version']},"
         f" pid {status['pid']}, up {human_seconds(cast(float, status['uptime_seconds']))}"
     )
     for reason in cast(list[dict[str, str]], status["reasons"]):
-        console.print(f"  [yellow]{reason['code']}[/] since {reason['since']}:"
+        out.print(f"  [yellow]{reason['code']}[/] since {reason['since']}:"
                       f" {escape(reason['what'])}")  # fmt: skip
         if reason["next"]:
-            console.print(f"    → {escape(reason['next'])}")
+            out.print(f"    → {escape(reason['next'])}")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
     table.add_column(style="dim")
     table.add_column()
     for name, text in _rows(status):
         table.add_row(name, escape(text))
-    console.print(table)
+    out.print(table)
 
 
 def _rows(status: Json) -> list[tuple[str, str]]:
@@ -82,7 +82,8 @@ def _rows(status: Json) -> list[tuple[str, str]]:
         ("postgres", f"{postgres['mode']}, {postgres['state']}, {connected},"
                      f" version {postgres['version'] or 'unknown'}"),
         ("log", f"{human_bytes(log['bytes'])} of {human_bytes(log['bytes_max'])} in"
-                f" {log['segments']} segments" + (", full" if log["full"] else "")),
+                f" {log['segments']} segment{'' if log['segments'] == 1 else 's'}"
+                f"{', full' if log['full'] else ''}"),
         ("dedup", window + (f" ({dedup['from_time']})" if dedup["from_time"] else "")),
         ("sessions", f"{status['sessions']}, producers known {status['producers']}"),
         ("processes", running),

@@ -6,6 +6,7 @@ import click
 
 from certeusd.cli.common import (
     client_of,
+    console,
     human_bytes,
     human_count,
     json_option,
@@ -27,7 +28,6 @@ def command(context: click.Context) -> None:
     if wants_json(context):
         print_json(answer)
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="dim")
@@ -35,7 +35,7 @@ def command(context: click.Context) -> None:
         table.add_column(name, justify="left" if name == "state" else "right")
     for worker in cast(list[Json], answer["workers"]):
         table.add_row(*_cells(worker))
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def _cells(worker: Json) -> list[str]:

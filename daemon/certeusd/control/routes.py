@@ -121,37 +121,35 @@ def _timeout_s(request: Request, default: float) -> float:
 async def get_wait(request: Request) -> Waited:
     """Wait until the service is ready, or until what was accepted before the call is there.
 
-    `durable`: all that the log writer had accepted at the call is synced. `flushed`: all that was
-    durable at the call is a row, a dead letter or a gap.
+    `durable`: all that the log writer had accepted at the call is synced. `flushed`: all of it is a
+    row, a dead letter or a gap.
     """
     board = request.backend.board
     started = time.monotonic()
     until = request.query.get("until", "")
     timeout_s = _timeout_s(request, 60.0)
-    seq = 0
-    if until == "durable":
-        seq = board.get("durability", "accepted_seq")
-    elif until == "flushed":
-        seq = board.get("durability", "durable_seq")
-    elif until != "ready":
+    if until not in ("ready", "durable", "flushed"):
         raise ProblemError(400, "bad-request", "bad request", "until is ready, durable or flushed")
+    seq: int | None = 0 if until == "ready" else None
     while True:
+        if seq is None and (request.backend.takes_events or board.get("durability", "durable_seq")):
+            # Before the first recovery nobody knows what the log holds.
+            seq = board.get("durability", "accepted_seq")
         durable = board.get("durability", "durable_seq")
         flushed = board.get("follower", "position_seq")
         reached = {
             "ready": request.backend.takes_events,
-            "durable": durable >= seq,
-            "flushed": flushed >= seq,
+            "durable": seq is not None and durable >= seq,
+            "flushed": seq is not None and flushed >= seq,
         }
         seconds = time.monotonic() - started
         if reached[until]:
-            return Waited(SCHEMA_VERSION, until, seq, durable, flushed, round(seconds, 6))
+            return Waited(SCHEMA_VERSION, until, seq or 0, durable, flushed, round(seconds, 6))
         if seconds >= timeout_s:
+            wanted = f": wanted seq {seq}, durable {durable}, flushed {flushed}" if seq else ""
             raise ProblemError(
-                504, "timeout", "timeout",
-                f"not {until} within {timeout_s:g} s: wanted seq {seq}, durable {durable},"
-                f" flushed {flushed}",
-            )  # fmt: skip
+                504, "timeout", "timeout", f"not {until} within {timeout_s:g} s{wanted}"
+            )
         await asyncio.sleep(WAIT_POLL_S)
 
 

@@ -67,6 +67,14 @@ class Log(msgspec.Struct, frozen=True):
     segments: int
     first_seq: int
     full: bool
+    groups_total: int = 0
+    records_total: int = 0
+    rejected_total: int = 0
+    duplicates_total: int = 0
+    stale_total: int = 0
+    """Records of an older session epoch, dropped."""
+    torn_total: int = 0
+    damaged_total: int = 0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 import uvloop
 
 from certeusd import logs
-from certeusd.channel import Channel, Drain, AcceptGap, Start, adopt
+from certeusd.channel import AcceptGap, Channel, Drain, Start, adopt
 from certeusd.flush.flusher import Flusher, Settings
 
 DRAIN_TIMEOUT_S = 2.0

@@ -76,9 +76,7 @@ class Link:
     ) -> "Link":
         """Connect; password, TLS and `sslmode` are asyncpg's business."""
         settings = settings_of(log_uuid, lock_timeout_s)
-        connection = await asyncpg.connect(
-            dsn, timeout=CONNECT_TIMEOUT_S, server_settings=settings
-        )
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=settings)
         return Link(connection, stall_timeout_s)
 
     def moved(self) -> None:

@@ -10,11 +10,13 @@ import re
 from collections.abc import Awaitable, Callable
 
 import asyncpg
+import msgspec
 
 from certeusd.flush.errors import Meaning, meaning_of, sqlstate_of
 from certeusd.flush.types import Connection
 from certeusd.log.reader import Batch
 
+COUNT_MAX = 1000
 _STRIDE_MIN = 16
 _REASON_LENGTH_MAX = 2000
 _LINE = re.compile(r"^COPY \S+, line (\d+)", re.MULTILINE)
@@ -78,6 +80,18 @@ def _suspect(error: asyncpg.PostgresError, first: int, end: int) -> int:
     return line if first <= line < end else first + (end - first) // 2
 
 
+async def count(connection: Connection, log_id: int) -> int:
+    """Return how many dead letters of a log there are, counting no further than `COUNT_MAX`."""
+    found = await connection.fetchval(
+        "SELECT count(*) FROM"
+        " (SELECT FROM certeus.dead_letters WHERE log_id = $1 LIMIT $2) AS found",
+        log_id,
+        COUNT_MAX,
+    )
+    assert isinstance(found, int)
+    return found
+
+
 async def _keep(
     connection: Connection, log_id: int, batch: Batch, row: int, error: asyncpg.PostgresError
 ) -> None:
@@ -113,8 +127,7 @@ def event_json(batch: Batch, row: int) -> str:
     attributes.update({name: value for name, value in given.items() if value is not None})
     extensions = event["extensions"]
     if extensions:
-        parsed = json.loads(extensions)
-        attributes.update(parsed if isinstance(parsed, dict) else {})
+        attributes.update(msgspec.json.decode(extensions, type=dict[str, object]))
     text = json.dumps(attributes, ensure_ascii=False)
     data = event["data"]
     if event["opaque"] or not data:

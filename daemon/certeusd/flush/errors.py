@@ -29,6 +29,8 @@ class FlushError(Exception):
     """Something that the flusher itself found to be wrong with the server."""
 
     meaning = Meaning.REFUSES
+    code: str | None = None
+    """The reason's code, if it is not that of the meaning."""
 
     def __init__(self, what: str, next_step: str) -> None:
         super().__init__(what)
@@ -40,6 +42,12 @@ class StalledError(FlushError):
     """The server has not moved for so long that the connection was given up."""
 
     meaning = Meaning.AWAY
+
+
+class LogUnreadableError(FlushError):
+    """The log itself cannot be read: PostgreSQL has nothing to do with it."""
+
+    code: str | None = "log-unreadable"
 
 
 class PositionLostError(Exception):

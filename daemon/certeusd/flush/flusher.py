@@ -15,12 +15,14 @@ the process may be killed at any point.
 """
 
 import asyncio
+import contextlib
 import datetime
 import os
 import socket
 import time
+import urllib.parse
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,10 +32,16 @@ from certeusd import _native
 from certeusd.board import Board
 from certeusd.channel import Message, Progress, Ready, Report
 from certeusd.config import PostgresSection
-from certeusd.flush import schema, transaction
+from certeusd.flush import dead_letters, schema, transaction
 from certeusd.flush.backoff import Backoff
 from certeusd.flush.connection import LOCK_TIMEOUT_S, STALL_TIMEOUT_S, Link
-from certeusd.flush.errors import FlushError, Meaning, PositionLostError, meaning_of
+from certeusd.flush.errors import (
+    FlushError,
+    LogUnreadableError,
+    Meaning,
+    PositionLostError,
+    meaning_of,
+)
 from certeusd.flush.position import FOLLOWER, Position, write_file
 from certeusd.flush.reasons import Reasons
 from certeusd.flush.transaction import Prepared, Target
@@ -43,6 +51,7 @@ from certeusd.logs import Logger
 NEVER = 2**64 - 1
 POSITION_FILE_INTERVAL_S = 1.0
 HOUSEKEEPING_INTERVAL_S = 1.0
+DEAD_LETTERS_INTERVAL_S = 60.0
 RECHECK_INTERVAL_S = 30.0
 AWAY_DELAY_S = (0.05, 5.0)
 REFUSED_DELAY_S = (5.0, 60.0)
@@ -69,6 +78,16 @@ class Place(NamedTuple):
     link: Link
     target: Target
     log_uuid: uuid.UUID
+
+
+@contextlib.contextmanager
+def reading_the_log() -> Generator[None]:
+    """Tell what the log's reader raises from what PostgreSQL raises."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        next_step = "Run `certeus log check`; new events stay durable meanwhile."
+        raise LogUnreadableError(str(error), next_step) from error
 
 
 class Flusher:
@@ -101,6 +120,7 @@ class Flusher:
         self._unsynced: tuple[uuid.UUID, Position, int] | None = None
         self._synced_at = 0.0
         self._synced_segment = 0
+        self._dead_letters_at = 0.0
         self._progressed = False
         self._connected_before = False
 
@@ -154,9 +174,14 @@ class Flusher:
             ended = 0 if link.connection.is_closed() else await link.terminate_others()
             self._log.warning("lock_wait_ended", error=str(error), sessions_terminated=ended)
             await self._pause(self._away.delay_s())
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, FlushError, OSError) as error:
+        except asyncpg.UndefinedTableError as error:
+            # Retention, here or of another host, took a leaf away; the next life makes it again,
+            # and says so if it is more that is missing.
+            self._log.warning("leaf_missing", error=str(error))
+            await self._pause(self._away.delay_s())
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, FlushError) as error:
             await self._failed(error)
-        except (ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError) as error:
             await self._failed(error)
         finally:
             self._board.set("flush", "connected", 0)
@@ -164,10 +189,8 @@ class Flusher:
                 await link.close()
 
     async def _failed(self, error: Exception) -> None:
-        if isinstance(error, asyncpg.UndefinedTableError):
-            self._leaves.clear()
         meaning = meaning_of(error)
-        what = f"{type(error).__name__}: {error}"
+        what = self._without_password(f"{type(error).__name__}: {error}")
         if meaning is Meaning.AWAY:
             next_step = "Nothing is lost; certeus tries again by itself. Is the server running?"
             code, delay_s = "postgres-away", self._away.delay_s()
@@ -182,10 +205,15 @@ class Flusher:
             delay_s = self._refused.delay_s()
         if isinstance(error, FlushError):
             what, next_step = error.what, error.next_step
+            code = error.code or code
         if self._reasons.begin(code, what, next_step):
             self._log.warning("postgres_left", code=code, error=what)
         if not self._draining.is_set():
             await self._pause(delay_s)
+
+    def _without_password(self, text: str) -> str:
+        password = urllib.parse.urlsplit(self._settings.dsn).password
+        return text.replace(password, "***") if password else text
 
     async def _pause(self, delay_s: float) -> None:
         try:
@@ -195,7 +223,8 @@ class Flusher:
 
     async def _log_uuid(self) -> uuid.UUID | None:
         """Return the log's name; `None`, after a little while, if there is no log yet."""
-        oldest = self._reader.oldest()
+        with reading_the_log():
+            oldest = self._reader.oldest()
         if oldest is None:
             await self._pause(0.05)
             return None
@@ -218,7 +247,10 @@ class Flusher:
         self._log.info("postgres_connected", version=version, log_id=log_id, seq=position.seq)
         for code in ("postgres-away", "postgres-refuses", "postgres-broken"):
             self._reasons.end(code)
-        status = self._reader.position_status(position.group, position.root, position.seq)
+        await self._look_at_dead_letters(place)
+        with reading_the_log():
+            status = self._reader.position_status(position.group, position.root, position.seq)
+        self._reasons.end("log-unreadable")
         if status == "diverged":
             await self._wait_diverged(link, position)
         elif status == "behind-log":
@@ -266,9 +298,7 @@ class Flusher:
         if not self._accepted.is_set():
             return
         self._accepted.clear()
-        after = Position(
-            oldest["before_group"], last_seq, oldest["before_root"], oldest["epoch"]
-        )
+        after = Position(oldest["before_group"], last_seq, oldest["before_root"], oldest["epoch"])
         step = transaction.accept_gap(place.link.connection, place.target, position, after)
         await place.link.run(step)
         self._log.warning("gap_accepted", first_seq=first_seq, last_seq=last_seq)
@@ -282,18 +312,19 @@ class Flusher:
                 prepared = await (ahead or self._next(place.target))
                 ahead = None
                 if prepared is None:
-                    await self._wait_for_events(place.link)
+                    await self._wait_for_events(place)
                     continue
                 if self._page.durable_seq() > prepared.batch.last_seq + self._ahead_rows():
                     ahead = asyncio.create_task(self._next(place.target))
                 position = await self._commit(place, position, prepared)
                 if ahead is None:
-                    await self._wait_for_events(place.link)
+                    await self._wait_for_events(place)
         finally:
             if ahead is not None:
                 # The thread uses the reader: it must be out of it before anybody seeks.
                 await asyncio.wait({ahead})
-                ahead.exception()
+                if not ahead.cancelled():
+                    ahead.exception()
 
     def _ahead_rows(self) -> int:
         """So many rows behind, the next batch is prepared without waiting for a tick."""
@@ -306,9 +337,10 @@ class Flusher:
             return None
 
         def read() -> Prepared | None:
-            batch = self._reader.next_batch(
-                durable_seq, postgres.batch_rows_max, postgres.batch_bytes_max
-            )
+            with reading_the_log():
+                batch = self._reader.next_batch(
+                    durable_seq, postgres.batch_rows_max, postgres.batch_bytes_max
+                )
             return None if batch is None else transaction.prepare(batch, target)
 
         prepared = await asyncio.to_thread(read)
@@ -347,7 +379,8 @@ class Flusher:
         self._away.reset()
         self._refused.reset()
         if refused:
-            self._tell_dead_letters(batch.first_seq, batch.last_seq, refused)
+            self._log.error("rows_refused", first_seq=batch.first_seq, rows=refused)
+            await self._look_at_dead_letters(place)
         for first_seq, last_seq, reason in batch.gaps:
             self._log.error("gap_stored", first_seq=first_seq, last_seq=last_seq, reason=reason)
         self._publish(place, after, batch.segment_no)
@@ -357,11 +390,20 @@ class Flusher:
         await self._sync_position(force=False)
         return after
 
-    def _tell_dead_letters(self, first_seq: int, last_seq: int, refused: int) -> None:
-        what = f"PostgreSQL refused {refused} of the events {first_seq}..{last_seq}"
-        next_step = "Look at certeus.dead_letters: sqlstate and reason say why."
-        self._reasons.begin("dead-letters", what, next_step)
-        self._log.error("rows_refused", first_seq=first_seq, last_seq=last_seq, rows=refused)
+    async def _look_at_dead_letters(self, place: Place) -> None:
+        """Dead letters are a reason for as long as they lie in their table."""
+        connection, log_id = place.link.connection, place.target.log_id
+        count = await place.link.run(dead_letters.count(connection, log_id))
+        self._dead_letters_at = time.monotonic()
+        if count:
+            many = f"at least {count}" if count == dead_letters.COUNT_MAX else str(count)
+            self._reasons.begin(
+                "dead-letters",
+                f"PostgreSQL refused {many} events",
+                "See sqlstate and reason in certeus.dead_letters; this goes when it is empty.",
+            )
+        else:
+            self._reasons.end("dead-letters")
 
     def _publish(self, place: Place, position: Position, segment_no: int) -> None:
         self._page.publish(position.seq, position.group)
@@ -376,19 +418,29 @@ class Flusher:
         if not (force or due or segment_no > self._synced_segment):
             return
         path = self._settings.followers_dir / FOLLOWER
-        await asyncio.to_thread(write_file, path, log_uuid, position)
-        self._unsynced = None
         self._synced_at = time.monotonic()
+        try:
+            await asyncio.to_thread(write_file, path, log_uuid, position)
+        except OSError as error:
+            # Rows go on; only trimming has to wait.
+            next_step = "Make room on the state directory's disk, or correct its permissions."
+            self._reasons.begin("position-file", f"cannot write {path}: {error}", next_step)
+            return
+        self._reasons.end("position-file")
+        self._unsynced = None
         if segment_no > 0:
             self._synced_segment = segment_no
             self._page.allow_trim(segment_no)
 
-    async def _wait_for_events(self, link: Link) -> None:
+    async def _wait_for_events(self, place: Place) -> None:
         """Sleep until there is something, then until the tick or until a batch is full."""
-        wanted = self._reader.next_seq
+        link, wanted = place.link, self._reader.next_seq
+        if self._reader.stalled is not None:
+            await self._sleep(link, HOUSEKEEPING_INTERVAL_S)
+            await self._housekeep(place)
         while self._page.want(wanted) < wanted and not self._draining.is_set():
             await self._sleep(link, HOUSEKEEPING_INTERVAL_S)
-            await self._housekeep(link)
+            await self._housekeep(place)
         full = wanted + self._settings.postgres.batch_rows_max - 1
         if self._page.want(full) < full and not self._draining.is_set():
             await self._sleep(link, self._settings.postgres.batch_ms / 1000)
@@ -408,10 +460,12 @@ class Flusher:
         if link.lost.is_set():
             raise ConnectionResetError("the connection to PostgreSQL was lost")
 
-    async def _housekeep(self, link: Link) -> None:
+    async def _housekeep(self, place: Place) -> None:
         self._board.set("flush", "heartbeat_ns", time.time_ns())
         await self._sync_position(force=False)
-        await self._look_after_leaves(link)
+        await self._look_after_leaves(place.link)
+        if time.monotonic() - self._dead_letters_at >= DEAD_LETTERS_INTERVAL_S:
+            await self._look_at_dead_letters(place)
 
     async def _look_after_leaves(self, link: Link) -> None:
         """Once a day: the leaves of today and tomorrow, and those beyond retention."""
@@ -429,9 +483,7 @@ class Flusher:
                 dropped = await link.run(schema.drop_leaves(link.connection, before))
                 if dropped:
                     self._log.info("leaves_dropped", count=len(dropped), last=dropped[-1])
-                self._leaves = {
-                    day for day in self._leaves if schema.leaf_name(day) not in dropped
-                }
+                self._leaves = {day for day in self._leaves if schema.leaf_name(day) not in dropped}
             self._reasons.end("postgres-leaves")
         except schema.SchemaError as error:
             # Not fatal here: the leaf may be needed by nobody, or be made by a DBA in time.

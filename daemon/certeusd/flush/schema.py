@@ -141,9 +141,7 @@ async def _check_grants(connection: Connection) -> None:
         lacks = [
             privilege
             for privilege in privileges
-            if not await connection.fetchval(
-                "SELECT has_table_privilege($1, $2)", name, privilege
-            )
+            if not await connection.fetchval("SELECT has_table_privilege($1, $2)", name, privilege)
         ]
         if lacks:
             missing.append(f'GRANT {", ".join(lacks)} ON {name} TO "{role}";')

@@ -13,11 +13,12 @@ timer.
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from certeusd.board import BOARD_BYTES
+from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import (
     Attach,
     ChannelError,
@@ -32,6 +33,7 @@ from certeusd.channel import (
     State,
 )
 from certeusd.config import Config
+from certeusd.exits import Exit
 from certeusd.logs import Logger
 from certeusd.paths import Paths
 from certeusd.supervisor import memory
@@ -40,6 +42,14 @@ from certeusd.supervisor.child import Child, name_of, spawn
 from certeusd.supervisor.pinning import Plan
 from certeusd.supervisor.state import Reasons
 
+FORGIVEN_AFTER_S = 60.0
+END_GRACE_S = 5.0
+GAUGES: dict[Role, tuple[str, ...]] = {
+    "worker": ("sessions", "ring_bytes", "in_flight"),
+    "log": (),
+    "flush": ("connected",),
+}
+"""Words of the board that end with the life of who wrote them."""
 PAIR_PAGES_BYTES = 4 * 4096
 """Words of the two rings of a pair, beside their data (`daemon/src/envelope.rs`)."""
 
@@ -50,6 +60,7 @@ class Equipment(NamedTuple):
     config: Config
     paths: Paths
     plan: Plan
+    board: Board
     board_fd: int
     follower_bell: int
     listeners: Sequence[int]
@@ -127,12 +138,13 @@ class Fleet:
             )  # fmt: skip
         except OSError as error:
             self._logger.error("child_not_spawned", child=slot.name, error=str(error))
-            self._again(slot)
+            self._again(slot, f"{slot.name} cannot be started: {error}")
             return
         slot.child = child
         child.exited.add_done_callback(lambda future: self._on_exit(slot, child, future.result()))
         child.send(self._start_message(slot), self._start_descriptors(slot.role))
-        self._logger.info("child_spawned", child=slot.name, pid=child.pid, cpu=slot.cpu)
+        if not slot.backoff.crash_loop:
+            self._logger.info("child_spawned", child=slot.name, pid=child.pid, cpu=slot.cpu)
         self._changed()
 
     def _start_message(self, slot: Slot) -> Start:
@@ -161,9 +173,10 @@ class Fleet:
             while True:
                 packet = child.channel.receive()
                 if packet is None:
-                    # Its end of the channel is closed: it is dying, or it is no use.
+                    # Its end of the channel is closed: it is ending, or it is no use. An exit
+                    # under way must not be made a kill.
                     self._loop.remove_reader(child.channel.fileno())
-                    child.kill()
+                    self._loop.call_later(END_GRACE_S, child.kill)
                     return
                 message, descriptors = packet
                 for descriptor in descriptors:  # Children have nothing to hand over.
@@ -182,8 +195,7 @@ class Fleet:
             self._logger.info("child_ready", child=slot.name, pid=child.pid)
             self._join_all()
         elif isinstance(message, Progress):
-            slot.backoff.progress()
-            self._reasons.remove("supervisor", f"crash-loop-{slot.name}")
+            self._progressed(slot)
         elif isinstance(message, State):
             self._on_reason(slot, message)
         elif isinstance(message, Report):
@@ -192,6 +204,18 @@ class Fleet:
             self._logger.error("child_message_unexpected", child=slot.name, kind=str(message))
             child.kill()
         self._changed()
+
+    def _progressed(self, slot: Slot) -> None:
+        slot.backoff.progress()
+        if self._reasons.remove("supervisor", f"crash-loop-{slot.name}"):
+            self._logger.info("crash_loop_left", child=slot.name)
+
+    def forgive(self, now: float) -> None:
+        """Count a minute at work as progress: an idle service must not stay a crash loop."""
+        for slot in self.slots:
+            since = slot.child.spawned_at if slot.child and slot.child.ready else now
+            if slot.backoff.crash_loop and now - since >= FORGIVEN_AFTER_S:
+                self._progressed(slot)
 
     def _on_reason(self, slot: Slot, state: State) -> None:
         if state.active:
@@ -255,27 +279,32 @@ class Fleet:
         slot.child = None
         slot.measured = (0.0, 0)
         self._reasons.forget(slot.name)
+        for gauge in GAUGES[slot.role]:
+            self._equipment.board.set(slot.role, gauge, 0, slot.index)
         self._part(slot)
         if self.draining:
             self._logger.info("child_stopped", child=slot.name, code=code)
             self._changed()
             return
-        self._logger.warning("child_died", child=slot.name, pid=child.pid, code=code)
-        self._reasons.add(
-            slot.name, "restarting", f"{slot.name} ended with {code}", "see the log", time.time()
-        )
-        self._again(slot)
+        # One line an edge: in a crash loop the deaths are counted, not told one by one.
+        tell = self._logger.debug if slot.backoff.crash_loop else self._logger.warning
+        tell("child_died", child=slot.name, pid=child.pid, code=code)
+        self._again(slot, f"{slot.name} {ending(code)}")
         self._changed()
 
-    def _again(self, slot: Slot) -> None:
+    def _again(self, slot: Slot, what: str) -> None:
         delay_s = slot.backoff.died()
         if slot.backoff.crash_loop:
             lives = slot.backoff.lives_without_progress
-            self._reasons.add(
+            new = self._reasons.add(
                 "supervisor", f"crash-loop-{slot.name}",
-                f"{slot.name} ended {lives} times without progress",
-                f"journalctl -u certeus, for what {slot.name} said last", time.time(),
+                f"{what}, {lives} times without progress",
+                f"look in the log (journalctl -u certeus) for what {slot.name} said", time.time(),
             )  # fmt: skip
+            if new:
+                self._logger.error("crash_loop_entered", child=slot.name, lives=lives, what=what)
+        else:
+            self._reasons.add(slot.name, "restarting", what, "", time.time())
         slot.timer = self._loop.call_later(delay_s, self._spawn, slot)
 
     # --- the end -----------------------------------------------------------------------------
@@ -320,3 +349,11 @@ class Fleet:
         for slot in self.slots:
             if slot.child is not None:
                 slot.measured = slot.child.measure()
+
+
+def ending(code: int) -> str:
+    """Say how a process ended."""
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    known: dict[int, str] = {Exit.LOG_FAILED: " (a write or sync of the log failed)"}
+    return f"ended with exit code {code}{known.get(code, '')}"

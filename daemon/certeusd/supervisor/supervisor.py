@@ -53,12 +53,11 @@ def make_directories(paths: Paths) -> None:
     PostgreSQL has its socket inside; nothing else in it can be read by others.
     """
     try:
-        if not paths.state_dir.exists():
-            paths.state_dir.mkdir(mode=0o711, parents=True)
-            paths.state_dir.chmod(0o711)
-        if not paths.runtime_dir.exists():
-            paths.runtime_dir.mkdir(mode=0o755, parents=True)
-            paths.runtime_dir.chmod(0o755)
+        for directory, mode in ((paths.state_dir, 0o711), (paths.runtime_dir, 0o755)):
+            for missing in reversed([directory, *directory.parents]):
+                if not missing.exists():
+                    missing.mkdir(exist_ok=True)
+                    missing.chmod(mode)  # Whatever the umask.
         for inner in (paths.log, paths.followers, paths.quarantine, paths.log_key.parent):
             inner.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
@@ -158,6 +157,7 @@ class Supervisor:
             config=self._config,
             paths=self._paths,
             plan=self.plan,
+            board=self.board,
             board_fd=self._board_fd,
             follower_bell=self._follower_bell,
             listeners=[listener.fileno() for listener in self._listeners],
@@ -241,6 +241,7 @@ class Supervisor:
     async def _tick(self) -> None:
         while True:
             self._fleet.measure()
+            self._fleet.forgive(time.time())
             self._sample()
             if self._state is State.RECOVERING and not self._told_ready:
                 systemd.notify(
@@ -314,13 +315,7 @@ class Supervisor:
                 rfc3339(from_ns / 1e9) if from_ns else None,
                 board.get("log", "dedup_keys"),
             ),
-            log=types.Log(
-                board.get("log", "log_bytes"),
-                board.get("log", "log_bytes_max"),
-                board.get("log", "segments"),
-                board.get("log", "first_seq"),
-                bool(board.get("log", "full")),
-            ),
+            log=self._log_status(),
             postgres=self._postgres_status(),
             workers=self.workers(),
             processes=self.processes(),
@@ -328,6 +323,23 @@ class Supervisor:
             state_dir=str(self._paths.state_dir),
             runtime_dir=str(self._paths.runtime_dir),
             warnings=list(self._loaded.warnings),
+        )
+
+    def _log_status(self) -> types.Log:
+        words = dict(self.board.items("log"))
+        return types.Log(
+            bytes=words["log_bytes"],
+            bytes_max=words["log_bytes_max"],
+            segments=words["segments"],
+            first_seq=words["first_seq"],
+            full=bool(words["full"]),
+            groups_total=words["groups_total"],
+            records_total=words["records_total"],
+            rejected_total=words["rejected_total"],
+            duplicates_total=words["duplicates_total"],
+            stale_total=words["stale_total"],
+            torn_total=words["torn_total"],
+            damaged_total=words["damaged_total"],
         )
 
     def _log_id(self) -> str | None:

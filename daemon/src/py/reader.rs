@@ -10,12 +10,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use crate::board::{Board, PAGE_DURABILITY, PAGE_FOLLOWER, Page, durability, follower};
-use crate::copy::{COLUMNS, DataType, encode};
+use crate::copy::{COLUMNS, DataType, Encoder};
 use crate::merkle::Hash;
 use crate::reader::batch::{Batch, Gap};
 use crate::reader::builder::{Event, SegmentBuilder};
 use crate::reader::check::{Finding, Summary};
 use crate::reader::{Cursor, Error, LogReader};
+
+/// Room made for a chunk at once, however large a chunk the caller wants.
+const CHUNK_RESERVE_BYTES: usize = 1024 * 1024;
 
 fn raise(error: Error) -> PyErr {
     match &error {
@@ -266,9 +269,13 @@ impl PyBatch {
             return Err(PyIndexError::new_err("cannot encode rows that the batch does not have"));
         }
         let data = if jsonb { DataType::Jsonb } else { DataType::Json };
-        let rows = first_row..end_row;
-        let chunks = py.detach(|| encode(&self.inner, rows, chunk_bytes.max(1), log_id, data));
-        Ok(chunks.iter().map(|chunk| PyBytes::new(py, chunk)).collect())
+        let mut encoder = Encoder::new(&self.inner, first_row..end_row, log_id, data);
+        let mut out = Vec::with_capacity(chunk_bytes.min(CHUNK_RESERVE_BYTES));
+        let mut chunks = Vec::new();
+        while py.detach(|| encoder.next_chunk(chunk_bytes.max(1), &mut out)) {
+            chunks.push(PyBytes::new(py, &out));
+        }
+        Ok(chunks)
     }
 
     fn event<'py>(&self, py: Python<'py>, row: usize) -> PyResult<Bound<'py, PyDict>> {
@@ -337,14 +344,14 @@ impl PyFollowerPage {
     }
 
     fn durable_seq(&self) -> u64 {
-        // SYNC: whoever sees durable_seq sees the synced bytes of every group up to it.
+        // SYNC: durable seq release → acquire: who sees it can read every group up to it.
         self.durability.word(durability::DURABLE_SEQ).load(Ordering::Acquire)
     }
 
     fn want(&self, seq: u64) -> u64 {
         self.follower.word(follower::WANT_SEQ).store(seq, Ordering::Relaxed);
-        // SYNC: the follower stores want_seq, fences, loads durable_seq; the log writer stores
-        // durable_seq, fences, loads want_seq: one of the two sees the other's store.
+        // SYNC: follower wake-up: the durable seq is stored before the wish is loaded there, and
+        // the wish before the durable seq here, each with a full fence between.
         fence(Ordering::SeqCst);
         self.durable_seq()
     }

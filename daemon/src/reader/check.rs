@@ -1,4 +1,4 @@
-//! `certeus log ls` and `certeus log check`: what the segments hold, and whether all of it is whole.
+//! `certeus log ls` and `certeus log check`: what the segments hold, and whether it is whole.
 
 use certeus_ipc::record::RecordHeader;
 

@@ -31,7 +31,7 @@ impl Status {
 }
 
 impl LogReader {
-    /// Compares the position with what the log holds. Reads headers of at most one segment's groups.
+    /// Compares the position with what the log holds. Reads the groups of at most one segment.
     ///
     /// A group that is damaged cannot be compared and counts as diverged.
     pub fn position_status(&self, group: u64, root: &Hash, seq: u64) -> Result<Status> {

@@ -16,6 +16,7 @@ use certeus_ipc::memory::{Mapped, Mapping};
 use certeus_ipc::ring::{Claim, Consumer, Full, Producer};
 use rustix::io::{Errno, write};
 
+use crate::failpoint::failpoint;
 use crate::envelope::{Return, pair_bytes};
 
 pub struct Pair {
@@ -116,7 +117,12 @@ impl Pair {
 
     /// Makes committed frames visible, once a batch; wakes the log writer if it sleeps.
     pub fn publish(&mut self) {
-        if std::mem::take(&mut self.unpublished) && self.forward.publish() {
+        if !std::mem::take(&mut self.unpublished) {
+            return;
+        }
+        let asleep = self.forward.publish();
+        failpoint("worker-after-forward");
+        if asleep {
             ring(&self.forward_bell);
         }
     }

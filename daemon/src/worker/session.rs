@@ -25,6 +25,7 @@ use rustix::net::{SendFlags, send};
 
 use super::sources::Sources;
 use crate::envelope::{Bye, Hello, Welcome};
+use crate::failpoint::failpoint;
 
 /// The only byte that ever goes over a session's socket without being JSON.
 const BELL: u8 = 1;
@@ -289,9 +290,14 @@ impl Session {
             settled = self.queued;
         }
         if settled > before {
+            failpoint("worker-after-verdicts");
             self.verdicts.publish(settled);
+            failpoint("worker-after-settled");
         }
         let released = self.release(settled);
+        if released > 0 {
+            failpoint("worker-after-head");
+        }
         let told = settled > before || released > 0;
         Published { settled: settled - before, released, bell: told && self.ring_if_awaited() }
     }

@@ -5,6 +5,7 @@
 
 mod consumer;
 mod fork;
+mod json;
 mod ring;
 
 use pyo3::prelude::*;
@@ -20,6 +21,7 @@ pyo3::create_exception!(
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ring::Ring>()?;
     module.add_class::<consumer::Consumer>()?;
+    module.add_function(wrap_pyfunction!(json::encode_plain, module)?)?;
     module.add("GarbageError", module.py().get_type::<GarbageError>())?;
     module.add("RING_BYTES_MIN", crate::layout::RING_BYTES_MIN)?;
     module.add("RING_BYTES_MAX", crate::layout::RING_BYTES_MAX)?;

@@ -4,16 +4,15 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyList};
 
 use super::GarbageError;
 use super::fork::Stamp;
 use crate::layout::{
-    C_BYTES, C_SETTLED, KIND_EVENT_FRAME, MAGIC, P_MAGIC, P_RING_BYTES, P_VERSION, P_WAKE_HEAD,
-    P_WAKE_SETTLED, PAGE_BYTES, RING_BYTES_MAX, RING_BYTES_MIN, VERSION,
-    payload_bytes_max,
+    C_BYTES, KIND_EVENT_FRAME, MAGIC, P_MAGIC, P_RING_BYTES, P_VERSION, P_WAKE_HEAD,
+    P_WAKE_SETTLED, PAGE_BYTES, RING_BYTES_MAX, RING_BYTES_MIN, VERSION, payload_bytes_max,
 };
 use crate::memory::{Mapped, Mapping};
 use crate::record::{Attributes, FLAG_OPAQUE, PREFIX_BYTES, Tag, write_payload_to};
@@ -105,7 +104,7 @@ impl Ring {
     fn append(
         &mut self,
         r#type: &str,
-        data: &Bound<'_, PyAny>,
+        data: &[u8],
         opaque: bool,
         id: Option<&str>,
         subject: Option<&str>,
@@ -124,9 +123,6 @@ impl Ring {
         set(&mut attributes, Tag::DataSchema, dataschema)?;
         set(&mut attributes, Tag::ContentType, content_type)?;
         set(&mut attributes, Tag::Extensions, extensions)?;
-        let data = data_bytes(data)?.ok_or_else(|| {
-            PyTypeError::new_err("cannot append: data is neither bytes nor JSON text; encode it")
-        })?;
         let payload_bytes = self.payload_bytes(&attributes, data)?;
         if !self.is_open() {
             return Ok(0);
@@ -146,7 +142,6 @@ impl Ring {
         r#type: &str,
         items: &Bound<'_, PyList>,
         start: usize,
-        encoded: bool,
     ) -> PyResult<(usize, u64)> {
         let mut attributes = Attributes::default();
         set(&mut attributes, Tag::Type, Some(r#type))?;
@@ -155,11 +150,9 @@ impl Ring {
         }
         let mut count = 0;
         while let Ok(item) = items.get_item(start + count) {
-            if !encoded && !item.is_instance_of::<PyBytes>() {
-                break;
-            }
             // What cannot be appended is left to `append`, which says why.
-            let Ok(Some(data)) = data_bytes(&item) else { break };
+            let Ok(data) = item.cast::<PyBytes>() else { break };
+            let data = data.as_bytes();
             let Ok(payload_bytes) = self.payload_bytes(&attributes, data) else { break };
             if self.put(&attributes, 0, data, payload_bytes).is_err() {
                 break;
@@ -208,7 +201,7 @@ impl Ring {
     }
 
     fn arm_settled(&self, ticket: u64) -> bool {
-        self.arm(P_WAKE_SETTLED, ticket, |memory| memory.c.load_relaxed(C_SETTLED))
+        !self.stamp.is_current() || self.inner.reader.arm(ticket)
     }
 
     fn arm_room(&self) -> bool {
@@ -218,7 +211,11 @@ impl Ring {
         let memory = self.inner.producer.memory();
         // A frame takes at most a quarter of the ring, padding included, so half of it will do.
         let position = self.inner.producer.committed().saturating_sub(memory.ring_bytes() / 2);
-        self.arm(P_WAKE_HEAD, position, |memory| memory.load_relaxed(Word::Head))
+        memory.p.store_relaxed(P_WAKE_HEAD, position);
+        // SYNC: bell: the wanted position is stored before the reached one is loaded here, and the
+        // reached one before the wanted one there, each with a full fence between.
+        memory.fence_seq_cst();
+        memory.load_relaxed(Word::Head) >= position
     }
 
     fn disarm(&self) {
@@ -238,7 +235,9 @@ impl Ring {
             PyValueError::new_err("cannot adopt a ring into itself: give the old one")
         })?;
         if !self.stamp.is_current() || !old.stamp.is_current() {
-            return Err(PyValueError::new_err("cannot adopt: this process was forked from the one that made it"));
+            return Err(PyValueError::new_err(
+                "cannot adopt: this process was forked from the one that made it",
+            ));
         }
         if high < old.settled || high > old.last_ticket || self.last_ticket != high {
             return Err(GarbageError::new_err(format!(
@@ -345,19 +344,6 @@ impl Ring {
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 
-    /// Asks for a bell at `position`. True: it is reached already, or nobody will ever tell.
-    fn arm(&self, word: usize, position: u64, reached: impl Fn(&Mapped) -> u64) -> bool {
-        if !self.stamp.is_current() {
-            return true;
-        }
-        let memory = self.inner.producer.memory();
-        memory.p.store_relaxed(word, position);
-        // SYNC: bell: the wanted position is stored before the reached one is loaded here, and the
-        // reached one before the wanted one there, each with a full fence between.
-        memory.fence_seq_cst();
-        reached(memory) >= position
-    }
-
     /// Copies every frame above `high` from the old ring, byte for byte, in its order.
     fn copy_frames(&mut self, old: &mut Self, high: u64) -> PyResult<()> {
         let head = old.inner.producer.head();
@@ -405,17 +391,6 @@ fn set<'a>(attributes: &mut Attributes<'a>, tag: Tag, value: Option<&'a str>) ->
     }
     attributes.set(tag, Some(value.as_bytes()));
     Ok(())
-}
-
-/// `None`: neither bytes nor text.
-fn data_bytes<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a [u8]>> {
-    if let Ok(bytes) = data.cast::<PyBytes>() {
-        return Ok(Some(bytes.as_bytes()));
-    }
-    match data.cast::<PyString>() {
-        Ok(text) => Ok(Some(text.to_str()?.as_bytes())),
-        Err(_) => Ok(None),
-    }
 }
 
 fn os_error(error: rustix::io::Errno) -> PyErr {
