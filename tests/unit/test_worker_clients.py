@@ -146,12 +146,13 @@ class World:
                         raise AssertionError(event)
         self.clients.expire()
 
-    def connect(self, packet: bytes | None = None, **changes: object) -> socket.socket:
+    def connect(self, **changes: object) -> socket.socket:
+        return self.connect_saying(json.dumps(HELLO | changes).encode())
+
+    def connect_saying(self, packet: bytes) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         client.connect(self.path)
         client.setblocking(False)
-        if packet is None:
-            packet = json.dumps(HELLO | changes).encode()
         if packet:
             client.send(packet)
         self.turn()
@@ -257,7 +258,7 @@ def test_a_user_who_is_not_allowed_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_silent_client_is_refused_after_a_second(world: World) -> None:
-    with world.connect(b"") as client, world.connect(b""):
+    with world.connect_saying(b"") as client, world.connect_saying(b""):
         world.now += 0.999
         world.turn()
         assert not is_closed(client)
@@ -270,12 +271,12 @@ def test_a_silent_client_is_refused_after_a_second(world: World) -> None:
 
 
 def test_a_hello_that_is_too_long_is_malformed(world: World) -> None:
-    with world.connect(b" " * 5000) as client:
+    with world.connect_saying(b" " * 5000) as client:
         assert answer(client)[0]["refused"] == "malformed-hello"
 
 
 def test_descriptors_of_a_client_are_never_taken(world: World) -> None:
-    with world.connect(b"") as client:
+    with world.connect_saying(b"") as client:
         before = len(os.listdir("/proc/self/fd"))
         socket.send_fds(client, [json.dumps(HELLO).encode()], [0, 1, 2])
         world.turn()
@@ -283,7 +284,7 @@ def test_descriptors_of_a_client_are_never_taken(world: World) -> None:
 
 
 def test_too_many_silent_clients_push_out_the_oldest(world: World) -> None:
-    silent = [world.connect(b"") for _ in range(65)]
+    silent = [world.connect_saying(b"") for _ in range(65)]
     assert answer(silent[0])[0]["refused"] == "too-many-sessions"
     assert not any(is_closed(client) for client in silent[1:])
     for client in silent:
@@ -465,7 +466,7 @@ def test_draining_takes_no_longer_than_its_time(world: World, loop: Loop) -> Non
 
 def test_the_kernel_is_left_alone_until_a_hello_is_due(world: World, loop: Loop) -> None:
     world.clients.accept_clients(True)
-    with world.connect(b""):
+    with world.connect_saying(b""):
         world.now += 0.75
         loop.supervisor.close()
         assert loop.service.run() == 0

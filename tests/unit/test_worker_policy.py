@@ -26,8 +26,10 @@ RING = 1 << 16
 RING_MAX = 16 << 20
 
 
-def rule(**fields: object) -> Rule:
-    return Rule.of(IngestSection(**fields))  # pyright: ignore[reportArgumentType]
+def rule(
+    uids: tuple[int, ...] = (), gids: tuple[int, ...] = (), sources: tuple[str, ...] = ("*",)
+) -> Rule:
+    return Rule.of(IngestSection(uids=uids, gids=gids, sources=sources))
 
 
 def peer(uid: int, *gids: int) -> Peer:
@@ -204,6 +206,7 @@ def test_a_user_who_opens_many_pushes_out_only_its_own() -> None:
         assert waiting.add(key, 2, 0.0) is None
     for key in range(UNCONFIRMED_MAX, 200):
         surplus = waiting.add(key, 2, 0.0)
+        assert surplus is not None
         assert surplus == key - UNCONFIRMED_MAX + 1, "the oldest of user 2"
         waiting.discard(surplus)
     assert len(waiting) == UNCONFIRMED_MAX

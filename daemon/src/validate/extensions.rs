@@ -66,7 +66,8 @@ fn proper_name(name: &[u8]) -> bool {
         && !RESERVED.contains(&name)
 }
 
-/// What stands between the quotes of the string at the front, escapes as they are, and what follows.
+/// What stands between the quotes of the string at the front, escapes as they are, and what
+/// follows.
 fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inner = text.strip_prefix(b"\"")?;
     let mut at = 0;

@@ -1,15 +1,15 @@
 //! One pass over a JSON text: is it what PostgreSQL's `jsonb` takes?
 //!
-//! Strict RFC 8259 in UTF-8, no byte order mark, duplicate names allowed; and beyond it no `\u0000`,
-//! no lone surrogates, no number outside `numeric`, no nesting deeper than `depth_max`. The first
-//! failure from the left is the one reported. Nothing is allocated, nothing recurses: the open
-//! brackets are bits of a fixed array.
+//! Strict RFC 8259 in UTF-8, no byte order mark, duplicate names allowed; and beyond it no
+//! `\u0000`, no lone surrogates, no number outside `numeric`, no nesting deeper than `depth_max`.
+//! The first failure from the left is the one reported. Nothing is allocated, nothing recurses: the
+//! open brackets are bits of a fixed array.
 //!
-//! The limits of `numeric` are those that PostgreSQL 15 was seen to hold: the first digit that is not
-//! zero stands at most 131,072 places before the point; at most 16,383 places behind the point are
-//! *written*, zeros included, once the exponent has moved it (so `1.0e-16383` and `0e-16384` fail,
-//! `1e-16383` and `0e131073` do not); and the exponent is below 2^30 - 1 either way (PostgreSQL 18
-//! differs in taking a zero with just that exponent).
+//! The limits of `numeric` are those that PostgreSQL 15 was seen to hold: the first digit that is
+//! not zero stands at most 131,072 places before the point; at most 16,383 places behind the point
+//! are *written*, zeros included, once the exponent has moved it (so `1.0e-16383` and `0e-16384`
+//! fail, `1e-16383` and `0e131073` do not); and the exponent is below 2^30 - 1 either way.
+//! PostgreSQL 18 differs only in taking a zero with just that exponent.
 
 use certeus_ipc::verdict::Reason;
 

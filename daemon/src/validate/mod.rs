@@ -2,8 +2,8 @@
 //!
 //! [`json`] checks data, [`time`] the one attribute that PostgreSQL has a type for, [`attributes`]
 //! and [`extensions`] the rest. All of it borrows, allocates nothing, and names the first failure
-//! found, in the order: framing, attributes by tag, data. It runs on the worker's private copy only:
-//! a client may change its own ring at any time.
+//! found, in the order: framing, attributes by tag, data. It runs on the worker's private copy
+//! only: a client may change its own ring at any time.
 
 pub mod attributes;
 pub mod extensions;

@@ -1,12 +1,12 @@
 //! RFC 3339 times, as PostgreSQL's `timestamptz` can hold them.
 //!
-//! The grammar is RFC 3339's `date-time`: `T` and `Z` in either case, no space between date and time,
-//! one to nine digits of a fraction. What PostgreSQL cannot hold is cut, never rounded, so that no
-//! time moves into the future: nanoseconds to microseconds.
+//! The grammar is RFC 3339's `date-time`: `T` and `Z` in either case, no space between date and
+//! time, one to nine digits of a fraction. What PostgreSQL cannot hold is cut, never rounded, so
+//! that no time moves into the future: nanoseconds to microseconds.
 //!
-//! A leap second (`:60`) is taken where it can be, at 23:59 UTC, and is the first second of the next
-//! day: what PostgreSQL makes of it. Everywhere else a 60 is refused, where PostgreSQL would roll
-//! over. `24:00:00` is not RFC 3339.
+//! A leap second (`:60`) is taken where it can be, at 23:59 UTC, and is the first second of the
+//! next day: what PostgreSQL makes of it. Everywhere else a 60 is refused, where PostgreSQL would
+//! roll over. `24:00:00` is not RFC 3339.
 
 /// Days from 0000-03-01 to 2000-01-01, in the proleptic Gregorian calendar.
 const EPOCH_DAYS: i64 = 730_425;

@@ -1,8 +1,8 @@
 //! One turn of one session: from the client's ring to the pair's forward ring.
 //!
 //! A payload is copied once, straight to where the log writer will read it, and only that copy is
-//! looked at: the client may change its own ring at any time. Envelope and record header are written
-//! before it, so an event costs one copy and no allocation.
+//! looked at: the client may change its own ring at any time. Envelope and record header are
+//! written before it, so an event costs one copy and no allocation.
 //!
 //! ```text
 //!   client frame              prefix 8 │ attributes │ data

@@ -17,7 +17,7 @@ use crate::board::{Page, worker};
 use crate::envelope::{FORWARD_BYE, FORWARD_HELLO, Return, Welcome};
 use crate::validate::Limits;
 
-/// Passes between two looks at descriptors while there is work.
+/// Passes between two looks at descriptors while there is work and nobody takes a whole turn.
 const PASSES_BETWEEN_LOOKS: u32 = 16;
 /// Looks in a row that find nothing, after which a session's client has to ring.
 const IDLE_LOOKS_MAX: u32 = 64;
@@ -51,6 +51,8 @@ pub struct Kernel {
     ready: Vec<Ready>,
     /// A session has an event that found the forward ring full.
     blocked: bool,
+    /// A session had a whole turn: others may have rung meanwhile.
+    crowded: bool,
     in_flight: u64,
 }
 
@@ -70,12 +72,13 @@ impl Kernel {
             events: Vec::new(),
             ready: Vec::new(),
             blocked: false,
+            crowded: false,
             in_flight: 0,
         })
     }
 
-    /// A log writer is there: says hello again for every session. Descriptors are owned; that of the
-    /// memory is lent for the call.
+    /// A log writer is there: says hello again for every session. Descriptors are owned; that of
+    /// the memory is lent for the call.
     pub fn attach(
         &mut self,
         memory: BorrowedFd<'_>,
@@ -95,7 +98,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// The log writer is gone: forgets all that it had not answered. Sessions wait for the next one.
+    /// The log writer is gone: forgets all that it had not answered. Sessions wait for the next
+    /// one.
     pub fn detach(&mut self) -> rustix::io::Result<()> {
         let Some(pair) = self.pair.take() else { return Ok(()) };
         self.poller.remove(pair.return_bell())?;
@@ -190,6 +194,11 @@ impl Kernel {
         self.in_flight
     }
 
+    #[cfg(test)]
+    pub(super) fn session(&mut self, number: u32) -> &mut Session {
+        self.sessions.get_mut(number).expect("a session of the test")
+    }
+
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
@@ -202,7 +211,8 @@ impl Kernel {
         loop {
             let progress = self.pass();
             passes += 1;
-            if progress && self.events.is_empty() && passes % PASSES_BETWEEN_LOOKS != 0 {
+            let look = self.crowded || passes % PASSES_BETWEEN_LOOKS == 0;
+            if progress && self.events.is_empty() && !look {
                 continue;
             }
             let sleep = !progress && self.events.is_empty() && self.prepare_sleep();
@@ -255,7 +265,8 @@ impl Kernel {
         Ok(any)
     }
 
-    /// Arms every session, so that a doorbell tells of what comes. True: nothing has come meanwhile.
+    /// Arms every session, so that a doorbell tells of what comes. True: nothing has come
+    /// meanwhile.
     fn prepare_sleep(&mut self) -> bool {
         let mut quiet = true;
         let mut failed = Vec::new();
@@ -299,7 +310,7 @@ impl Kernel {
     }
 
     fn take_turns(&mut self) -> bool {
-        self.blocked = false;
+        (self.blocked, self.crowded) = (false, false);
         let mut moved = false;
         for _ in 0..self.listed.len() {
             let number = self.listed.pop_front().expect("counted");
@@ -331,6 +342,7 @@ impl Kernel {
         if session.listed {
             self.listed.push_back(number);
         }
+        self.crowded |= stop == Ok(Stop::Budget);
         if stop == Ok(Stop::Full) {
             self.blocked = true;
             self.page.add(worker::FORWARD_FULL_TOTAL, 1);

@@ -17,28 +17,28 @@
 //!
 //! ```text
 //!             attach                WELCOME
-//!   Away ───────────▶ Greeting ───────────────▶ Live ──▶ freed: goodbye or end of file (after the
-//!    ▲                   │ REFUSED ▶ freed        │            committed rest is forwarded), drain
-//!    └───────────────────┴── detach: forget ◀─────┘            (after it is settled), violation, END
+//!   Away ───────────▶ Greeting ───────────────▶ Live ──▶ freed: goodbye, end of file (when all
+//!    ▲                   │ REFUSED ▶ freed        │        that was committed is forwarded), drain
+//!    └───────────────────┴── detach: forget ◀─────┘        (when it is settled), violation, END
 //! ```
 //!
 //! Whatever the log writer had not answered when it died is forgotten and read again from the
-//! client's ring, which is the only retransmit buffer. Numbers of sessions carry a generation, so an
-//! answer that comes late finds nobody (`slots.rs`).
+//! client's ring, which is the only retransmit buffer. Numbers of sessions carry a generation, so
+//! an answer that comes late finds nobody (`slots.rs`).
 //!
 //! # Who harms whom
 //!
 //! A client writes P and rings E, nothing else. Its words are loaded once and checked; a value that
-//! no honest client writes ends this session with a name. Turns are bounded, so a busy client delays
-//! others by at most its turn; a full forward ring stops everybody alike, and it is served round
-//! robin when it has room again.
+//! no honest client writes ends this session with a name. Turns are bounded, so a busy client
+//! delays others by at most its turn; a full forward ring stops everybody alike, and it is served
+//! round robin when it has room again.
 //!
 //! # Sleep
 //!
 //! Before it sleeps the worker says so in every ring that it reads, and looks once more; whoever
 //! writes later rings. A session that is not looked at is *armed*: its client rings the doorbell.
-//! There is no spinning: below four CPUs it would take the time from the very process that is waited
-//! for.
+//! There is no spinning: below four CPUs it would take the time from the very process that is
+//! waited for.
 
 mod forward;
 mod kernel;

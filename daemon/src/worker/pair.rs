@@ -1,11 +1,11 @@
 //! The worker's end of its pair with the log writer: produces `forward`, consumes `return`.
 //!
-//! A pair is not durable and never re-attached: when either process dies the supervisor destroys it,
-//! and the survivor forgets what it held. Both ends are processes of the daemon, so what a frame of
-//! the return ring says is believed, and what cannot be is a bug that ends the worker.
+//! A pair is not durable and never re-attached: when either process dies the supervisor destroys
+//! it, and the survivor forgets what it held. Both ends are processes of the daemon, so what a
+//! frame of the return ring says is believed, and what cannot be is a bug that ends the worker.
 //!
-//! HELLO and BYE go by a queue of their own that a full ring cannot lose, in order among themselves;
-//! a BYE is queued only when all events of its session are already in the ring.
+//! HELLO and BYE go by a queue of their own that a full ring cannot lose, in order among
+//! themselves; a BYE is queued only when all events of its session are already in the ring.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

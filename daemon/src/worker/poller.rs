@@ -1,8 +1,8 @@
 //! One epoll over everything that wakes a worker.
 //!
-//! Doorbells and the return bell are watched edge-triggered and never read: each write is a new edge,
-//! and the counter's value says nothing that the rings do not. Foreign descriptors are watched
-//! level-triggered for Python, which reads them.
+//! Doorbells and the return bell are watched edge-triggered and never read: each write is a new
+//! edge, and the counter's value says nothing that the rings do not. Foreign descriptors are
+//! watched level-triggered for Python, which reads them.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};

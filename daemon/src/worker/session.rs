@@ -6,9 +6,9 @@
 //!               back (head)   │ published  │ here      │ on          │
 //! ```
 //!
-//! `ends[i]` is the position behind ticket `released + 1 + i`: the private memory of where `head` may
-//! go when that ticket is settled. Everything right of `settled` is forgotten when the log writer
-//! dies; the client's ring still holds it from `head` on.
+//! `ends[i]` is the position behind ticket `released + 1 + i`: the private memory of where `head`
+//! may go when that ticket is settled. Everything right of `settled` is forgotten when the log
+//! writer dies; the client's ring still holds it from `head` on.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -108,9 +108,9 @@ pub struct Published {
 impl Session {
     /// Maps P read-only and C writable, which must happen before C is sealed against writing.
     ///
-    /// A mapped page can never fault away (SIGBUS): both objects are sealed against shrinking before
-    /// the client has them, and are checked here to be as long as their mapping. A hole that the
-    /// client punches into P reads as zeros.
+    /// A mapped page can never fault away (SIGBUS): both objects are sealed against shrinking
+    /// before the client has them, and are checked here to be as long as their mapping. A hole that
+    /// the client punches into P reads as zeros.
     pub fn new(
         identity: Identity,
         p: BorrowedFd<'_>,
@@ -317,7 +317,8 @@ impl Session {
     /// Rings the client's bell, once for each value that it waits for and that is reached.
     fn ring_if_awaited(&mut self) -> bool {
         // SYNC: bell: settled and head are stored before the wishes are loaded here, and the wishes
-        // before settled and head there, each with a full fence between, so one side sees the other.
+        // before settled and head there, each with a full fence between, so one side sees the
+        // other.
         fence(Ordering::SeqCst);
         let memory = self.consumer.memory();
         let settled_wanted = memory.p.word(P_WAKE_SETTLED).load(Ordering::Relaxed);

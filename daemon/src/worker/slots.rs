@@ -1,8 +1,8 @@
 //! Sessions by number. A number names one session for ever, as far as anybody can still ask for it.
 //!
 //! A slot is used again, but under another generation: number = generation << 16 | index. An answer
-//! of the log writer, or a doorbell, that comes late for an ended session finds nobody. A generation
-//! comes back after 65,536 uses of one slot, and no answer outlives the pair that long.
+//! of the log writer, or a doorbell, that comes late for an ended session finds nobody. A
+//! generation comes back after 65,536 uses of one slot, and no answer outlives the pair that long.
 
 const INDEX_BITS: u32 = 16;
 /// Sessions that a worker can hold; the configuration's limit is far below.

@@ -179,8 +179,8 @@ fn depth_counts_open_brackets_up_to_the_limit() {
     assert_eq!(check(&mixed.as_bytes()[..mixed.len() - 1], 200), Err(Reason::InvalidJson));
 }
 
-/// The grammar written down once more, slowly: recursive, over characters, by the RFC's productions.
-/// Gives what is left behind the production.
+/// The grammar written down once more, slowly: recursive, over characters, by the RFC's
+/// productions. Gives what is left behind the production.
 mod reference {
     pub fn accepts(text: &[u8]) -> bool {
         let Ok(text) = std::str::from_utf8(text) else {
@@ -320,7 +320,11 @@ fn json() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn the_checker_agrees_with_the_grammar_on_near_misses(text in nearly_json()) {

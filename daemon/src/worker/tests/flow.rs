@@ -1,5 +1,7 @@
+use std::os::fd::AsRawFd;
+
 use super::*;
-use crate::board::worker;
+use crate::worker::forward::TURN_RECORDS_MAX;
 use crate::{keyed, merkle};
 
 #[test]
@@ -144,6 +146,9 @@ fn verdicts_settle_release_and_ring_once_for_each_awaited_value() {
     let frames = world.log.take();
     let Forward::Event { envelope, .. } = &frames[0] else { panic!() };
     assert_eq!(envelope.settled_read, 4);
+    world.log.answer(client.accepted(5, 1));
+    world.run();
+    assert_eq!((client.settled(), client.bells()), (5, 0), "both wishes were rung for");
 }
 
 #[test]
@@ -174,24 +179,78 @@ fn a_full_forward_ring_is_back_pressure_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_busy_client_does_not_starve_another() {
-    let mut world = World::with_rings(16 * 1024, RING_BYTES);
-    let mut busy = world.connect(1);
-    let mut other = world.connect(2);
-    while busy.append_with(&[], "{\"load\":true}").is_some() {}
-    world.run();
-    other.append("1");
-    let mut looks = 0;
-    loop {
-        looks += 1;
-        assert!(looks < 4, "the other client waits for its turn only");
-        let frames = world.log.take();
-        world.run();
-        let ours = |frame: &Forward| matches!(frame, Forward::Event { envelope, .. } if envelope.session == other.number);
-        if frames.iter().any(ours) {
-            break;
-        }
+fn busy_clients_take_turns() {
+    let mut world = World::with_rings(1 << 20, RING_BYTES);
+    let mut clients = [world.connect(1), world.connect(2)];
+    for client in &mut clients {
+        while client.append_with(&[], "{\"load\":true}").is_some() {}
+        assert!(client.ticket > 2 * TURN_RECORDS_MAX);
     }
+    world.run();
+    let session = |frame: &Forward| {
+        let Forward::Event { envelope, .. } = frame else { panic!("{frame:?}") };
+        envelope.session
+    };
+    let sessions: Vec<u32> = world.log.take().iter().map(session).collect();
+    let turns: Vec<usize> = sessions.chunk_by(|a, b| a == b).map(<[u32]>::len).collect();
+    let whole = usize::try_from(TURN_RECORDS_MAX).unwrap();
+    assert_eq!(turns[1..4], [whole; 3], "the first one had two before the other rang: {turns:?}");
+    assert!(turns[0] <= 2 * whole);
+}
+
+#[test]
+fn a_kernel_that_waits_for_room_is_woken_when_there_is_some() {
+    let mut world = World::with_rings(4096, RING_BYTES);
+    let mut client = world.connect(1);
+    let (stop, stopped) = rustix::pipe::pipe().unwrap();
+    let mut kernel = world.kernel;
+    kernel.watch(stop.as_fd(), stop.as_raw_fd()).unwrap();
+    let thread = std::thread::spawn(move || kernel.run(3_600_000).unwrap());
+    let log = &mut world.log;
+    let mut taken = 0;
+    for _ in 0..20 {
+        // More than the forward ring holds at a time, in one publication.
+        (0..100).for_each(|_| assert!(client.append_quietly("{\"room\":1}")));
+        client.publish();
+        while taken < client.ticket {
+            taken += tickets(&log.take_sleepily()).len() as u64;
+        }
+        log.answer(client.accepted(client.ticket - 99, 100));
+        client.wake_at(client.ticket, u64::MAX);
+        while client.settled() < client.ticket {
+            wait_for_bell(&client.socket);
+        }
+        client.read_verdicts();
+    }
+    rustix::io::write(&stopped, b"x").unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_session_does_not_rest_while_there_is_something_to_do() {
+    let mut world = World::new();
+    let mut client = world.connect(1);
+    let session = world.kernel.session(client.number);
+    assert_eq!(session.arm(), Ok(true));
+    client.append("1");
+    assert_eq!(session.arm(), Ok(false), "an event came");
+    let full = certeus_ipc::layout::VERDICT_COUNT as u64;
+    for ticket in 1..=full + 1 {
+        world.run();
+        world.log.take();
+        world.log.answer(client.rejected(ticket, Reason::InvalidJson));
+        world.run();
+        client.append("1");
+    }
+    world.run();
+    let session = world.kernel.session(client.number);
+    assert!(session.is_stalled());
+    assert_eq!(session.arm(), Ok(true), "nothing can be done before the client reads");
+    client.settled();
+    client.verdicts.next().unwrap();
+    let _ = client.verdicts.acknowledge(1);
+    let session = world.kernel.session(client.number);
+    assert_eq!(session.arm(), Ok(false), "a verdict that waits has room");
 }
 
 #[test]
@@ -229,21 +288,12 @@ fn a_sleeping_kernel_is_woken_by_a_doorbell_and_by_the_log_writer() {
     // Without a wake-up `run` would not come back to look before its hour is over.
     let mut kernel = world.kernel;
     let (stop, stopped) = rustix::pipe::pipe().unwrap();
-    use std::os::fd::AsRawFd;
     kernel.watch(stop.as_fd(), stop.as_raw_fd()).unwrap();
     let thread = std::thread::spawn(move || kernel.run(3_600_000).unwrap());
     let log = &mut world.log;
     for ticket in 1..=200 {
         client.append("1");
-        let mut frames = log.take();
-        while frames.is_empty() {
-            if log.forward.prepare_sleep().unwrap() {
-                wait_for(&log.forward_bell);
-            }
-            log.forward.woke();
-            frames = log.take();
-        }
-        assert_eq!(tickets(&frames), [ticket]);
+        assert_eq!(tickets(&log.take_sleepily()), [ticket]);
         client.wake_at(ticket, u64::MAX);
         log.answer(client.accepted(ticket, 1));
         while client.settled() < ticket {

@@ -1,5 +1,4 @@
 use super::*;
-use crate::board::worker;
 use certeus_ipc::layout::{P_SETTLED_READ, P_TAIL, P_VERDICTS_READ};
 
 /// Lets `harm` write into the ring of one of two clients, and gives how that one's session ended.

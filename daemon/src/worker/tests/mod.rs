@@ -21,7 +21,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 
 use super::{Event, Identity, Kernel, Sources};
-use crate::board::{BOARD_PAGES, Board, PAGE_WORKER, Page};
+use crate::board::{BOARD_PAGES, Board, PAGE_WORKER, Page, worker};
 use crate::envelope::{
     Bye, Envelope, FORWARD_BYE, FORWARD_EVENT, FORWARD_HELLO, FORWARD_REJECT, Hello, Return,
     Welcome, pair_bytes,
@@ -77,7 +77,20 @@ impl World {
 
     /// Lets the kernel do all that it can do without sleeping.
     pub fn run(&mut self) -> Vec<Event> {
-        self.kernel.run(0).unwrap()
+        let mut events = Vec::new();
+        loop {
+            let before = self.moved();
+            events.extend(self.kernel.run(0).unwrap());
+            if self.moved() == before {
+                return events;
+            }
+        }
+    }
+
+    fn moved(&self) -> [u64; 4] {
+        let words = [worker::EVENTS_TOTAL, worker::SETTLED_TOTAL, worker::ENDED_TOTAL];
+        let [events, settled, ended] = words.map(|word| self.page.get(word));
+        [events, settled, ended, self.kernel.in_flight()]
     }
 
     /// A live session, and its number and epoch.
@@ -166,6 +179,20 @@ impl Log {
             rustix::io::write(&self.return_bell, &1_u64.to_ne_bytes()).unwrap();
         }
         frames
+    }
+
+    /// Waits, as a log writer does, until something has been forwarded, and takes it.
+    pub fn take_sleepily(&mut self) -> Vec<Forward> {
+        loop {
+            let frames = self.take();
+            if !frames.is_empty() {
+                return frames;
+            }
+            if self.forward.prepare_sleep().unwrap() {
+                wait_for(&self.forward_bell);
+            }
+            self.forward.woke();
+        }
     }
 
     /// Everything that has been forwarded; its room is still taken.
@@ -307,6 +334,17 @@ impl Client {
         self.ticket += 1;
         self.publish();
         Some(self.ticket)
+    }
+
+    /// Appends without publishing. False: the ring is full.
+    pub fn append_quietly(&mut self, data: &str) -> bool {
+        let mut attributes = Attributes::default();
+        attributes.set(Tag::Type, Some(b"t"));
+        let mut payload = Vec::new();
+        write_payload(&mut payload, &attributes, 0, data.as_bytes());
+        let fits = self.ring.append(&payload, 1, 0, self.ticket + 1).is_ok();
+        self.ticket += u64::from(fits);
+        fits
     }
 
     pub fn publish(&mut self) {
