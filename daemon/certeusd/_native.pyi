@@ -279,7 +279,15 @@ class Worker:
         """Begin a session, live after `welcomed`; C is sealed against writing after this.
 
         Args:
+            p_fd: producer's memfd, lent for the call and mapped read-only.
+            c_fd: consumer's memfd, lent for the call and mapped writable.
+            e_fd: doorbell eventfd; duplicated.
+            socket_fd: the session's socket, for bells; duplicated.
+            ring_bytes: data bytes of P, a power of two.
+            uid: the peer's, from the kernel.
             producer: 16 bytes.
+            tenant: the listener's.
+            source: the session's own, already allowed.
             allowed_sources: names, or prefixes that end in `*`, for events with their own source.
             birth_seq: what a resuming client was told when it was born; `None`: it is new.
             settled: the last ticket whose verdict the client has read, at most 2**62.

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ class Daemon:
 
 
 @contextmanager
-def scratch_dir(prefix: str = "certeus-test-") -> Iterator[Path]:
+def scratch_dir(prefix: str = "certeus-test-") -> Generator[Path]:
     """A directory that other users may enter (an embedded PostgreSQL must), removed at the end."""
     path = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
     path.chmod(0o755)
@@ -185,7 +185,7 @@ def scratch_dir(prefix: str = "certeus-test-") -> Iterator[Path]:
 
 
 @contextmanager
-def running(config: str = "", env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
+def running(config: str = "", env: Mapping[str, str] | None = None) -> Generator[Daemon]:
     """A daemon in a scratch directory, ready; ended by force if the test did not end it."""
     with scratch_dir() as root:
         daemon = Daemon(root, config, env)

@@ -4,7 +4,7 @@ import fcntl
 import os
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class PowerCutDisk:
 
 
 @contextmanager
-def power_cut_disk(mebibytes: int = 1024) -> Iterator[PowerCutDisk]:
+def power_cut_disk(mebibytes: int = 1024) -> Generator[PowerCutDisk]:
     """An ext4 of its own. Needs root and a loop device."""
     with scratch_dir("certeus-power-") as root:
         image, mount_point = root / "disk.img", root / "disk"
