@@ -27,8 +27,10 @@ LATENCY_COUNT = 2000
 COPY_ROWS_MAX = 1_000_000
 SUSTAINED_GOAL = 65_432
 BURST_SECONDS = 5.0
-# Offered above what PostgreSQL took of the burst: it is never idle, and what piles up stays small.
-OFFERED_RATIO = 1.1
+# Sustained: producers pause while more than this waits for PostgreSQL, so that it is never idle and
+# the log does not grow.
+BEHIND_MAX = 200_000
+HOLD_POLL_S = 0.02
 
 out = Console(highlight=False, stderr=True)
 
@@ -40,7 +42,7 @@ class Throughput(TypedDict):
     producers: int
     events: int
     load_seconds: float
-    offered_per_s: int | None
+    behind_max: int | None
     durable_per_s: int
     postgres_per_s: int
     postgres_per_s_in_load: int
@@ -85,20 +87,24 @@ def run_load(
     event_bytes: int,
     producers: int,
     seconds: float,
-    offered_per_s: int | None = None,
+    behind_max: int | None = None,
 ) -> Throughput:
     """Offer events from processes of their own until the time is over, then wait for PostgreSQL.
+
+    With ``behind_max``, the processes pause while so many events are durable and not yet rows.
 
     ``durable_per_s`` counts until the last event is durable, ``postgres_per_s`` until the last is a
     row: neither leaves out what was still under way when the load ended. What arrived while
     producers were running is ``postgres_per_s_in_load``.
     """
     before = daemon.status()
+    hold = daemon.state_dir.parent / "hold"
+    hold.write_bytes(b"0")
     processes = [
         subprocess.Popen(
             [sys.executable, str(HERE / "load.py"), daemon.socket, f"bench/{index}",
              "--bytes", str(event_bytes), "--seconds", str(seconds), "--seed", str(index),
-             "--rate", str((offered_per_s or 0) / producers)],
+             *([] if behind_max is None else ["--hold", str(hold)])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for index in range(producers)
@@ -112,7 +118,13 @@ def run_load(
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    time.sleep(max(0.0, seconds - 1.0))
+    with hold.open("r+b", buffering=0) as file:
+        while time.perf_counter() - begin < seconds - 1.0:
+            behind = daemon.status().lag_events
+            if behind_max is not None:
+                file.seek(0)
+                file.write(b"1" if behind > behind_max else b"0")
+            time.sleep(HOLD_POLL_S)
     pss = daemon.pss_bytes()
     answers = [json.loads(process.communicate()[0]) for process in processes]
     load_seconds = max(answer["seconds"] for answer in answers)
@@ -128,7 +140,7 @@ def run_load(
         producers=producers,
         events=events,
         load_seconds=round(load_seconds, 3),
-        offered_per_s=offered_per_s,
+        behind_max=behind_max,
         durable_per_s=round(events / load_seconds),
         postgres_per_s=round(events / all_seconds),
         postgres_per_s_in_load=round((events - behind) / load_seconds),
@@ -174,9 +186,8 @@ def measure(home: Path, event_bytes: int, producers: int, seconds: float) -> Fig
         latency = run_latency(daemon, LATENCY_COUNT)
         out.print(f"  {producers} producers, {event_bytes} B, as fast as they can ...")
         burst = run_load(daemon, event_bytes, producers, min(BURST_SECONDS, seconds))
-        offered = round(burst["postgres_per_s"] * OFFERED_RATIO)
-        out.print(f"  {offered:,} events/s for {seconds:.0f} s ...")
-        sustained = run_load(daemon, event_bytes, producers, seconds, offered)
+        out.print(f"  the same for {seconds:.0f} s, at most {BEHIND_MAX:,} ahead of PostgreSQL ...")
+        sustained = run_load(daemon, event_bytes, producers, seconds, BEHIND_MAX)
         out.print("  bare COPY of the same rows ...")
         copy = run_bare_copy(daemon, min(COPY_ROWS_MAX, sustained["events"]))
     into_postgres = min(sustained["postgres_per_s"], sustained["postgres_per_s_in_load"])

@@ -266,6 +266,15 @@ class Supervisor:
             )  # fmt: skip
         else:
             self._reasons.remove("supervisor", "log-stalled")
+        if self.board.get("log", "full"):
+            used, bound = self.board.get("log", "log_bytes"), self.board.get("log", "log_bytes_max")
+            self._reasons.add(
+                "supervisor", "log-full",
+                f"the log has {used} of {bound} bytes or its disk is at the reserve: producers wait",
+                "bring PostgreSQL back, so that the log empties, or raise log.bytes_max", time.time(),
+            )  # fmt: skip
+        else:
+            self._reasons.remove("supervisor", "log-full")
         connected = bool(self.board.get("flush", "connected"))
         if connected != self._external_since[1]:
             self._external_since = (time.time(), connected)
