@@ -2,9 +2,9 @@
 
     python bench/load.py SOCKET SOURCE --bytes 150 --seconds 30 [--hold FILE]
 
-As fast as the ring takes them; with a file, it pauses while the first byte of that is ``1``. Rows are made before the clock starts: what is
-measured is certeus, not the making of JSON. Waits for one line on stdin, so that all processes
-begin together; prints one JSON object when all is durable.
+As fast as the ring takes them; with a file, it pauses while the first byte of that is ``1``. Rows
+are made before the clock starts: what is measured is certeus, not the making of JSON. Waits for one
+line on stdin, so that all processes begin together; prints one JSON object when all is durable.
 """
 
 import argparse

@@ -267,11 +267,10 @@ class Supervisor:
         else:
             self._reasons.remove("supervisor", "log-stalled")
         if self.board.get("log", "full"):
-            used, bound = self.board.get("log", "log_bytes"), self.board.get("log", "log_bytes_max")
             self._reasons.add(
-                "supervisor", "log-full",
-                f"the log has {used} of {bound} bytes or its disk is at the reserve: producers wait",
-                "bring PostgreSQL back, so that the log empties, or raise log.bytes_max", time.time(),
+                "supervisor", "log-full", "the log or its disk has no room left: producers wait",
+                "bring PostgreSQL back, so that the log empties; or raise log.bytes_max or free disk",
+                time.time(),
             )  # fmt: skip
         else:
             self._reasons.remove("supervisor", "log-full")
