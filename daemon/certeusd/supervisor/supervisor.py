@@ -269,7 +269,7 @@ class Supervisor:
         if self.board.get("log", "full"):
             self._reasons.add(
                 "supervisor", "log-full", "the log or its disk has no room left: producers wait",
-                "bring PostgreSQL back, so that the log empties; or raise log.bytes_max or free disk",
+                "bring PostgreSQL back, so that the log empties; or raise log.bytes_max",
                 time.time(),
             )  # fmt: skip
         else:

@@ -190,21 +190,22 @@ impl Check {
             if last.hash() != header.hash() {
                 self.find(number, at, (header.first_seq, header.next_seq() - 1), "chain-broken");
             }
-        } else {
-            if header.first_seq > self.next_seq {
-                let reason = if damaged > 0 { "damaged" } else { "lost" };
-                self.find(number, at, (self.next_seq, header.first_seq - 1), reason);
-            } else if header.first_seq < self.next_seq {
-                let seqs = (header.first_seq, self.next_seq - 1);
-                self.find(number, (offset, header.group_bytes()), seqs, "numbers-used-twice");
-            } else if damaged > 0 {
-                self.find(number, at, (0, 0), "damaged");
-            }
-            let follows = self.last.filter(|last| last.group + 1 == header.group);
-            if follows.is_some_and(|last| last.hash() != header.chain) {
-                let seqs = (header.first_seq, header.next_seq() - 1);
-                self.find(number, (offset, header.group_bytes()), seqs, "chain-broken");
-            }
+            // Counted where it was written first.
+            return;
+        }
+        if header.first_seq > self.next_seq {
+            let reason = if damaged > 0 { "damaged" } else { "lost" };
+            self.find(number, at, (self.next_seq, header.first_seq - 1), reason);
+        } else if header.first_seq < self.next_seq {
+            let seqs = (header.first_seq, self.next_seq - 1);
+            self.find(number, (offset, header.group_bytes()), seqs, "numbers-used-twice");
+        } else if damaged > 0 {
+            self.find(number, at, (0, 0), "damaged");
+        }
+        let follows = self.last.filter(|last| last.group + 1 == header.group);
+        if follows.is_some_and(|last| last.hash() != header.chain) {
+            let seqs = (header.first_seq, header.next_seq() - 1);
+            self.find(number, (offset, header.group_bytes()), seqs, "chain-broken");
         }
         if summary.groups == 0 {
             summary.first_group = header.group;
