@@ -63,7 +63,7 @@ class LimitsSection(Section, frozen=True):
 class LogSection(Section, frozen=True):
     """`[log]`."""
 
-    segment_bytes: Annotated[int, msgspec.Meta(ge=MIB, le=4 * GIB)] = 64 * MIB
+    segment_bytes: Annotated[int, msgspec.Meta(ge=4 * MIB, le=4 * GIB)] = 64 * MIB
     group_bytes_max: Annotated[int, msgspec.Meta(ge=4 * KIB, le=64 * MIB)] = MIB
     group_records_max: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 8192
     linger_us: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000

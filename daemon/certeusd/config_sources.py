@@ -223,8 +223,14 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
         )
     if record_bytes_max > log.group_bytes_max:
         refuse("log.group_bytes_max", f"one event may take {record_bytes_max}")
-    if log.segment_bytes % 4096 or log.segment_bytes < 4 * log.group_bytes_max:
-        refuse("log.segment_bytes", "a multiple of 4096, at least four log.group_bytes_max")
+    # So the largest group and the largest record behind it always fit into a segment.
+    segment_bytes_min = max(4 * log.group_bytes_max, worker.forward_bytes // 2)
+    if log.segment_bytes % 4096 or log.segment_bytes < segment_bytes_min:
+        refuse(
+            "log.segment_bytes",
+            "a multiple of 4096, at least four log.group_bytes_max and half of"
+            f" worker.forward_bytes: {segment_bytes_min}",
+        )
     if config.postgres.dsn and urlsplit(config.postgres.dsn).scheme not in (
         "postgres",
         "postgresql",
