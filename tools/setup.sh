@@ -122,12 +122,12 @@ system_packages() {
       AS_ROOT=(sudo)
     else
       die apt "these are missing, and this user may not install them. As root, run:" \
-        "  apt-get install --no-install-recommends ${names% }" "and then make again."
+        "  apt-get update && apt-get install --no-install-recommends ${names% }" "and then make again."
     fi
   fi
   command -v apt-get >/dev/null || die apt "this is not Debian: install the like of these, then make again"
   AS_ROOT+=(env DEBIAN_FRONTEND=noninteractive)
-  step apt "installing ${names% }" apt_install $names
+  step apt "installing $(wc -w <<<"$names") packages" apt_install $names
 }
 
 # --- the stages ----------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ for stage in "${STAGES[@]}"; do
     mark packages "$PACKAGES"
     ;;
   native)
-    step build "both Rust crates (release) and the package" build_native
+    step build "both Rust crates and the package (minutes, at first)" build_native
     mark native "$NATIVE"
     ;;
   dev)
