@@ -55,10 +55,16 @@ struct State {
 #[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<State>>);
 
-impl SimDisk {
-    pub fn new() -> Self {
+impl Default for SimDisk {
+    fn default() -> Self {
         let state = State { free_bytes: 1 << 40, ..State::default() };
         Self(Arc::new(Mutex::new(state)))
+    }
+}
+
+impl SimDisk {
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// The power goes at the `calls`-th changing call from now on: it and all later ones fail.
