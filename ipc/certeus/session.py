@@ -91,8 +91,8 @@ def default_path() -> str:
     if given:
         return given
     system = "/run/certeus/ingest.sock"
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if not Path(system).exists() and runtime:
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    if not Path(system).exists():
         own = str(Path(runtime) / "certeus" / "ingest.sock")
         if Path(own).exists():
             return own
