@@ -3,9 +3,12 @@
 Everything is asked through the control API, as an operator would; only rows are counted by SQL.
 """
 
+import contextlib
+import hashlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -45,7 +48,7 @@ def blocked_for_postgres(directory: Path) -> Path | None:
 
 
 def home_for(wanted: Path) -> tuple[Path, str | None]:
-    """Where state and sockets go: ``wanted``, or a fresh directory where that cannot work.
+    """Where state and sockets go: ``wanted``, or one below /var/tmp where that cannot work.
 
     Started by root, the embedded PostgreSQL runs as a user without privileges, who must be able to
     reach its files; certeus changes no permissions of directories that it did not make.
@@ -54,13 +57,28 @@ def home_for(wanted: Path) -> tuple[Path, str | None]:
         The directory, existing, and one sentence if it is not the wanted one.
     """
     if blocked := blocked_for_postgres(wanted):
-        home = Path(tempfile.mkdtemp(prefix="certeus-", dir="/var/tmp"))
-        home.chmod(0o755)
-        return home, f"PostgreSQL's user cannot enter {blocked}: using {home}"
+        home = home_elsewhere(wanted)
+        return home, f"PostgreSQL runs as a user who cannot enter {blocked}: using {home}"
     if not wanted.exists():
         wanted.mkdir(parents=True)
         wanted.chmod(0o755)  # whatever the umask: it is ours, and PostgreSQL's user must pass
     return wanted, None
+
+
+def home_elsewhere(wanted: Path, base: Path = Path("/var/tmp")) -> Path:
+    """One directory for each ``wanted``, so that a second run finds what the first one made.
+
+    Everybody may write in ``base``: a directory there that is not ours alone is never used.
+    """
+    name = hashlib.sha256(os.fsencode(wanted.absolute())).hexdigest()[:8]
+    home = base / f"certeus-{name}"
+    with contextlib.suppress(FileExistsError):
+        home.mkdir()
+    at = home.lstat()
+    if not stat.S_ISDIR(at.st_mode) or at.st_uid != os.geteuid() or at.st_mode & 0o022:
+        home = Path(tempfile.mkdtemp(prefix="certeus-", dir=base))
+    home.chmod(0o755)  # whatever the umask: PostgreSQL's user must pass
+    return home
 
 
 class Status(msgspec.Struct):

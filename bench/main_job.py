@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from rich.table import Table
 import certeus
 import harness
 import inputs
+from certeusd.supervisor import postgres_install
 
 PROBE_INTERVAL_MS = 5
 FLUSH_TIMEOUT_S = 600.0
@@ -199,7 +201,7 @@ def summary(loaded: Loaded, latencies: list[int], answer: Answer, seconds: float
     out.rule("certeus", align="left")
     out.print(table)
     out.print()
-    out.print(f"  psql '{dsn}'", markup=False)
+    out.print(f"  {psql()} '{dsn}'", markup=False)
     out.print()
     for line in answer.query.splitlines():
         out.print(f"  {line}", style="cyan", markup=False)
@@ -212,11 +214,25 @@ def summary(loaded: Loaded, latencies: list[int], answer: Answer, seconds: float
     out.print()
 
 
+def psql() -> str:
+    """The psql of this machine, else the one that came with the embedded server."""
+    if shutil.which("psql"):
+        return "psql"
+    return shown(postgres_install.wheel_install() / "bin" / "psql")
+
+
+def shown(path: Path) -> str:
+    """A path as one types it in the checkout."""
+    return str(path.relative_to(harness.ROOT)) if path.is_relative_to(harness.ROOT) else str(path)
+
+
 def stay(daemon: harness.Daemon) -> None:
     """A status line until Ctrl-C."""
-    say("Up until Ctrl-C. In another terminal, with .venv/bin on PATH:")
-    where = f"--runtime-dir {daemon.runtime_dir} --state-dir {daemon.state_dir}"
-    say(f"  echo '{{\"hello\":1}}' | certeus {where} append")
+    say("Up until Ctrl-C. In another terminal, in this directory:")
+    certeus_command = f".venv/bin/certeus --runtime-dir {shown(daemon.runtime_dir)}"
+    say(f"  echo '{{\"hello\":1}}' | {certeus_command} append")
+    say(f"  {certeus_command} status")
+    out.print()
     try:
         with out.status("") as line:
             while True:
@@ -259,7 +275,9 @@ def run(input_path: Path | None, home: Path) -> bool:
         if out.is_terminal and sys.stdin.isatty():
             stay(daemon)
         code = daemon.stop()
-        say(f"stopped with exit code {code}; everything stays in {home}")
+        say(f"stopped with exit code {code}; everything stays in {home}, PostgreSQL's rows too:")
+        where = f"--state-dir {shown(daemon.state_dir)} --runtime-dir {shown(daemon.runtime_dir)}"
+        say(f"  .venv/bin/certeusd {where}    starts it again")
         return exact and code == 0
 
 

@@ -106,6 +106,17 @@ def test_home_that_the_database_user_cannot_enter_is_replaced_and_said(
         home.rmdir()
 
 
+def test_home_elsewhere_is_found_again_and_never_shared(tmp_path: Path) -> None:
+    first = harness.home_elsewhere(tmp_path / "var", tmp_path)
+    assert harness.home_elsewhere(tmp_path / "var", tmp_path) == first
+    assert harness.home_elsewhere(tmp_path / "other", tmp_path) != first
+    first.chmod(0o777)
+    assert harness.home_elsewhere(tmp_path / "var", tmp_path) != first
+    first.rmdir()
+    first.symlink_to(tmp_path)
+    assert harness.home_elsewhere(tmp_path / "var", tmp_path) != first
+
+
 def test_home_is_the_one_asked_for_when_nothing_is_in_its_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
