@@ -60,6 +60,13 @@ def sqlstate_of(error: BaseException) -> str:
     return state if isinstance(state, str) else ""
 
 
+def in_words(error: Exception) -> str:
+    """Say an error to a human: what kept us from the server, else the error with its kind."""
+    if isinstance(error, ConnectionError | FileNotFoundError) and error.strerror:
+        return f"cannot reach the server: {error.strerror}"
+    return f"{type(error).__name__}: {error}"
+
+
 def meaning_of(error: BaseException) -> Meaning:
     """Classify an error by its SQLSTATE, or as lost connection if it has none."""
     if isinstance(error, FlushError):

@@ -40,6 +40,7 @@ from certeusd.flush.errors import (
     LogUnreadableError,
     Meaning,
     PositionLostError,
+    in_words,
     meaning_of,
 )
 from certeusd.flush.position import FOLLOWER, Position, write_file
@@ -190,7 +191,7 @@ class Flusher:
 
     async def _failed(self, error: Exception) -> None:
         meaning = meaning_of(error)
-        what = self._without_password(f"{type(error).__name__}: {error}")
+        what = self._without_password(in_words(error))
         if meaning is Meaning.AWAY:
             next_step = "Nothing is lost; certeus tries again by itself. Is the server running?"
             code, delay_s = "postgres-away", self._away.delay_s()
