@@ -91,7 +91,8 @@ def client_paths(
     if runtime_dir is None and (SYSTEM_RUNTIME_DIR / "control.sock").exists():
         runtime = SYSTEM_RUNTIME_DIR
     else:
-        runtime = Path(runtime_dir) if runtime_dir else _default_runtime_dir(environ)
+        # One that cannot be there is no error here: nobody answers, and that is told.
+        runtime = Path(runtime_dir) if runtime_dir else _default_runtime_dir(environ, check=False)
     if state_dir is None and runtime == SYSTEM_RUNTIME_DIR:
         state = SYSTEM_STATE_DIR
     else:
@@ -110,11 +111,11 @@ def _default_state_dir(environ: Mapping[str, str]) -> Path:
     return (Path(home) if home else Path.home() / ".local" / "state") / "certeus"
 
 
-def _default_runtime_dir(environ: Mapping[str, str]) -> Path:
+def _default_runtime_dir(environ: Mapping[str, str], *, check: bool = True) -> Path:
     if _system_is_usable():
         return SYSTEM_RUNTIME_DIR
     own = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-    if not os.access(own, os.W_OK | os.X_OK):
+    if check and not os.access(own, os.W_OK | os.X_OK):
         raise ExitError(
             Exit.CONFIGURATION,
             f"cannot use {own} for sockets: not there or not writable; set XDG_RUNTIME_DIR or"

@@ -119,6 +119,39 @@ def test_ordinary_user_gets_xdg_directories(
     assert daemon_paths("/a", "/b", environ) == Paths(Path("/a"), Path("/b"))
 
 
+def test_verb_that_is_not_there_names_the_nearest() -> None:
+    answer = certeus("appendd")
+    assert answer.returncode == Exit.USAGE
+    assert "'append'" in answer.stderr
+
+
+def test_nobody_there_is_69_in_words_for_every_verb_that_asks(tmp_path: Path) -> None:
+    for verb in (["status"], ["append"], ["wait", "--durable"], ["workers"], ["dsn"]):
+        answer = certeus("--runtime-dir", str(tmp_path), *verb)
+        assert answer.returncode == Exit.UNREACHABLE, verb
+        assert "No such file or directory" in answer.stderr
+        assert "with this --runtime-dir?" in answer.stderr
+        assert "Errno" not in answer.stderr
+
+
+def test_client_needs_no_directory_for_sockets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("certeusd.paths._system_is_usable", lambda: False)
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path / "not-there")}
+    expected = Paths(tmp_path, tmp_path / "not-there" / "certeus")
+    assert client_paths(str(tmp_path), None, environ) == expected
+    with pytest.raises(ExitError, match="set XDG_RUNTIME_DIR"):
+        daemon_paths(str(tmp_path), None, environ)
+
+
+def test_log_that_is_not_there_is_an_error_of_every_verb_that_reads_it(tmp_path: Path) -> None:
+    for verb in (["tail"], ["log", "ls"], ["log", "check"]):
+        answer = certeus("--state-dir", str(tmp_path), *verb)
+        assert answer.returncode == Exit.FAILED, verb
+        assert answer.stderr.endswith("No such file or directory; give --state-dir\n")
+
+
 def test_line_is_its_own_bytes() -> None:
     plain = Lines(text=False, id_field=None, subject_field=None)
     assert plain.row(b'{"b": 1.0,  "a":1e2}') == b'{"b": 1.0,  "a":1e2}'

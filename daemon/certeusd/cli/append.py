@@ -21,11 +21,13 @@ from certeusd.exits import Exit, ExitError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from certeus import Event, Producer
+    from certeus import ConnectError, Event, Producer
 
 READ_BYTES = 256 * 1024
 TOLD_MAX = 20
 RECEIPTS_LOOKED_AT_MAX = 65_536
+RATED_LINES_MIN = 1000  # Of fewer the rate would only tell how long a process takes to start.
+_COUNTS = ("appended", "escalated", "duplicates", "rejected")
 _EXITS = {
     "unreachable": Exit.UNREACHABLE,
     "uid-not-allowed": Exit.NOT_ALLOWED,
@@ -251,7 +253,7 @@ def command(
                 last_seq = appender.finish()
             statistics = producer.statistics()
     except certeus.ConnectError as error:
-        raise ExitError(_EXITS.get(error.reason, Exit.TRY_AGAIN), str(error)) from error
+        raise _not_connected(error) from error
     except certeus.Error as error:
         raise ExitError(Exit.FAILED, str(error)) from error
     summary: dict[str, object] = {
@@ -268,9 +270,20 @@ def command(
 
 
 def _socket(context: click.Context) -> str | None:
-    """Return the ingest socket; the library's own default unless a directory was given."""
+    """Return the ingest socket: where the other verbs look, unless CERTEUS_SOCKET names one."""
     _, runtime_dir = cast(tuple[str | None, str | None], context.obj)
-    return str(paths_of(context).ingest_socket) if runtime_dir else None
+    if runtime_dir is None and os.environ.get("CERTEUS_SOCKET"):
+        return None
+    return str(paths_of(context).ingest_socket)
+
+
+def _not_connected(error: "ConnectError") -> ExitError:
+    """Say it with the next step of this command, not with the library's."""
+    message = str(error)
+    if error.reason == "unreachable":
+        cause, _, _ = message.partition("; ")
+        message = f"{cause}; is certeusd running, and with this --runtime-dir?"
+    return ExitError(_EXITS.get(error.reason, Exit.TRY_AGAIN), message)
 
 
 def _summarise(context: click.Context, summary: dict[str, object]) -> None:
@@ -279,13 +292,12 @@ def _summarise(context: click.Context, summary: dict[str, object]) -> None:
         return
     parts = [f"{human_count(cast(int, summary['appended']))} appended"]
     parts += [
-        f"{human_count(cast(int, summary[name]))} {name}"
-        for name in ("escalated", "duplicates", "rejected")
-        if summary[name]
+        f"{human_count(cast(int, summary[name]))} {name}" for name in _COUNTS[1:] if summary[name]
     ]
     seconds = cast(float, summary["seconds"])
-    rate = cast(int, summary["appended"]) / seconds if seconds else 0.0
-    click.echo(f"{', '.join(parts)} in {seconds:.2f} s ({rate:,.0f}/s), durable")
+    lines = sum(cast(int, summary[name]) for name in _COUNTS)
+    rate = f" ({lines / seconds:,.0f} lines/s)" if seconds and lines >= RATED_LINES_MIN else ""
+    click.echo(f"{', '.join(parts)} in {seconds:.2f} s{rate}, durable")
 
 
 class _Meter:

@@ -3,11 +3,13 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
 from certeusd.control.client import ControlClient
+from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths, client_paths
 
 if TYPE_CHECKING:
@@ -50,6 +52,22 @@ def paths_of(context: click.Context) -> Paths:
 def client_of(context: click.Context) -> ControlClient:
     """Return a client for the daemon."""
     return ControlClient(paths_of(context).control_socket)
+
+
+def log_directory(context: click.Context) -> Path:
+    """Return where the segments are; exit 77 or 1 if they cannot be listed."""
+    directory = paths_of(context).log
+    try:
+        next(directory.iterdir(), None)
+    except PermissionError as error:
+        raise ExitError(
+            Exit.NOT_ALLOWED, f"cannot read {directory}: not allowed; become the daemon's user"
+        ) from error
+    except OSError as error:
+        raise ExitError(
+            Exit.FAILED, f"cannot read {directory}: {error.strerror}; give --state-dir"
+        ) from error
+    return directory
 
 
 def print_json(document: Mapping[str, object]) -> None:

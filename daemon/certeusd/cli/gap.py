@@ -10,7 +10,7 @@ def command() -> None:
     """Accept a gap at which the flusher stopped."""
 
 
-@command.command()
+@command.command(short_help="Go on behind a range that the log no longer has.")
 @json_option
 @click.pass_context
 def accept(context: click.Context) -> None:

@@ -10,32 +10,18 @@ from certeusd.cli.common import (
     human_bytes,
     human_count,
     json_option,
+    log_directory,
     paths_of,
     print_json,
     wants_json,
 )
 from certeusd.control.types import rfc3339
-from certeusd.exits import Exit, ExitError
+from certeusd.exits import Exit
 
 
 @click.group()
 def command() -> None:
     """Look at the log on disk."""
-
-
-def _directory(context: click.Context) -> Path:
-    directory = paths_of(context).log
-    try:
-        next(directory.iterdir(), None)
-    except PermissionError as error:
-        raise ExitError(
-            Exit.NOT_ALLOWED, f"cannot read {directory}: not allowed; become the daemon's user"
-        ) from error
-    except OSError as error:
-        raise ExitError(
-            Exit.FAILED, f"cannot read {directory}: {error.strerror}; give --state-dir"
-        ) from error
-    return directory
 
 
 @command.command()
@@ -45,7 +31,7 @@ def ls(context: click.Context) -> None:
     """List the segments."""
     from certeusd.log.reader import LogReader
 
-    segments = LogReader(_directory(context)).segments()
+    segments = LogReader(log_directory(context)).segments()
     if wants_json(context):
         print_json({"segments": segments})
         return
@@ -65,14 +51,14 @@ def ls(context: click.Context) -> None:
     console().print(table)
 
 
-@command.command()
+@command.command(short_help="Verify checksums, chain, numbers and roots.")
 @json_option
 @click.pass_context
 def check(context: click.Context) -> None:
     """Verify every checksum, the chain, that no number is missing, and the roots."""
     from certeusd.log.reader import LogReader
 
-    directory = _directory(context)
+    directory = log_directory(context)
     key = _key(paths_of(context).log_key)
     report = LogReader(directory).check(None if wants_json(context) else _progress, key)
     good = bool(report["ok"])

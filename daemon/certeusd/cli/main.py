@@ -42,6 +42,15 @@ class LazyGroup(click.Group):
         assert isinstance(found, click.Command), f"{cmd_name} is a verb"
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a verb as click does; one that is not there names the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=VERBS, ctx=ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List verbs without importing them."""
         with formatter.section("Commands"):

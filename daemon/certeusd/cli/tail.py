@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from certeusd.cli.common import client_of, json_option, paths_of
+from certeusd.cli.common import client_of, json_option, log_directory
 from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
 
@@ -97,7 +97,7 @@ def command(context: click.Context, count: int, follow: bool) -> None:
     """Print the last events of the log, one JSON object a line."""
     from certeusd.log.reader import LogReader
 
-    directory = paths_of(context).log
+    directory = log_directory(context)
     client = client_of(context)
 
     def durable_seq() -> int:

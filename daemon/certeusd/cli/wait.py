@@ -2,7 +2,14 @@
 
 import click
 
-from certeusd.cli.common import client_of, human_count, json_option, print_json, wants_json
+from certeusd.cli.common import (
+    client_of,
+    human_count,
+    human_seconds,
+    json_option,
+    print_json,
+    wants_json,
+)
 
 
 @click.command()
@@ -24,6 +31,7 @@ def command(context: click.Context, until: str | None, timeout_s: float) -> None
     elif until == "ready":
         click.echo("ready")
     else:
-        seq = answer["seq"]
+        seq, seconds = answer["seq"], answer["seconds"]
         assert isinstance(seq, int), "seq is a number"
-        click.echo(f"{until}: all up to seq {human_count(seq)}, after {answer['seconds']} s")
+        assert isinstance(seconds, int | float), "seconds is a number"
+        click.echo(f"{until}: all up to seq {human_count(seq)}, after {human_seconds(seconds)}")

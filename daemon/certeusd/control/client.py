@@ -28,6 +28,11 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+def _reason(error: OSError | http.client.HTTPException) -> str:
+    """In words, without the number that Python puts before them."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or repr(error)
+
+
 class ControlClient:
     """Asks the daemon behind `control.sock`, one connection a question."""
 
@@ -61,8 +66,8 @@ class ControlClient:
         except (OSError, http.client.HTTPException) as error:
             raise ExitError(
                 Exit.UNREACHABLE,
-                f"cannot reach the daemon at {self.path}: {error}; is certeusd running, and with"
-                " this --runtime-dir?",
+                f"cannot reach the daemon at {self.path}: {_reason(error)}; is certeusd running,"
+                " and with this --runtime-dir?",
             ) from error
         finally:
             connection.close()
