@@ -26,6 +26,7 @@ from certeusd.exits import ExitError
 
 ROOT = Path(__file__).resolve().parent.parent
 SOCKET_PATH_BYTES_MAX = 107
+LONGEST_SOCKET = Path("state", "postgres", ".s.PGSQL.5432")
 START_TIMEOUT_S = 120.0
 BIN = Path(sys.executable).parent
 
@@ -51,7 +52,8 @@ def home_for(wanted: Path) -> tuple[Path, str | None]:
     """Where state and sockets go: ``wanted``, or one below /var/tmp where that cannot work.
 
     Started by root, the embedded PostgreSQL runs as a user without privileges, who must be able to
-    reach its files; certeus changes no permissions of directories that it did not make.
+    reach its files; certeus changes no permissions of directories that it did not make. And the
+    path of a socket has 107 bytes at most, in a checkout far down too.
 
     Returns:
         The directory, existing, and one sentence if it is not the wanted one.
@@ -59,6 +61,9 @@ def home_for(wanted: Path) -> tuple[Path, str | None]:
     if blocked := blocked_for_postgres(wanted):
         home = home_elsewhere(wanted)
         return home, f"PostgreSQL runs as a user who cannot enter {blocked}: using {home}"
+    if len(os.fsencode(wanted.absolute() / LONGEST_SOCKET)) > SOCKET_PATH_BYTES_MAX:
+        home = home_elsewhere(wanted)
+        return home, f"{wanted} is too long for a socket's path: using {home}"
     if not wanted.exists():
         wanted.mkdir(parents=True)
         wanted.chmod(0o755)  # whatever the umask: it is ours, and PostgreSQL's user must pass

@@ -106,6 +106,18 @@ def test_home_that_the_database_user_cannot_enter_is_replaced_and_said(
         home.rmdir()
 
 
+def test_home_too_deep_for_a_socket_is_replaced_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.home_elsewhere", lambda wanted: tmp_path)
+    monkeypatch.setattr("harness.blocked_for_postgres", lambda directory: None)
+    deep = tmp_path / ("x" * 100) / "var"
+    home, notice = harness.home_for(deep)
+    assert home == tmp_path
+    assert notice == f"{deep} is too long for a socket's path: using {tmp_path}"
+    assert not deep.exists()
+
+
 def test_home_elsewhere_is_found_again_and_never_shared(tmp_path: Path) -> None:
     first = harness.home_elsewhere(tmp_path / "var", tmp_path)
     assert harness.home_elsewhere(tmp_path / "var", tmp_path) == first
