@@ -109,8 +109,14 @@ def test_home_that_the_database_user_cannot_enter_is_replaced_and_said(
 def test_home_too_deep_for_a_socket_is_replaced_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.home_elsewhere", lambda wanted: tmp_path)
-    monkeypatch.setattr("harness.blocked_for_postgres", lambda directory: None)
+    def elsewhere(wanted: Path) -> Path:
+        return tmp_path
+
+    def open_to_all(directory: Path) -> None:
+        return None
+
+    monkeypatch.setattr("harness.home_elsewhere", elsewhere)
+    monkeypatch.setattr("harness.blocked_for_postgres", open_to_all)
     deep = tmp_path / ("x" * 100) / "var"
     home, notice = harness.home_for(deep)
     assert home == tmp_path
