@@ -1,4 +1,4 @@
-"""What a client that is hostile, unlucky or slow can do to itself and to the others: real processes."""
+"""What a hostile, unlucky or slow client can do, to itself and to the others: real processes."""
 
 import asyncio
 import json

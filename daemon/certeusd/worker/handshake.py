@@ -26,7 +26,7 @@ TICKET_MAX = 1 << 62
 Key = TypeVar("Key", bound=Hashable)
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises for bytes that are no message; the last two are no errors of msgspec's own."""
+"""What decoding raises for bytes that are no message; not all are errors of msgspec's own."""
 
 _PRODUCER = re.compile(r"[0-9a-f]{32}", re.ASCII)
 

@@ -407,11 +407,11 @@ impl Kernel {
         let Some(session) = self.sessions.get_mut(number) else { return };
         let done = match (session.closing, session.link) {
             (None, _) => false,
+            (Some(_), Link::Greeting) => false,
             // Its client never got a ring, so there is nothing in it.
-            (Some(_), Link::Away) => !session.welcomed,
-            (Some(Closing::Drain), Link::Greeting) => false,
-            (Some(Closing::Drain), Link::Live(_)) => session.is_drained() && session.is_settled(),
-            (Some(Closing::Gone { .. }), Link::Greeting) => false,
+            (Some(_), Link::Away) if !session.welcomed => true,
+            (Some(Closing::Drain), _) => session.is_drained() && session.is_settled(),
+            (Some(Closing::Gone { .. }), Link::Away) => false,
             (Some(Closing::Gone { .. }), Link::Live(_)) => session.is_drained(),
         };
         if done {

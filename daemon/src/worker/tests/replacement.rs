@@ -181,6 +181,22 @@ fn draining_settles_what_the_ring_holds_and_then_ends() {
 }
 
 #[test]
+fn draining_without_a_log_writer_ends_who_waits_for_nothing() {
+    let mut world = World::new();
+    let (mut settled, mut waiting) = (world.connect(1), world.connect(2));
+    settled.append("1");
+    world.run();
+    world.log.take();
+    world.log.answer(settled.accepted(1, 1));
+    world.run();
+    world.kernel.detach().unwrap();
+    waiting.append("1");
+    world.kernel.drain();
+    assert_eq!(world.run(), [Event::Ended(settled.number, "draining")]);
+    assert_eq!(world.kernel.session_count(), 1, "an event without a verdict is worth the wait");
+}
+
+#[test]
 fn a_resuming_client_has_its_verdicts_before_its_welcome() {
     let mut world = World::new();
     let mut client = Client::add(&mut world.kernel, 1, Some(12), 30);
