@@ -74,3 +74,17 @@ def test_rejections_beyond_a_verdict_ring_wake_who_waits(daemon: Daemon) -> None
             assert producer.statistics().rejected == MANY
 
     asyncio.run(wait())
+
+
+@pytest.mark.xfail(strict=True, reason="the log writer forgets by activity alone, live or not")
+def test_who_has_a_session_is_not_forgotten_because_others_come_and_go() -> None:
+    with running(CONFIG + "[dedup]\nproducers = 2\n") as daemon:
+        producer = certeus.connect(daemon.ingest, source="idle")
+        producer.wait_durable(producer.append("t", 1), timeout=30.0)
+        for number in range(3):
+            other = certeus.connect(daemon.ingest, source=f"goes-{number}")
+            other.wait_durable(other.append("t", 1), timeout=30.0)
+            # The connection ends, and nothing was said.
+            del other
+        producer.append("t", 2)
+        producer.close(timeout=5.0)
