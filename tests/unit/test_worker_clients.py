@@ -217,7 +217,7 @@ def test_descriptors_are_sent_only_after_the_welcome(world: World) -> None:
 
 
 def test_the_live_are_served_between_any_two_hellos(world: World) -> None:
-    clients = [world.connect(b"") for _ in range(3)]
+    clients = [world.connect_saying(b"") for _ in range(3)]
     for client in clients:
         client.send(json.dumps(HELLO).encode())
     for made in (1, 2, 3):
