@@ -7,8 +7,9 @@
 //! page 4..      workers
 //! ```
 //!
-//! The supervisor makes the board, unlinks it at once and hands the descriptor to its children. Pages
-//! outlive the process that counts in them, so counters never go back. Names that end in `_total` or
+//! The supervisor makes the board, unlinks it at once and hands the descriptor to its children.
+//! Pages outlive the process that counts in them, so counters never go back. Names that end in
+//! `_total` or
 //! `_sum` are counters, the others gauges; a name with `*64` is a histogram of 64 powers of two.
 
 use std::os::fd::BorrowedFd;

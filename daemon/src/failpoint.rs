@@ -29,6 +29,8 @@ fn parse(text: &str) -> Option<Armed> {
 
 /// Dies here if a test said so.
 pub fn failpoint(name: &str) {
+    #[cfg(test)]
+    watch::passed(name);
     let Some(armed) = armed() else { return };
     if armed.name != name || armed.passed.fetch_add(1, Ordering::Relaxed) + 1 != armed.count {
         return;
@@ -36,6 +38,35 @@ pub fn failpoint(name: &str) {
     if OpenOptions::new().write(true).create_new(true).open(&armed.flag).is_ok() {
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
             .expect("a process may kill itself");
+    }
+}
+
+/// Tests look at what is visible at each place, on the thread that passes it.
+#[cfg(test)]
+pub mod watch {
+    use std::cell::RefCell;
+
+    type Watcher = Box<dyn FnMut(&str)>;
+
+    thread_local! {
+        static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
+    }
+
+    /// From now on `watcher` is called at every failpoint that this thread passes.
+    pub fn with(watcher: impl FnMut(&str) + 'static) {
+        WATCHER.with(|slot| *slot.borrow_mut() = Some(Box::new(watcher)));
+    }
+
+    pub fn clear() {
+        WATCHER.with(|slot| *slot.borrow_mut() = None);
+    }
+
+    pub fn passed(name: &str) {
+        WATCHER.with(|slot| {
+            if let Some(watcher) = slot.borrow_mut().as_mut() {
+                watcher(name);
+            }
+        });
     }
 }
 

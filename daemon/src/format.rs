@@ -5,9 +5,9 @@
 //! group     │ header 128 │ entries, 8-aligned │ records, 8-aligned │ zeros to 4096 │
 //! ```
 //!
-//! A group is what one sync makes durable. It starts on a multiple of 4096, so no sync ever rewrites
-//! a page that holds acknowledged bytes. Everything is little-endian; each header has its own
-//! CRC32C and the group header one over the body.
+//! A group is what one sync makes durable. It starts on a multiple of 4096, so no sync ever
+//! rewrites a page that holds acknowledged bytes. Everything is little-endian; each header has its
+//! own CRC32C and the group header one over the body.
 
 use crate::merkle::Hash;
 use certeus_ipc::verdict::{Reason, Verdict};
@@ -203,7 +203,8 @@ impl GroupHeader {
 /// skips a kind that it does not know, unless its top bit is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogEntry {
-    /// Who `producer_no` is. Comes in each segment before or with the producer's first record there.
+    /// Who `producer_no` is. Comes in each segment before or with the producer's first record
+    /// there.
     Producer(ProducerEntry),
     /// A rejected or duplicate ticket.
     Verdict(VerdictEntry),

@@ -1,9 +1,10 @@
 //! Rings, records and sessions: everything that crosses a process boundary as bytes.
 //!
 //! [`ring`] is the algorithm, [`layout`] the addresses, [`memory`] the mapped pages, [`record`] the
-//! bytes of one event, [`verdict`] what comes back, [`verdict_ring`] how. `py` (feature `python`) is the native half of the
-//! `certeus` package; no other module knows Python. The drawing and the memory-ordering argument are
-//! in `ipc/README.md`.
+//! bytes of one event, [`verdict`] what comes back, [`verdict_ring`] how. `py` (feature `python`)
+//! is the native half of the
+//! `certeus` package; no other module knows Python. The drawing and the memory-ordering argument
+//! are in `ipc/README.md`.
 
 pub mod layout;
 pub mod memory;

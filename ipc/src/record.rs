@@ -109,8 +109,8 @@ impl<'a> Attributes<'a> {
         self.values[tag as usize - 1] = value;
     }
 
-    /// Parses what [`Attributes::write`] wrote. `None`: the framing is wrong (tags, order, lengths).
-    /// Whether the values themselves are proper is not looked at.
+    /// Parses what [`Attributes::write`] wrote. `None`: the framing is wrong (tags, order,
+    /// lengths). Whether the values themselves are proper is not looked at.
     #[must_use]
     pub fn parse(mut bytes: &'a [u8]) -> Option<Self> {
         let mut attributes = Self::default();
@@ -150,7 +150,8 @@ impl<'a> Attributes<'a> {
         assert!(out.is_empty());
     }
 
-    /// Appends the attributes to `out`. Every value is at most `u16::MAX` long, as the caller checked.
+    /// Appends the attributes to `out`. Every value is at most `u16::MAX` long, as the caller
+    /// checked.
     pub fn write(&self, out: &mut Vec<u8>) {
         for tag in Tag::ALL {
             if let Some(value) = self.get(tag) {

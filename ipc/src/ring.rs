@@ -13,15 +13,16 @@
 //! anybody reads, so there is nothing to repair and no time-out to guess.
 //!
 //! The consumer trusts nothing of what the producer can write. Its positions are private, `tail` is
-//! loaded once a poll and checked, and a frame's header is loaded once and checked before any of its
-//! payload is touched. The payload is copied once by the caller, and only the copy is validated.
+//! loaded once a poll and checked, and a frame's header is loaded once and checked before any of
+//! its payload is touched. The payload is copied once by the caller, and only the copy is
+//! validated.
 //!
 //! The algorithm is generic over [`Memory`], so that loom can run it over its own atomics; the
 //! memory-ordering argument is in `ipc/README.md`, each pair carries the same `SYNC:` sentence on
 //! both sides.
 //!
-//! Source: the SPSC half of Agrona's ring buffer (padding frame, cached head), the private positions
-//! of Linux's `bpf_ringbuf` user ring, io_uring's NEED_WAKEUP protocol.
+//! Source: the SPSC half of Agrona's ring buffer (padding frame, cached head), the private
+//! positions of Linux's `bpf_ringbuf` user ring, io_uring's NEED_WAKEUP protocol.
 
 use crate::layout::{FRAME_ALIGN, FRAME_HEADER_BYTES, KIND_PAD, frame_bytes, payload_bytes_max};
 
@@ -307,8 +308,8 @@ impl<M: Memory> Consumer<M> {
     /// Says that this side is about to sleep. True: nothing has come meanwhile, sleep.
     pub fn prepare_sleep(&mut self) -> Result<bool, Violation> {
         self.memory.store_relaxed(Word::NeedWakeup, 1);
-        // SYNC: wake-up: the tail is stored before the flag is loaded there, and the flag before the
-        // tail here, each with a full fence between, so at least one side sees the other.
+        // SYNC: wake-up: the tail is stored before the flag is loaded there, and the flag before
+        // the tail here, each with a full fence between, so at least one side sees the other.
         self.memory.fence_seq_cst();
         Ok(!self.poll()?)
     }

@@ -12,7 +12,8 @@
 //!
 //! When the ring is full, runs of accepted tickets may be left out (`SETTLED` still moves); every
 //! other entry waits, and `SETTLED` and `head` with it. The writer waits only when [`Writer::room`]
-//! is 0 and all it has pushed is published; the reader then rings the doorbell when it has made room.
+//! is 0 and all it has pushed is published; the reader then rings the doorbell when it has made
+//! room.
 //!
 //! `VERDICTS_READ` is the client's to write, so it is not trusted: a value outside of what can be
 //! true is taken as the last true one, and a client that lies harms only its own verdicts.

@@ -1,10 +1,11 @@
 //! The ring and the verdict ring under every interleaving that loom finds (three preemptions).
 //!
-//! Run: `RUSTFLAGS="--cfg loom" cargo test --release -p certeus-ipc --no-default-features --test loom`
+//! Run: `RUSTFLAGS="--cfg loom" cargo test --release -p certeus-ipc --no-default-features --test
+//! loom`
 //!
-//! The data of a ring are cells that loom checks for races, so a copy that overlaps a store is found
-//! even where it would read the right value. [`Weak`] takes one ordering away: for each of them a
-//! model must fail, and `weakened` holds that. `ipc/README.md` has the table.
+//! The data of a ring are cells that loom checks for races, so a copy that overlaps a store is
+//! found even where it would read the right value. [`Weak`] takes one ordering away: for each of
+//! them a model must fail, and `weakened` holds that. `ipc/README.md` has the table.
 #![cfg(loom)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -76,7 +76,6 @@ def test_rejections_beyond_a_verdict_ring_wake_who_waits(daemon: Daemon) -> None
     asyncio.run(wait())
 
 
-@pytest.mark.xfail(strict=True, reason="the log writer forgets by activity alone, live or not")
 def test_who_has_a_session_is_not_forgotten_because_others_come_and_go() -> None:
     with running(CONFIG + "[dedup]\nproducers = 2\n") as daemon:
         producer = certeus.connect(daemon.ingest, source="idle")

@@ -22,6 +22,8 @@ def read_position(followers_dir: Path, name: str = "postgres") -> FollowerPositi
     """
     try:
         told = json.loads((followers_dir / name).read_bytes())
-        return FollowerPosition(int(told["group"]), int(told["seq"]), bytes.fromhex(told["root"]))
+        group, seq, root = int(told["group"]), int(told["seq"]), bytes.fromhex(told["root"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return FollowerPosition()
+    proper = 0 <= group < 1 << 63 and 0 <= seq < 1 << 63 and len(root) == 32
+    return FollowerPosition(group, seq, root) if proper else FollowerPosition()

@@ -1,7 +1,7 @@
 //! The file system, as the log sees it: one small interface, so that tests can cut the power.
 //!
-//! [`RealDisk`] is the machine's. `sim` (tests) keeps what is not synced apart from what is, and can
-//! lose any of it.
+//! [`RealDisk`] is the machine's. `sim` (tests) keeps what is not synced apart from what is, and
+//! can lose any of it.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -26,6 +26,10 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes of the file system: all, and free to an ordinary user.
     fn space(&self, dir: &Path) -> io::Result<(u64, u64)>;
+    /// Whether one thread has to do all of a log's work, so that its calls come in one order.
+    fn is_stepped(&self) -> bool {
+        false
+    }
 }
 
 /// An open file. Dropping it closes it and gives its locks back.

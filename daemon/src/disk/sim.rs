@@ -42,8 +42,9 @@ struct State {
     inodes: Vec<Inode>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
-    /// Directory operations since the last `sync_dir`, in order: name, and what it then was.
-    pending_names: Vec<(String, Option<usize>)>,
+    /// Directory operations since the last `sync_dir`, in order: names, and what each then was. An
+    /// operation survives whole or not at all, as on any journaling file system.
+    pending_names: Vec<Vec<(String, Option<usize>)>>,
     /// Calls that change the disk, so far; and the one at which the power goes.
     calls: u64,
     dead_at: Option<u64>,
@@ -57,14 +58,14 @@ pub struct SimDisk(Arc<Mutex<State>>);
 
 impl Default for SimDisk {
     fn default() -> Self {
-        let state = State { free_bytes: 1 << 40, ..State::default() };
-        Self(Arc::new(Mutex::new(state)))
+        Self::new()
     }
 }
 
 impl SimDisk {
     pub fn new() -> Self {
-        Self::default()
+        let state = State { free_bytes: 1 << 40, ..State::default() };
+        Self(Arc::new(Mutex::new(state)))
     }
 
     /// The power goes at the `calls`-th changing call from now on: it and all later ones fail.
@@ -92,14 +93,16 @@ impl SimDisk {
     pub fn restart(&self, mut keep: impl FnMut() -> bool) -> Self {
         let mut state = self.0.lock().unwrap();
         let pending = std::mem::take(&mut state.pending_names);
-        for (name, inode) in pending {
+        for operation in pending {
             if !keep() {
                 break;
             }
-            match inode {
-                Some(inode) => state.durable_names.insert(name, inode),
-                None => state.durable_names.remove(&name),
-            };
+            for (name, inode) in operation {
+                match inode {
+                    Some(inode) => state.durable_names.insert(name, inode),
+                    None => state.durable_names.remove(&name),
+                };
+            }
         }
         for inode in &mut state.inodes {
             for sector in std::mem::take(&mut inode.dirty) {
@@ -140,6 +143,17 @@ impl SimDisk {
         state.inodes[inode].durable = state.inodes[inode].current.clone();
     }
 
+    /// Calls that have changed the disk, or tried to.
+    pub fn calls(&self) -> u64 {
+        self.0.lock().unwrap().calls
+    }
+
+    /// The bytes of a file as the next reader sees them.
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        let state = self.0.lock().unwrap();
+        state.inodes[state.names[name]].current.clone()
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.0.lock().unwrap().names.keys().cloned().collect()
     }
@@ -175,7 +189,7 @@ impl Disk for SimDisk {
                 state.inodes.push(Inode::default());
                 let inode = state.inodes.len() - 1;
                 state.names.insert(name.clone(), inode);
-                state.pending_names.push((name, Some(inode)));
+                state.pending_names.push(vec![(name, Some(inode))]);
                 Ok(inode)
             })?,
         };
@@ -186,8 +200,8 @@ impl Disk for SimDisk {
         self.change(|state| {
             let inode = state.names.remove(&name_of(from)).ok_or(io::ErrorKind::NotFound)?;
             state.names.insert(name_of(to), inode);
-            state.pending_names.push((name_of(to), Some(inode)));
-            state.pending_names.push((name_of(from), None));
+            let names = vec![(name_of(to), Some(inode)), (name_of(from), None)];
+            state.pending_names.push(names);
             Ok(())
         })
     }
@@ -195,7 +209,7 @@ impl Disk for SimDisk {
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.change(|state| {
             state.names.remove(&name_of(path)).ok_or(io::ErrorKind::NotFound)?;
-            state.pending_names.push((name_of(path), None));
+            state.pending_names.push(vec![(name_of(path), None)]);
             Ok(())
         })
     }
@@ -206,6 +220,10 @@ impl Disk for SimDisk {
             state.pending_names.clear();
             Ok(())
         })
+    }
+
+    fn is_stepped(&self) -> bool {
+        true
     }
 
     fn space(&self, _dir: &Path) -> io::Result<(u64, u64)> {
@@ -248,6 +266,8 @@ impl DiskFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         self.disk.change(|state| {
             if state.syncs_fail {
+                // As Linux does: the pages count as clean from now on, and the disk has nothing.
+                state.inodes[self.inode].dirty.clear();
                 return Err(io::Error::from_raw_os_error(5));
             }
             state.inodes[self.inode].sync();

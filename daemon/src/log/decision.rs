@@ -50,7 +50,7 @@ pub struct Observation {
 pub enum Take {
     /// Behind the last valid group of the newest segment.
     NewestSegment,
-    /// Where its predecessor ends: the newest segment was never begun, and its number is used again.
+    /// Where its predecessor ends: the newest segment was never begun, and its number comes again.
     Predecessor,
 }
 
@@ -81,7 +81,7 @@ pub fn decide(seen: Observation) -> Decision {
     use Quarantine::{Holes, Nothing, Segment, Tail};
     use Take::{NewestSegment, Predecessor};
     let (label, take, quarantine, gap) = match (seen.header, seen.groups, seen.end) {
-        // A segment's header and first group are one sync: without a group, nothing was acknowledged.
+        // A segment's header and first group are one sync: no group, nothing acknowledged.
         (Header::Valid, Groups::None, End::Unwritten) => ("empty", Predecessor, Nothing, false),
         (Header::Valid, Groups::None, End::Torn) => ("torn-first", Predecessor, Tail, false),
         (Header::Valid, Groups::Whole, End::Unwritten) => ("clean", NewestSegment, Nothing, false),
@@ -142,9 +142,16 @@ mod tests {
     fn the_labels_are_the_documented_ones() {
         let labels: Vec<&str> =
             every_observation().into_iter().map(|seen| decide(seen).label).collect();
-        for label in
-            ["empty", "torn-first", "clean", "torn", "holed", "torn-header", "lost-header", "below-follower"]
-        {
+        for label in [
+            "empty",
+            "torn-first",
+            "clean",
+            "torn",
+            "holed",
+            "torn-header",
+            "lost-header",
+            "below-follower",
+        ] {
             assert!(labels.contains(&label), "{label}");
         }
     }

@@ -55,6 +55,8 @@ pub struct Keeper<D: Disk> {
     limits: Limits,
     state: Arc<(Mutex<State<D::File>>, Condvar)>,
     thread: Option<JoinHandle<()>>,
+    /// The helper itself, when there is no second thread.
+    stepped: Option<Work<D>>,
 }
 
 /// What the board shows.
@@ -83,11 +85,23 @@ impl<D: Disk> Keeper<D> {
         };
         let state = Arc::new((Mutex::new(state), Condvar::new()));
         let worker = Work { disk: disk.clone(), dir: dir.clone(), limits, state: state.clone() };
-        let thread = std::thread::Builder::new()
-            .name("log-keeper".into())
-            .spawn(move || worker.run())
-            .expect("a thread can be started");
-        Self { disk, dir, limits, state, thread: Some(thread) }
+        let (thread, stepped) = if disk.is_stepped() {
+            (None, Some(worker))
+        } else {
+            let thread = std::thread::Builder::new().name("log-keeper".into());
+            (Some(thread.spawn(move || worker.run()).expect("a thread can be started")), None)
+        };
+        Self { disk, dir, limits, state, thread, stepped }
+    }
+
+    /// Without a second thread, does here and now what that would do.
+    pub fn step(&self) -> io::Result<()> {
+        self.stepped.as_ref().map_or(Ok(()), Work::step)
+    }
+
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.limits.segment_bytes
     }
 
     fn lock(&self) -> MutexGuard<'_, State<D::File>> {
@@ -104,17 +118,20 @@ impl<D: Disk> Keeper<D> {
         self.lock().sidecar_ends.insert(segment_no, next_seq);
     }
 
-    /// The next segment, whole, zero-headed and durable; `None`: not yet, or the log is full.
+    /// The next segment, whole, zero-headed and durable; `None`: not yet, or the log is full. It
+    /// counts as the one from `first_seq` on at once, so that the bound of the log holds.
     ///
     /// Errors: what ended the helper; the log writer ends with it.
-    pub fn take_spare(&self) -> io::Result<Option<(u64, D::File)>> {
+    pub fn take_spare(&self, first_seq: u64) -> io::Result<Option<(u64, D::File)>> {
         let mut state = self.lock();
         if let Some(error) = state.failed.take() {
             return Err(error);
         }
         let spare = state.spare.take();
         if let Some((segment_no, _)) = &spare {
+            let (segment_no, bytes) = (*segment_no, self.limits.segment_bytes);
             state.spare_no = segment_no + 1;
+            state.segments.insert(segment_no, Known { bytes, first_seq, sealed: false });
             self.state.1.notify_one();
         }
         Ok(spare)
@@ -159,6 +176,7 @@ impl<D: Disk> Keeper<D> {
     /// Ends the thread when its work is done: every sealed segment has its sidecar.
     pub fn stop(&mut self) -> io::Result<()> {
         self.lock().stopping = true;
+        self.step()?;
         self.state.1.notify_one();
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the keeper does not panic");
@@ -218,13 +236,10 @@ impl<D: Disk> Work<D> {
 
     fn work(&self) -> io::Result<()> {
         loop {
-            self.write_sidecars()?;
-            let stopping = self.lock().stopping;
-            if stopping {
+            self.step()?;
+            if self.lock().stopping {
                 return Ok(());
             }
-            self.trim()?;
-            self.prepare_spare()?;
             let state = self.lock();
             let idle = state.sidecars.is_empty() && (state.spare.is_some() || state.full);
             if idle && !state.stopping {
@@ -232,6 +247,15 @@ impl<D: Disk> Work<D> {
                 drop(wait.expect("nobody panics with the lock"));
             }
         }
+    }
+
+    fn step(&self) -> io::Result<()> {
+        self.write_sidecars()?;
+        if self.lock().stopping {
+            return Ok(());
+        }
+        self.trim()?;
+        self.prepare_spare()
     }
 
     fn write_sidecars(&self) -> io::Result<()> {
@@ -317,8 +341,8 @@ impl<D: Disk> Work<D> {
         };
         let (_, free) = self.disk.space(&self.dir)?;
         let Limits { segment_bytes, bytes_max, disk_reserve_bytes, .. } = self.limits;
-        let full =
-            used + segment_bytes > bytes_max || free < disk_reserve_bytes.saturating_add(segment_bytes);
+        let full = used + segment_bytes > bytes_max
+            || free < disk_reserve_bytes.saturating_add(segment_bytes);
         self.lock().full = full;
         if full {
             return Ok(());

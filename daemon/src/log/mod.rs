@@ -10,8 +10,8 @@
 //! ```
 //!
 //! One thread does all of it. While it sits in `fdatasync`, the workers go on filling the forward
-//! rings: that is where the next group is gathered. A failed write or sync ends the process: nothing
-//! of the group was published, and the producers still hold every event of it.
+//! rings: that is where the next group is gathered. A failed write or sync ends the process:
+//! nothing of the group was published, and the producers still hold every event of it.
 //!
 //! Whatever is decided in a cycle is told only after the cycle's sync, in ticket order; a cycle
 //! without records needs no sync, since all that its verdicts rest on is durable already.
@@ -23,41 +23,45 @@ pub mod open;
 pub mod peer;
 pub mod producers;
 pub mod recovery;
+pub mod replay;
 pub mod run;
 pub mod sidecar;
+pub mod tickets;
 pub mod walk;
 pub mod window;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::Ordering;
 
-use certeus_ipc::record::Record;
 use certeus_ipc::ring::{Memory, Violation};
-use certeus_ipc::verdict::{Entry, Reason, Verdict};
 
-use crate::board::{Board, PAGE_DURABILITY, PAGE_FOLLOWER, PAGE_LOG, Page, durability, follower};
 use crate::board::log as count;
+use crate::board::{Board, PAGE_DURABILITY, PAGE_FOLLOWER, PAGE_LOG, Page, durability, follower};
 use crate::disk::{Disk, DiskFile};
 use crate::envelope::{
-    Bye, EndReason, Envelope, FORWARD_BYE, FORWARD_EVENT, FORWARD_HELLO, FORWARD_REJECT, Hello,
-    Return, Welcome, reject_reason,
+    Bye, Envelope, FORWARD_BYE, FORWARD_EVENT, FORWARD_HELLO, FORWARD_REJECT, Hello,
 };
 use crate::failpoint::failpoint;
 use crate::format::{
-    GROUP_HEADER_BYTES, LogEntry, ProducerEntry, SEGMENT_HEADER_BYTES, SegmentHeader, VerdictEntry,
+    ALIGN, GROUP_HEADER_BYTES, LogEntry, SEGMENT_HEADER_BYTES, SegmentHeader, VerdictEntry,
 };
-use crate::merkle::Hash;
 use group::Group;
 use keeper::Keeper;
-use peer::{Answer, Peer};
-use producers::{Found, Producers, without_seq};
+use peer::Peer;
+use producers::Producers;
 use sidecar::Sidecar;
 use walk::Position;
 use window::{Key, Window};
 
-/// Verdict entries that may wait for a group with records.
-const PENDING_MAX: usize = 8192;
+/// Bytes of the verdict entries that may wait for a group with records, each with the entry that
+/// says who its producer is.
+const PENDING_BYTES_MAX: u64 = 512 * 1024;
+/// One entry that says who a producer is: its names are bounded by the configuration.
+const PRODUCER_ENTRY_BYTES_MAX: u64 = 2048;
 /// Numbers between two notes of the time, for the age of the dedup window.
 const AGE_STEP: u64 = 65_536;
 
@@ -96,6 +100,7 @@ pub struct LogWriter<D: Disk> {
     group: Group,
     /// Verdict entries that wait for a group with records, with the settled mark at that time.
     pending: Vec<VerdictEntry>,
+    pending_bytes: u64,
     last_count: u32,
     trimmed_below: u64,
     page: Page,
@@ -117,7 +122,7 @@ impl<D: Disk> LogWriter<D> {
     /// The worker died: its pair is dropped with all it held. What was gathered of it commits.
     pub fn detach(&mut self, worker: usize) {
         self.peers.remove(&worker);
-        self.producers.remove_unlogged(worker);
+        self.producers.end_sessions(worker);
     }
 
     pub fn peer(&self, worker: usize) -> Option<&Peer> {
@@ -134,41 +139,51 @@ impl<D: Disk> LogWriter<D> {
     /// process must end.
     pub fn cycle(&mut self) -> io::Result<bool> {
         self.trim();
-        if !self.may_gather()? {
-            self.page.set(count::FULL, 1);
-            return Ok(false);
+        self.keeper.step()?;
+        let full = !self.may_gather()?;
+        self.page.set(count::FULL, u64::from(full));
+        if full {
+            // Sessions begin and end, and answers that waited for room go out, all the same.
+            let taken = self.gather(true)?;
+            return Ok(self.publish() || taken);
         }
-        self.page.set(count::FULL, 0);
         if self.left() < self.largest_group() {
             self.rotate()?;
         }
-        let mut gathered = self.gather()?;
+        let gathered = self.gather(false)?;
         let crowded = self.last_count >= 64 && self.limits.linger_us > 0;
         let mut waited_us = 0;
         while gathered && crowded && waited_us < self.limits.linger_us && !self.is_full() {
             let step = (self.limits.linger_us - waited_us).min(250);
             std::thread::sleep(std::time::Duration::from_micros(step));
             waited_us += step;
-            if !self.gather()? {
+            if !self.gather(false)? {
                 break;
             }
         }
-        gathered |= self.peers.values().any(Peer::has_news);
-        if self.pending.len() >= PENDING_MAX {
+        if self.is_crowded() {
             self.prune_pending();
         }
-        if self.group.count > 0 || self.pending.len() >= PENDING_MAX {
+        if self.group.count > 0 || self.is_crowded() {
             self.durable.set(durability::ACCEPTED_SEQ, self.next_seq() - 1);
             self.commit()?;
         }
-        self.publish();
-        Ok(gathered)
+        Ok(self.publish() || gathered)
     }
 
     fn is_full(&self) -> bool {
         self.group.count >= self.limits.group_records_max
             || self.group.body_bytes() >= self.limits.group_bytes_max
-            || self.pending.len() >= PENDING_MAX
+            || self.is_crowded()
+    }
+
+    /// No more verdict entries may wait.
+    fn is_crowded(&self) -> bool {
+        self.pending_bytes >= self.pending_bytes_max()
+    }
+
+    fn pending_bytes_max(&self) -> u64 {
+        PENDING_BYTES_MAX.min(self.keeper.segment_bytes() / 4)
     }
 
     fn left(&self) -> u64 {
@@ -178,8 +193,10 @@ impl<D: Disk> LogWriter<D> {
     /// Bytes that no group exceeds: what closes one, one record beyond it, all waiting entries.
     fn largest_group(&self) -> u64 {
         let record = self.peers.values().map(|peer| peer.forward.memory().ring_bytes() / 8).max();
-        let entries = PENDING_MAX as u64 * 64;
-        self.limits.group_bytes_max as u64 + record.unwrap_or(0) + entries
+        // The configuration allows no event that takes more than a quarter of a segment.
+        let record = record.unwrap_or(0).min(self.keeper.segment_bytes() / 4);
+        let entries = self.pending_bytes_max() + 2 * PRODUCER_ENTRY_BYTES_MAX;
+        self.limits.group_bytes_max as u64 + record + entries
     }
 
     /// Whether the next group finds a place: in this segment, or in the spare.
@@ -187,13 +204,13 @@ impl<D: Disk> LogWriter<D> {
         Ok(self.left() >= self.largest_group() || self.keeper.has_spare()?)
     }
 
-    /// One round over all rings. True: something was taken.
-    fn gather(&mut self) -> io::Result<bool> {
+    /// One round over all rings; of a full log's, only what is no event. True: something was taken.
+    fn gather(&mut self, full: bool) -> io::Result<bool> {
         let mut taken = false;
         let workers: Vec<usize> = self.peers.keys().copied().collect();
         for worker in workers {
             let Some(mut peer) = self.peers.remove(&worker) else { continue };
-            let result = self.gather_from(worker, &mut peer);
+            let result = self.gather_from(worker, &mut peer, full);
             self.peers.insert(worker, peer);
             taken |= result.map_err(|violation| {
                 io::Error::other(format!("worker {worker} broke its ring: {}", violation.reason()))
@@ -202,14 +219,23 @@ impl<D: Disk> LogWriter<D> {
         Ok(taken)
     }
 
-    fn gather_from(&mut self, worker: usize, peer: &mut Peer) -> Result<bool, Violation> {
-        if !peer.forward.poll()? {
+    fn gather_from(
+        &mut self,
+        worker: usize,
+        peer: &mut Peer,
+        full: bool,
+    ) -> Result<bool, Violation> {
+        if !peer.poll()? {
             return Ok(false);
         }
         let mut room = peer.room();
         let mut taken = false;
         while room > 0 && !self.is_full() {
-            let Some(frame) = peer.forward.next_frame()? else { break };
+            let Some(frame) = peer.next_frame()? else { break };
+            if full && matches!(frame.kind, FORWARD_EVENT | FORWARD_REJECT) {
+                peer.hold(frame);
+                break;
+            }
             room -= 1;
             taken = true;
             let memory = peer.forward.memory().clone();
@@ -233,154 +259,16 @@ impl<D: Disk> LogWriter<D> {
         Ok(taken)
     }
 
-    /// One event or rejection, in the order of its ring.
-    fn take_ticket(
-        &mut self,
-        peer: &mut Peer,
-        envelope: &Envelope,
-        ticket: u64,
-        record: Option<(&[u8], Hash)>,
-    ) -> Result<(), Violation> {
-        let Envelope { session, epoch, producer_no, .. } = *envelope;
-        let Some(producer) = self.producers.get_mut(producer_no).filter(|p| p.epoch == epoch) else {
-            self.page.add(count::STALE_TOTAL, 1);
-            return Ok(());
-        };
-        producer.forget_verdicts(envelope.settled_read.min(producer.high));
-        if ticket <= producer.high {
-            if let Some(entry) = producer.verdict(ticket) {
-                peer.tell(session, epoch, entry);
-            }
-            return Ok(());
-        }
-        if ticket > producer.high + 1 {
-            producer.epoch = 0;
-            peer.others.push(Return::End { session, epoch, reason: EndReason::SequenceGap });
-            return Ok(());
-        }
-        let entry = match record {
-            None => {
-                let reason = reject_reason(envelope).ok_or(Violation::Kind)?;
-                without_seq(ticket, Verdict::Rejected, reason, 0)
-            }
-            Some((record, leaf)) => self.decide(envelope, ticket, record, leaf)?,
-        };
-        if !entry.verdict.has_seq() {
-            let Entry { ticket, seq, verdict, reason, .. } = entry;
-            self.pending.push(VerdictEntry { producer_no, ticket, seq, verdict, reason });
-            let rejected = verdict == Verdict::Rejected;
-            let total = if rejected { count::REJECTED_TOTAL } else { count::DUPLICATES_TOTAL };
-            self.page.add(total, 1);
-        }
-        self.producers.get_mut(producer_no).expect("found above").decide(entry);
-        peer.tell(session, epoch, entry);
-        Ok(())
-    }
-
-    /// A valid event: a duplicate, a conflict, or the next record.
-    fn decide(
-        &mut self,
-        envelope: &Envelope,
-        ticket: u64,
-        record: &[u8],
-        leaf: Hash,
-    ) -> Result<Entry, Violation> {
-        let parsed = Record::parse(record).ok_or(Violation::Length)?;
-        debug_assert_eq!(parsed.header.ticket, ticket);
-        if envelope.has_key {
-            if let Some(known) = self.window.get(&envelope.key) {
-                return Ok(if known.digest == envelope.digest {
-                    without_seq(ticket, Verdict::Duplicate, Reason::None, known.seq)
-                } else {
-                    without_seq(ticket, Verdict::Rejected, Reason::IdConflict, known.seq)
-                });
-            }
-        }
-        let seq = self.next_seq();
-        if envelope.has_key {
-            let key = Key { key: envelope.key, seq, digest: envelope.digest };
-            self.window.insert(key);
-            self.group.keys.push(key);
-        }
-        self.declare(envelope.producer_no);
-        self.group.push_record(parsed.bytes, leaf);
-        let group = self.position.group + 1;
-        let verdict = parsed.header.verdict;
-        Ok(Entry { ticket, seq, group, count: 1, verdict, reason: Reason::None })
-    }
-
-    /// Says in this segment who the producer is, once.
-    fn declare(&mut self, producer_no: u64) {
-        let segment_no = self.current.segment_no;
-        let Some(producer) = self.producers.get_mut(producer_no) else { return };
-        if producer.declared_in != segment_no {
-            producer.declared_in = segment_no;
-            self.group.push_entry(&LogEntry::Producer(producer.entry.clone()));
-        }
-        let (group, next_seq) = (self.position.group + 1, self.next_seq() + 1);
-        self.producers.touch(producer_no, group, next_seq);
-    }
-
-    fn take_hello(&mut self, worker: usize, peer: &mut Peer, hello: Hello) {
-        let Hello { session, uid, producer, birth_seq, settled, tenant, source } = hello;
-        let tenant_no = self.producers.tenant_no(&tenant);
-        let durable = self.position.next_seq - 1;
-        // A producer that never got its first welcome says hello again without a birth.
-        let birth_seq = birth_seq.unwrap_or(durable);
-        let found = self.producers.find(tenant_no, uid, producer, birth_seq);
-        let no = match found {
-            Found::Known(no) => no,
-            Found::Nothing => {
-                let producer_no = 0;
-                self.producers.create(
-                    ProducerEntry {
-                        producer_no, tenant_no, uid, producer, birth_seq, tenant, source,
-                    },
-                    settled,
-                )
-            }
-            Found::Expired => {
-                peer.others.push(Return::Refused { session, reason: EndReason::ProducerExpired });
-                return;
-            }
-        };
-        self.sessions += 1;
-        let epoch = self.epoch << 32 | self.sessions;
-        let known = self.producers.get_mut(no).expect("just found or created");
-        known.epoch = epoch;
-        known.worker = worker;
-        known.high = known.high.max(settled);
-        known.forget_verdicts(settled);
-        let high = known.high;
-        let log_uuid = self.log_uuid;
-        let welcome =
-            Welcome { session, tenant_no, epoch, producer_no: no, high, birth_seq, log_uuid };
-        peer.answers.push(Answer { welcome, settled });
-    }
-
-    fn take_bye(&mut self, bye: Bye) {
-        let Some(producer) = self.producers.get_mut(bye.producer_no) else { return };
-        if producer.epoch != bye.epoch {
-            return;
-        }
-        producer.epoch = 0;
-        if bye.clean || producer.active_group == 0 {
-            let no = bye.producer_no;
-            self.pending.retain(|entry| entry.producer_no != no);
-            // Its records of this very group still need their entry in the log: that is declared.
-            self.producers.remove(no);
-        }
-    }
-
     /// Writes and syncs the group. Nothing of it is told before this has returned.
     fn commit(&mut self) -> io::Result<()> {
         self.prune_pending();
+        self.pending_bytes = 0;
         for entry in std::mem::take(&mut self.pending) {
-            self.declare(entry.producer_no);
+            self.declare(entry.producer_no, self.next_seq() - 1);
             self.group.push_entry(&LogEntry::Verdict(entry));
         }
         let bytes = (GROUP_HEADER_BYTES + self.group.body_bytes()) as u64;
-        assert!(bytes <= self.left(), "may_gather looked for room");
+        assert!(bytes.next_multiple_of(ALIGN) <= self.left(), "may_gather looked for room");
         let now_ns = now_ns();
         let header = self.group.header(&self.position, self.current.salt, self.epoch, now_ns);
         let encoded = header.encode();
@@ -411,19 +299,11 @@ impl<D: Disk> LogWriter<D> {
         Ok(())
     }
 
-    /// Verdict entries that their client has read need not be logged.
-    fn prune_pending(&mut self) {
-        let producers = &self.producers;
-        self.pending.retain(|entry| {
-            producers.get(entry.producer_no).is_some_and(|p| p.verdict(entry.ticket).is_some())
-        });
-    }
-
     /// The spare becomes the current segment; its header goes out with the first group.
     fn rotate(&mut self) -> io::Result<()> {
-        let (segment_no, file) =
-            self.keeper.take_spare()?.expect("may_gather saw the spare, and nobody else takes it");
         let (first_seq, next_seq) = (self.current.first_seq, self.position.next_seq);
+        let spare = self.keeper.take_spare(next_seq)?;
+        let (segment_no, file) = spare.expect("may_gather saw it, and nobody else takes it");
         let mut sealed =
             Sidecar::new(self.current.segment_no, first_seq, next_seq, &self.producers);
         sealed.keys = std::mem::take(&mut self.current.keys);
@@ -443,7 +323,6 @@ impl<D: Disk> LogWriter<D> {
             before_root: self.position.root,
         };
         let bytes = file.bytes()?;
-        self.keeper.add(segment_no, bytes, next_seq, false);
         self.current = Current {
             file,
             segment_no,
@@ -467,14 +346,16 @@ impl<D: Disk> LogWriter<D> {
         self.durable.set(durability::RECORDED_AT_NS, header.recorded_at_ns);
     }
 
-    /// Tells what the cycle decided; everything that it rests on is durable.
-    fn publish(&mut self) {
+    /// Tells what the cycle decided; everything that it rests on is durable. True: something was.
+    fn publish(&mut self) -> bool {
         self.publish_durability();
         let producers = &self.producers;
-        for peer in self.peers.values_mut().filter(|peer| peer.has_news()) {
-            peer.publish_verdicts(|answer| {
+        let mut told = false;
+        for peer in self.peers.values_mut() {
+            told |= peer.publish_verdicts(|answer| {
                 let producer = producers.get(answer.welcome.producer_no);
-                producer.map_or_else(Vec::new, |known| known.verdicts_above(answer.settled).collect())
+                producer
+                    .map_or_else(Vec::new, |known| known.verdicts_above(answer.settled).collect())
             });
         }
         failpoint("log-after-verdicts");
@@ -482,6 +363,7 @@ impl<D: Disk> LogWriter<D> {
             peer.release();
         }
         failpoint("log-after-head");
+        told
     }
 
     fn publish_durability(&mut self) {
@@ -504,10 +386,13 @@ impl<D: Disk> LogWriter<D> {
 
     fn trim(&mut self) {
         let below = self.follower.get(follower::TRIM_SEGMENT);
+        // A segment without a group yet does not say where the log ends: the one before does.
+        let newest = self.current.segment_no - u64::from(self.current.header.is_some());
+        let below = below.min(newest);
         if below > self.trimmed_below {
             self.trimmed_below = below;
             let from = self.window.oldest().map_or(u64::MAX, |oldest| oldest.seq);
-            self.keeper.trim_below(below.min(self.current.segment_no), from);
+            self.keeper.trim_below(below, from);
         }
     }
 
@@ -536,8 +421,8 @@ impl<D: Disk> LogWriter<D> {
 
     /// Whether the next cycle should come soon although nobody rings: a full ring or a full log.
     #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        self.page.get(count::FULL) != 0 || self.peers.values().any(Peer::is_blocked)
+    pub fn is_waiting(&mut self) -> bool {
+        self.page.get(count::FULL) != 0 || self.peers.values_mut().any(Peer::is_blocked)
     }
 
     /// Says that the writer is about to sleep. True: nothing has come meanwhile.

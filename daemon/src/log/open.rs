@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering;
 
 use super::group::Group;
 use super::keeper::{self, Keeper};
-use super::recovery::{self, Recovered, recover, segment_name};
+use super::recovery::{self, Recovered, numbers, recover, segment_name};
+use super::sidecar;
 use super::{Current, Limits, LogWriter, now_ns, pages};
 use crate::board::{Board, durability};
 use crate::disk::{Disk, DiskFile};
@@ -51,6 +52,7 @@ pub fn open<D: Disk>(
         None => random_uuid()?,
     };
     let epoch = found.epoch + 1;
+    sync_predecessor(&*disk, dir, &found)?;
     let current = new_segment(&*disk, dir, &mut found, log_uuid, epoch, options)?;
     cut_predecessor(&*disk, dir, &found)?;
     let report = Report {
@@ -67,7 +69,9 @@ pub fn open<D: Disk>(
     let (page, durable, follower) = pages(board);
     let mut limits = options.limits;
     let quarter = usize::try_from(options.segments.segment_bytes / 4).expect("fits memory");
-    limits.group_bytes_max = limits.group_bytes_max.min(quarter);
+    // Whatever else a group holds, a reader believes nothing above the format's maximum.
+    let half = crate::format::GROUP_BODY_BYTES_MAX as usize / 2;
+    limits.group_bytes_max = limits.group_bytes_max.min(quarter).min(half);
     let recorded_at_ns = found.recorded_at_ns;
     let mut writer = LogWriter {
         keeper,
@@ -83,6 +87,7 @@ pub fn open<D: Disk>(
         peers: BTreeMap::new(),
         group: Group::default(),
         pending: Vec::new(),
+        pending_bytes: 0,
         last_count: 0,
         trimmed_below: 0,
         page,
@@ -140,6 +145,7 @@ fn new_segment<D: Disk>(
         }
     }
     file.sync()?;
+    forget_sidecars(disk, dir, found.segment_no)?;
     disk.rename(&next, &dir.join(segment_name(found.segment_no)))?;
     disk.sync_dir(dir)?;
     Ok(Current {
@@ -152,6 +158,15 @@ fn new_segment<D: Disk>(
         header: None,
         keys: Vec::new(),
     })
+}
+
+/// A number that comes again may have a sidecar of its first life: it would hide what is in it now.
+fn forget_sidecars<D: Disk>(disk: &D, dir: &Path, from_no: u64) -> io::Result<()> {
+    let names = disk.list(dir)?;
+    for segment_no in numbers(&names, ".keys").into_iter().filter(|no| *no >= from_no) {
+        disk.unlink(&dir.join(sidecar::name(segment_no)))?;
+    }
+    disk.sync_dir(dir)
 }
 
 /// The file that was zero-filled ahead, under the name `next`; other spares go.
@@ -177,9 +192,21 @@ fn take_spare<D: Disk>(
         None => Ok(None),
         Some(file) => {
             drop(file);
+            // Only a file that is nobody's spare any more, for good, may get a header.
+            disk.sync_dir(dir)?;
             Ok(Some(disk.open(&dir.join("next"), false)?))
         }
     }
+}
+
+/// What was read at the end of the log may be in the page cache only. The copy of the last group is
+/// what counts; with this, the place that it was copied from is whole too.
+fn sync_predecessor<D: Disk>(disk: &D, dir: &Path, found: &Recovered) -> io::Result<()> {
+    let (segment_no, _) = found.end;
+    if found.kept.iter().any(|kept| kept.segment_no == segment_no) {
+        disk.open(&dir.join(segment_name(segment_no)), false)?.sync()?;
+    }
+    Ok(())
 }
 
 /// The segment in which the log ended holds zeros behind that: they are given back.
@@ -201,8 +228,7 @@ fn start_keeper<D: Disk>(
     current: &Current<D::File>,
     options: &Options,
 ) -> Keeper<D> {
-    let keeper =
-        Keeper::start(disk, dir.to_path_buf(), options.segments, found.segment_no + 1);
+    let keeper = Keeper::start(disk, dir.to_path_buf(), options.segments, found.segment_no + 1);
     for kept in &found.kept {
         let bytes = if kept.segment_no == found.end.0 { found.end.1 } else { kept.bytes };
         keeper.add(kept.segment_no, bytes, kept.first_seq, true);

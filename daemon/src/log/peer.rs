@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use certeus_ipc::layout::{P_WAKE_HEAD, PAGE_BYTES, frame_bytes};
 use certeus_ipc::memory::{Mapped, Mapping};
-use certeus_ipc::ring::{Consumer, Memory, Producer};
+use certeus_ipc::ring::{Consumer, Frame, Memory, Producer, Violation};
 use certeus_ipc::verdict::Entry;
 use std::sync::atomic::Ordering;
 
@@ -30,6 +30,8 @@ pub struct Peer {
     pub others: Vec<Return>,
     /// Frames for which the return ring had no room yet.
     outbox: VecDeque<Return>,
+    /// A frame that was looked at and left for later: a full log takes no events.
+    held: Option<Frame>,
 }
 
 impl Peer {
@@ -49,7 +51,10 @@ impl Peer {
         let forward_c = at(page + forward_bytes, page)?;
         let return_p = at(2 * page + forward_bytes, page + return_bytes)?;
         let return_c = at(3 * page + forward_bytes + return_bytes, page)?;
-        assert_eq!(pair_bytes(forward_bytes, return_bytes), 4 * page + forward_bytes + return_bytes);
+        assert_eq!(
+            pair_bytes(forward_bytes, return_bytes),
+            4 * page + forward_bytes + return_bytes
+        );
         Ok(Self {
             forward: Consumer::new(Mapped::new(forward_p, forward_c, forward_bytes)),
             returns: Producer::new(Mapped::new(return_p, return_c, return_bytes)),
@@ -59,7 +64,25 @@ impl Peer {
             answers: Vec::new(),
             others: Vec::new(),
             outbox: VecDeque::new(),
+            held: None,
         })
+    }
+
+    /// Looks at the forward ring once. True: there are frames to take.
+    pub fn poll(&mut self) -> Result<bool, Violation> {
+        Ok(self.forward.poll()? || self.held.is_some())
+    }
+
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
+        match self.held.take() {
+            Some(frame) => Ok(Some(frame)),
+            None => self.forward.next_frame(),
+        }
+    }
+
+    /// Puts the frame that `next_frame` gave back.
+    pub fn hold(&mut self, frame: Frame) {
+        self.held = Some(frame);
     }
 
     /// How many frames may be taken so that each can be answered.
@@ -86,18 +109,13 @@ impl Peer {
         self.verdicts.push((session, epoch, entry));
     }
 
-    /// Whether this cycle has anything to tell.
-    pub fn has_news(&self) -> bool {
-        let none = self.verdicts.is_empty() && self.answers.is_empty() && self.others.is_empty();
-        !none || !self.outbox.is_empty()
+    /// Whether nothing can be taken before the worker has read answers.
+    pub fn is_blocked(&mut self) -> bool {
+        self.room() == 0
     }
 
-    pub fn is_blocked(&self) -> bool {
-        !self.outbox.is_empty()
-    }
-
-    /// Verdicts into the return ring, then the worker's bell.
-    pub fn publish_verdicts(&mut self, again: impl Fn(&Answer) -> Vec<Entry>) {
+    /// Verdicts into the return ring, then the worker's bell. True: something was told.
+    pub fn publish_verdicts(&mut self, again: impl Fn(&Answer) -> Vec<Entry>) -> bool {
         for (session, epoch, entry) in self.verdicts.drain(..) {
             self.outbox.push_back(Return::Verdict { session, epoch, entry });
         }
@@ -121,17 +139,21 @@ impl Peer {
         if wrote && self.returns.publish() {
             ring(&self.return_bell);
         }
+        wrote
     }
 
     /// Gives the forward ring's bytes back, and wakes a worker that waits for them.
     pub fn release(&mut self) {
-        let position = self.forward.read();
+        let position = match self.held {
+            Some(frame) => frame.end_position - frame_bytes(frame.payload_bytes),
+            None => self.forward.read(),
+        };
         if position == self.forward.released() {
             return;
         }
         self.forward.release(position);
-        // SYNC: space wake-up: the head is stored before the wish is loaded here, and the wish before
-        // the head there, each with a full fence between, so at least one side sees the other.
+        // SYNC: room: the head is stored before the wish is loaded here, and the wish before the
+        // head there, each with a full fence between, so at least one side sees the other.
         let memory = self.forward.memory();
         memory.fence_seq_cst();
         if memory.p.word(P_WAKE_HEAD).load(Ordering::Relaxed) <= position {

@@ -1,8 +1,8 @@
 //! Who appends, how far each of them is, and what it was told: the memory behind resume.
 //!
-//! A producer is `(tenant, uid, 128 random bits)`; its number in the log is ours. `high` is its last
-//! ticket that is decided. Of the decided ones, `runs` keeps the verdicts that the client may not
-//! have read yet, so that a ticket which comes again gets the answer that it had.
+//! A producer is `(tenant, uid, 128 random bits)`; its number in the log is ours. `high` is the
+//! last ticket that is decided. Of the decided ones, `runs` keeps the verdicts that the client may
+//! not have read yet, so that a ticket which comes again gets the answer that it had.
 //!
 //! The table follows the log: replaying records and entries through [`Producers::replay`] gives the
 //! same one, so a restart knows what the dead writer knew of everything durable.
@@ -13,9 +13,11 @@ use certeus_ipc::verdict::{Entry, Reason, Verdict};
 
 use crate::format::{LogEntry, ProducerEntry, u32_at, u64_at};
 
-/// Runs beyond this are the oldest of a client that reads no verdicts: more tickets than any ring
-/// can hold unsettled.
-const RUNS_MAX: usize = 512 * 1024;
+/// More tickets than any ring can hold unsettled: the verdicts of older ones have been read.
+const TICKETS_MAX: u64 = certeus_ipc::layout::RING_BYTES_MAX / 16;
+
+/// Nobody can tell how many producers a lost group named: fewer than this.
+const LOST_NUMBERS: u64 = 1 << 32;
 
 type Identity = (u32, u32, [u8; 16]);
 
@@ -32,6 +34,8 @@ pub struct Producer {
     pub active_seq: u64,
     /// The worker that has its session.
     pub worker: usize,
+    /// Its number there.
+    pub session: u32,
     runs: VecDeque<Entry>,
 }
 
@@ -44,9 +48,7 @@ impl Producer {
             Some(last) if last.continues(&entry) => last.count += entry.count,
             _ => self.runs.push_back(entry),
         }
-        if self.runs.len() > RUNS_MAX {
-            self.runs.pop_front();
-        }
+        self.forget_verdicts(self.high.saturating_sub(TICKETS_MAX));
     }
 
     /// The client has read every verdict up to `settled`.
@@ -116,7 +118,8 @@ impl Producers {
             next_no: 1,
             order: VecDeque::new(),
             logged_count: 0,
-            logged_max,
+            // The one that is just being active is never the oldest.
+            logged_max: logged_max.max(1),
             kept_since_seq: 0,
         }
     }
@@ -170,6 +173,7 @@ impl Producers {
             active_group: 0,
             active_seq: 0,
             worker: usize::MAX,
+            session: 0,
             runs: VecDeque::new(),
         });
         no
@@ -192,40 +196,64 @@ impl Producers {
         }
     }
 
-    /// Forgets those of a dead worker of which nothing is logged: a resume finds `Nothing` anyway.
-    pub fn remove_unlogged(&mut self, worker: usize) {
-        let unlogged = |producer: &&Producer| producer.worker == worker && producer.active_group == 0;
-        let gone: Vec<u64> =
-            self.by_no.values().filter(unlogged).map(|producer| producer.entry.producer_no).collect();
-        for no in gone {
+    /// The sessions of a dead worker are over. Those of which nothing is logged are forgotten: a
+    /// resume finds `Nothing` anyway.
+    pub fn end_sessions(&mut self, worker: usize) {
+        let mut unlogged = Vec::new();
+        for (no, producer) in self.by_no.iter_mut().filter(|(_, known)| known.worker == worker) {
+            producer.epoch = 0;
+            if producer.active_group == 0 {
+                unlogged.push(*no);
+            }
+        }
+        for no in unlogged {
             self.remove(no);
         }
     }
 
-    /// The producer has a record or entry in `group`, which ends before `next_seq`.
-    pub fn touch(&mut self, no: u64, group: u64, next_seq: u64) {
+    /// The producer has a record or entry in `group`; `seq` is the last number by then.
+    pub fn touch(&mut self, no: u64, group: u64, seq: u64) {
         let Some(producer) = self.by_no.get_mut(&no) else { return };
-        producer.active_seq = next_seq - 1;
+        producer.active_seq = producer.active_seq.max(seq);
         if producer.active_group != group {
             self.logged_count += usize::from(producer.active_group == 0);
             producer.active_group = group;
             self.order.push_back((group, no));
         }
-        while self.logged_count > self.logged_max {
+        if self.logged_count > self.logged_max {
             self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        let (group, no) = self.order.pop_front().expect("every logged producer is in order");
-        if let Some(producer) = self.by_no.get(&no).filter(|known| known.active_group == group) {
-            self.kept_since_seq = self.kept_since_seq.max(producer.active_seq);
-            self.remove(no);
         }
         if self.order.len() > 4 * self.by_no.len() + 1024 {
             self.order.retain(|(group, no)| {
                 self.by_no.get(no).is_some_and(|known| known.active_group == *group)
             });
+        }
+    }
+
+    /// Acknowledged groups are gone, and with them what some producers were told: whoever was born
+    /// before `next_seq` cannot be answered any more, and numbers given out in them stay unused.
+    pub fn forget_all(&mut self, next_seq: u64) {
+        let tenants = std::mem::take(&mut self.tenants);
+        let next_no = self.next_no + LOST_NUMBERS;
+        *self = Self { tenants, next_no, ..Self::new(self.logged_max) };
+        self.kept_since_seq = next_seq - 1;
+    }
+
+    /// Forgets whoever was active longest ago and has no session: who has one is not forgotten
+    /// because others come and go.
+    fn forget_oldest(&mut self) {
+        for _ in 0..self.order.len() {
+            let (group, no) = self.order.pop_front().expect("every logged producer is in order");
+            let Some(producer) = self.by_no.get(&no).filter(|known| known.active_group == group)
+            else {
+                continue;
+            };
+            if producer.epoch == 0 {
+                self.kept_since_seq = self.kept_since_seq.max(producer.active_seq);
+                self.remove(no);
+                return;
+            }
+            self.order.push_back((group, no));
         }
     }
 
@@ -247,6 +275,7 @@ impl Producers {
                             active_group: 0,
                             active_seq: 0,
                             worker: usize::MAX,
+                            session: 0,
                             runs: VecDeque::new(),
                         });
                     }
@@ -275,9 +304,11 @@ impl Producers {
             out.extend_from_slice(&(tenant.len() as u64).to_le_bytes());
             out.extend_from_slice(tenant.as_bytes());
         }
-        let mut logged: Vec<&Producer> =
-            self.by_no.values().filter(|producer| producer.active_group != 0).collect();
-        logged.sort_by_key(|producer| (producer.active_group, producer.entry.producer_no));
+        // In the order in which they are forgotten.
+        let active = |(group, no): &(u64, u64)| {
+            self.by_no.get(no).filter(|producer| producer.active_group == *group)
+        };
+        let logged: Vec<&Producer> = self.order.iter().filter_map(active).collect();
         out.extend_from_slice(&(logged.len() as u64).to_le_bytes());
         for producer in logged {
             let mut entry = Vec::new();
@@ -316,7 +347,8 @@ impl Producers {
         }
         for _ in 0..u64_at(take(8)?, 0) {
             let head = take(40)?;
-            let [LogEntry::Producer(entry)] = &LogEntry::parse_all(take(u32_at(head, 0) as usize)?)?[..]
+            let [LogEntry::Producer(entry)] =
+                &LogEntry::parse_all(take(u32_at(head, 0) as usize)?)?[..]
             else {
                 return None;
             };
@@ -335,9 +367,10 @@ impl Producers {
                 active_group: 0,
                 active_seq: 0,
                 worker: usize::MAX,
+                session: 0,
                 runs,
             });
-            table.touch(no, u64_at(head, 16), u64_at(head, 24) + 1);
+            table.touch(no, u64_at(head, 16), u64_at(head, 24));
         }
         table.next_no = next_no;
         rest.is_empty().then_some(table)
@@ -348,4 +381,51 @@ impl Producers {
 #[must_use]
 pub fn without_seq(ticket: u64, verdict: Verdict, reason: Reason, seq: u64) -> Entry {
     Entry { ticket, seq, group: 0, count: 1, verdict, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(producer: u8) -> ProducerEntry {
+        ProducerEntry {
+            producer_no: 0,
+            tenant_no: 1,
+            uid: 0,
+            producer: [producer; 16],
+            birth_seq: 0,
+            tenant: "default".into(),
+            source: "check".into(),
+        }
+    }
+
+    #[test]
+    fn a_producer_that_is_active_for_ever_takes_no_more_memory() {
+        let mut table = Producers::new(10);
+        let nos = [table.create(entry(1), 0), table.create(entry(2), 0)];
+        for group in 1..20_000 {
+            table.touch(nos[0], group, group);
+            if group % 7 == 0 {
+                table.touch(nos[1], group, group);
+            }
+        }
+        assert!(table.order.len() < 2000, "{}", table.order.len());
+        let mut bytes = Vec::new();
+        table.encode(&mut bytes);
+        let mut again = Vec::new();
+        Producers::decode(&bytes, 10).unwrap().encode(&mut again);
+        assert_eq!(again, bytes);
+    }
+
+    #[test]
+    fn verdicts_of_more_tickets_than_a_ring_holds_are_forgotten() {
+        let mut table = Producers::new(10);
+        let no = table.create(entry(1), 0);
+        let producer = table.get_mut(no).unwrap();
+        for ticket in 1..=TICKETS_MAX + 1000 {
+            producer.decide(without_seq(ticket, Verdict::Rejected, Reason::TooDeep, 0));
+        }
+        assert_eq!(producer.runs.len() as u64, TICKETS_MAX);
+        assert!(producer.verdict(1000).is_none() && producer.verdict(1001).is_some());
+    }
 }

@@ -7,17 +7,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use certeus_ipc::record::{Record, Tag};
-use certeus_ipc::verdict::{Entry, Reason};
-
-use super::decision::{Decision, End, Floor, Groups, Header, Observation, Quarantine, Take, decide};
-use super::producers::{Producers, without_seq};
+use super::decision::{
+    Decision, End, Floor, Groups, Header, Observation, Quarantine, Take, decide,
+};
+use super::producers::Producers;
+use super::replay::{remember, replay};
 use super::sidecar::Sidecar;
-use super::walk::{Found, Hole, Position, Tail, Walk, group_at, walk};
+use super::walk::{Found, Hole, Position, Tail, Walk, group_at, read_what_is_left, walk};
 use super::window::{Key, Window};
 use crate::disk::{Disk, DiskFile};
-use crate::format::{ALIGN, LogEntry, SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::keyed::{content_digest, dedup_key};
+use crate::format::{ALIGN, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::merkle::Hash;
 
 /// No group that was under way is longer than the ring that it came through.
@@ -86,7 +85,8 @@ pub fn segment_name(segment_no: u64) -> String {
     format!("{segment_no:020}.log")
 }
 
-fn numbers(names: &[String], ending: &str) -> Vec<u64> {
+#[must_use]
+pub fn numbers(names: &[String], ending: &str) -> Vec<u64> {
     let mut found: Vec<u64> =
         names.iter().filter_map(|name| name.strip_suffix(ending)?.parse().ok()).collect();
     found.sort_unstable();
@@ -151,10 +151,12 @@ impl<D: Disk> Segments<'_, D> {
     fn look(&mut self, numbers: &[u64]) -> io::Result<()> {
         for &segment_no in numbers {
             let mut head = vec![0; SEGMENT_HEADER_BYTES as usize];
-            let read = self.open(segment_no)?.read_at(0, &mut head)?;
+            let read = read_what_is_left(&self.open(segment_no)?, 0, &mut head)?;
             let seen = match SegmentHeader::parse(&head[..read]) {
-                Some(header) => Seen::Valid(header),
-                None if head.iter().all(|byte| *byte == 0) => Seen::Unused,
+                Some(header) if header.segment_no == segment_no => Seen::Valid(header),
+                // A start that died made another segment of this spare: readers do not see it.
+                Some(_) => Seen::Unused,
+                None if read > 0 && head.iter().all(|byte| *byte == 0) => Seen::Unused,
                 None => Seen::Damaged,
             };
             if let Seen::Valid(header) = &seen {
@@ -191,56 +193,57 @@ impl<D: Disk> Segments<'_, D> {
                 Sidecar::read(self.disk, self.dir, segment_no)?
             };
             match sidecar {
-                Some(sidecar) => {
-                    self.take_sidecar(&sidecar);
+                Some(sidecar) if self.take_sidecar(&sidecar) => {
                     let bytes = self.open(segment_no)?.bytes()?;
                     let first_seq = sidecar.first_seq;
                     self.found.kept.push(Kept { segment_no, bytes, first_seq });
                 }
-                None if newest => self.read_newest(index)?,
-                None => self.read_older(index)?,
+                _ if newest => self.read_newest(index)?,
+                _ => self.read_older(index)?,
             }
         }
         Ok(())
     }
 
-    fn take_sidecar(&mut self, sidecar: &Sidecar) {
+    /// False: its table is of another version, and the segment itself has to be read.
+    fn take_sidecar(&mut self, sidecar: &Sidecar) -> bool {
+        let logged_max = self.settings.dedup_producers;
+        let Some(table) = Producers::decode(&sidecar.producers, logged_max) else { return false };
         let found = &mut self.found;
+        found.producers = table;
         for key in &sidecar.keys {
             remember(&mut found.window, *key);
         }
-        if let Some(table) = Producers::decode(&sidecar.producers, self.settings.dedup_producers) {
-            found.producers = table;
-        }
+        found.position.next_seq = found.position.next_seq.max(sidecar.next_seq);
         found.recorded_at_ns = found.recorded_at_ns.max(sidecar.recorded_at_ns);
         found.ages.push((sidecar.next_seq, sidecar.recorded_at_ns));
         found.sidecars.push((sidecar.segment_no, sidecar.next_seq));
+        true
     }
 
     /// A segment that has a successor and no sidecar: read up to where the successor says it ends,
     /// and give it its sidecar now.
     fn read_older(&mut self, index: usize) -> io::Result<()> {
         let segment_no = self.used[index].0;
-        let end = self.used[index + 1..]
-            .iter()
-            .find_map(|(_, seen)| match seen {
-                Seen::Valid(header) if header.before_segment_no == segment_no => {
-                    Some(header.before_end_offset)
-                }
-                _ => None,
-            })
-            .unwrap_or(u64::MAX);
+        let successor = self.used[index + 1..].iter().find_map(|(_, seen)| match seen {
+            Seen::Valid(header) if header.before_segment_no == segment_no => Some(*header),
+            _ => None,
+        });
+        let end = successor.map_or(u64::MAX, |header| header.before_end_offset);
         let file = self.open(segment_no)?;
         let bytes = file.bytes()?;
         let Seen::Valid(header) = self.used[index].1 else {
             self.quarantine(&file, segment_no, 0, bytes)?;
-            self.found.kept.push(Kept { segment_no, bytes, first_seq: 0 });
+            let first_seq = self.found.position.next_seq;
+            self.found.kept.push(Kept { segment_no, bytes, first_seq });
+            self.note_gap(successor.map_or(first_seq, |header| header.before_next_seq));
             return Ok(());
         };
         let mut keys = Vec::new();
         let walk = self.walk_into(&file, &header, end, &mut keys)?;
         self.note_holes(&file, segment_no, &walk.holes)?;
         self.found.end = (segment_no, walk.end_offset);
+        self.note_gap(successor.map_or(0, |header| header.before_next_seq));
         self.seal(segment_no, header.before_next_seq, walk.position.next_seq, keys)?;
         self.found.kept.push(Kept { segment_no, bytes, first_seq: header.before_next_seq });
         Ok(())
@@ -263,6 +266,10 @@ impl<D: Disk> Segments<'_, D> {
             Seen::Valid(header) => (Header::Valid, Some(header)),
             _ => (Header::Damaged, self.guess_header(&file, bytes, segment_no)?),
         };
+        let known = self.found.position;
+        if let Some(header) = header.filter(|_| state == Header::Damaged) {
+            self.note_gap(header.before_next_seq);
+        }
         let mut keys = Vec::new();
         let walk = match &header {
             Some(header) => Some(self.walk_into(&file, header, bytes, &mut keys)?),
@@ -274,7 +281,7 @@ impl<D: Disk> Segments<'_, D> {
             _ => Groups::None,
         };
         let torn = walk.as_ref().is_some_and(|walk| walk.tail == Tail::Torn);
-        let before = header.as_ref().map_or(self.found.position, Position::before);
+        let before = header.as_ref().map_or(known, Position::before);
         let position = walk.as_ref().map_or(before, |walk| walk.position);
         let above = self.settings.follower.seq >= position.next_seq;
         let decision = decide(Observation {
@@ -296,7 +303,10 @@ impl<D: Disk> Segments<'_, D> {
                 let holes = walk.as_ref().map_or(&[][..], |walk| &walk.holes).to_vec();
                 self.note_holes(&file, segment_no, &holes)?;
             }
-            Quarantine::Segment => self.quarantine(&file, segment_no, 0, bytes)?,
+            Quarantine::Segment => {
+                self.quarantine(&file, segment_no, 0, bytes)?;
+                self.note_gaps(walk.as_ref().map_or(&[][..], |walk| &walk.holes));
+            }
         }
         match decision.take {
             Take::Predecessor => self.end_at_predecessor(segment_no, header.as_ref()),
@@ -351,7 +361,7 @@ impl<D: Disk> Segments<'_, D> {
         let mut offset = SEGMENT_HEADER_BYTES;
         while offset < bytes {
             let mut head = [0; crate::format::GROUP_HEADER_BYTES];
-            let read = file.read_at(offset, &mut head)?;
+            let read = read_what_is_left(file, offset, &mut head)?;
             let group = crate::format::GroupHeader::parse(&head[..read])
                 .filter(|group| group.group >= self.found.position.group.max(1));
             let found = match group {
@@ -385,7 +395,8 @@ impl<D: Disk> Segments<'_, D> {
         end: u64,
         keys: &mut Vec<Key>,
     ) -> io::Result<Walk> {
-        let before_group = self.found.position.group;
+        // A copied group was taken in with the segment before.
+        let before_group = self.found.position.group.max(header.before_group);
         let found = &mut self.found;
         let log_key = &self.settings.log_key;
         let result = walk(file, header, end, |group| {
@@ -408,19 +419,35 @@ impl<D: Disk> Segments<'_, D> {
     fn note_holes(&mut self, file: &D::File, segment_no: u64, holes: &[Hole]) -> io::Result<()> {
         for hole in holes {
             self.quarantine(file, segment_no, hole.offset, hole.bytes)?;
-            if hole.first_seq <= hole.last_seq {
-                let Hole { first_seq, last_seq, .. } = *hole;
+        }
+        self.note_gaps(holes);
+        Ok(())
+    }
+
+    fn note_gaps(&mut self, holes: &[Hole]) {
+        for Hole { first_seq, last_seq, .. } in holes {
+            if first_seq <= last_seq {
+                let (first_seq, last_seq) = (*first_seq, *last_seq);
                 self.found.gaps.push(Gap { first_seq, last_seq, reason: "damaged" });
             }
         }
-        Ok(())
+    }
+
+    /// The log goes on at `next_seq`, and what was read ends before it.
+    fn note_gap(&mut self, next_seq: u64) {
+        let first_seq = self.found.position.next_seq;
+        if first_seq < next_seq {
+            let reason = "damaged";
+            self.found.gaps.push(Gap { first_seq, last_seq: next_seq - 1, reason });
+            self.found.position.next_seq = next_seq;
+        }
     }
 
     /// Copies bytes aside, at most one largest group of them; what is in place stays.
     fn quarantine(&self, file: &D::File, no: u64, offset: u64, bytes: u64) -> io::Result<()> {
         let bytes = bytes.min(u64::from(crate::format::GROUP_BODY_BYTES_MAX));
         let mut copy = vec![0; usize::try_from(bytes).expect("bounded")];
-        let read = file.read_at(offset, &mut copy)?;
+        let read = read_what_is_left(file, offset, &mut copy)?;
         copy.truncate(read);
         let name = format!("{no:020}-{offset}-{bytes}.bin");
         let aside = self.disk.open(&self.settings.quarantine_dir.join(name), true)?;
@@ -443,6 +470,9 @@ impl<D: Disk> Segments<'_, D> {
             position.group = follower.group;
             position.root = follower.root;
         }
+        if !self.found.gaps.is_empty() {
+            self.found.producers.forget_all(self.found.position.next_seq);
+        }
         if self.used.is_empty() {
             self.found.segment_no = self.found.spares.iter().copied().min().unwrap_or(1);
         }
@@ -453,68 +483,5 @@ impl<D: Disk> Segments<'_, D> {
             self.found.last_group = None;
         }
         Ok(self.found)
-    }
-}
-
-fn remember(window: &mut Window, key: Key) {
-    if window.get(&key.key).is_none() {
-        window.insert(key);
-    }
-}
-
-/// Takes one group into the tables, as the live writer did when it made it.
-fn replay(
-    found: &mut Recovered,
-    segment_no: u64,
-    group: &Found,
-    log_key: &[u8; 32],
-    keys: &mut Vec<Key>,
-) {
-    let header = &group.header;
-    let (entries, mut records) = group.body.split_at(header.entries_bytes as usize);
-    let entries = LogEntry::parse_all(entries).unwrap_or_default();
-    found.producers.replay(segment_no, &entries);
-    // Tickets of one producer come in ticket order only when records and entries are merged.
-    let mut decided: Vec<(u64, Entry)> = Vec::new();
-    for entry in &entries {
-        if let LogEntry::Verdict(told) = entry {
-            let entry = without_seq(told.ticket, told.verdict, told.reason, told.seq);
-            decided.push((told.producer_no, entry));
-        }
-    }
-    let mut seq = header.first_seq;
-    while let Some(record) = Record::parse(records) {
-        let producer_no = record.header.producer_no;
-        let entry = Entry {
-            ticket: record.header.ticket,
-            seq,
-            group: header.group,
-            count: 1,
-            verdict: record.header.verdict,
-            reason: Reason::None,
-        };
-        decided.push((producer_no, entry));
-        if let (Some(id), Some(producer)) =
-            (record.attributes.get(Tag::Id), found.producers.get(producer_no))
-        {
-            let session_source = producer.entry.source.as_bytes();
-            let source = record.attributes.get(Tag::Source).unwrap_or(session_source);
-            let tenant = producer.entry.tenant.as_bytes();
-            let flags = record.header.flags;
-            let key = Key {
-                key: dedup_key(log_key, tenant, source, id),
-                seq,
-                digest: content_digest(log_key, &record.attributes, flags, record.data),
-            };
-            remember(&mut found.window, key);
-            keys.push(key);
-        }
-        seq += 1;
-        records = &records[record.padded_bytes().min(records.len())..];
-    }
-    decided.sort_by_key(|(producer_no, entry)| (*producer_no, entry.ticket));
-    for (producer_no, entry) in decided {
-        found.producers.replay_ticket(producer_no, entry);
-        found.producers.touch(producer_no, header.group, header.next_seq());
     }
 }

@@ -62,7 +62,13 @@ impl<D: Disk> Loop<D> {
             if !busy {
                 let idle = self.writer.prepare_sleep()?;
                 let waiting = self.writer.is_waiting();
-                wait = if waiting { RETRY.min(left) } else if idle { left } else { Duration::ZERO };
+                wait = if waiting {
+                    RETRY.min(left)
+                } else if idle {
+                    left
+                } else {
+                    Duration::ZERO
+                };
             }
             let readable = self.wait(wait)?;
             self.writer.woke();

@@ -14,6 +14,7 @@ use std::io;
 use std::path::Path;
 
 use super::producers::Producers;
+use super::walk::read_what_is_left;
 use super::window::Key;
 use crate::disk::{Disk, DiskFile};
 use crate::format::{u32_at, u64_at};
@@ -49,9 +50,8 @@ impl Sidecar {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(
-            HEAD_BYTES + self.keys.len() * KEY_BYTES + self.producers.len(),
-        );
+        let mut out =
+            Vec::with_capacity(HEAD_BYTES + self.keys.len() * KEY_BYTES + self.producers.len());
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
@@ -121,7 +121,7 @@ impl Sidecar {
             Err(error) => return Err(error),
         };
         let mut bytes = vec![0; usize::try_from(file.bytes()?).expect("fits memory")];
-        let read = file.read_at(0, &mut bytes)?;
+        let read = read_what_is_left(&file, 0, &mut bytes)?;
         Ok(Self::decode(&bytes[..read]).filter(|sidecar| sidecar.segment_no == segment_no))
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use crate::disk::DiskFile;
 use crate::format::{
     ALIGN, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader,
-    u32_at,
+    u32_at, u64_at,
 };
 use crate::merkle::Hash;
 
@@ -81,10 +81,24 @@ pub struct Walk {
     pub tail: Tail,
 }
 
+/// Reads like [`DiskFile::read_at`], but a sector that the disk cannot give is damage, not an
+/// error: nothing of such a range is read.
+pub fn read_what_is_left(file: &impl DiskFile, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+    match file.read_at(offset, out) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => Ok(0),
+        result => result,
+    }
+}
+
 /// The group at `offset`, if it is whole and of this segment's life.
-pub fn group_at(file: &impl DiskFile, offset: u64, end: u64, salt: u64) -> io::Result<Option<Found>> {
+pub fn group_at(
+    file: &impl DiskFile,
+    offset: u64,
+    end: u64,
+    salt: u64,
+) -> io::Result<Option<Found>> {
     let mut head = [0; GROUP_HEADER_BYTES];
-    if file.read_at(offset, &mut head)? < head.len() {
+    if read_what_is_left(file, offset, &mut head)? < head.len() {
         return Ok(None);
     }
     let Some(header) = GroupHeader::parse(&head).filter(|header| {
@@ -93,7 +107,8 @@ pub fn group_at(file: &impl DiskFile, offset: u64, end: u64, salt: u64) -> io::R
         return Ok(None);
     };
     let mut body = vec![0; usize::try_from(header.body_bytes()).expect("bounded by the format")];
-    let whole = file.read_at(offset + GROUP_HEADER_BYTES as u64, &mut body)? == body.len();
+    let read = read_what_is_left(file, offset + GROUP_HEADER_BYTES as u64, &mut body)?;
+    let whole = read == body.len();
     let found = whole && crc32c::crc32c(&body) == header.body_crc;
     Ok(found.then_some(Found { offset, header, body }))
 }
@@ -116,9 +131,7 @@ pub fn walk(
     while offset < end {
         let found = group_at(file, offset, end, segment.salt)?;
         let copied = |header: &GroupHeader| {
-            walk.groups == 0
-                && header.group == position.group
-                && header.hash() == position.chain
+            walk.groups == 0 && header.group == position.group && header.hash() == position.chain
         };
         let follows = |header: &GroupHeader| {
             header.group == position.group + 1
@@ -174,10 +187,11 @@ fn later_group(
 
 fn tail_at(file: &impl DiskFile, offset: u64, salt: u64) -> io::Result<Tail> {
     let mut head = [0; GROUP_HEADER_BYTES];
-    let read = file.read_at(offset, &mut head)?;
+    let read = read_what_is_left(file, offset, &mut head)?;
     let ours = match GroupHeader::parse(&head) {
         Some(header) => header.salt == salt,
-        None => read >= 4 && u32_at(&head, 0) == GROUP_MAGIC,
+        // Whichever of the two was damaged, the other one still tells.
+        None => read > 0 && (u32_at(&head, 0) == GROUP_MAGIC || u64_at(&head, 8) == salt),
     };
     Ok(if ours { Tail::Torn } else { Tail::Unwritten })
 }

@@ -17,7 +17,12 @@ pub struct Key {
 
 impl Key {
     fn to_words(self) -> [u64; 4] {
-        [crate::format::u64_at(&self.key, 0), crate::format::u64_at(&self.key, 8), self.seq, self.digest]
+        [
+            crate::format::u64_at(&self.key, 0),
+            crate::format::u64_at(&self.key, 8),
+            self.seq,
+            self.digest,
+        ]
     }
 
     fn from_words(words: [u64; 4]) -> Self {
@@ -90,6 +95,14 @@ impl Window {
             let first = self.inserted.saturating_sub(capacity);
             self.entry((first % capacity) as usize)
         })
+    }
+
+    /// Every id that is recognised, oldest first.
+    #[cfg(test)]
+    pub fn newest(&self) -> Vec<Key> {
+        let capacity = self.entries.len() as u64;
+        let first = self.inserted.saturating_sub(capacity);
+        (first..self.inserted).map(|at| self.entry((at % capacity) as usize)).collect()
     }
 
     fn entry(&self, index: usize) -> Key {

@@ -5,19 +5,15 @@ use pyo3::types::PyDict;
 
 use crate::board;
 
-mod worker;
 mod log;
 mod reader;
+mod worker;
 
 /// `{table: (page, {field: word index})}`, so that Python reads the board by the same names.
 fn board_tables<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
     let tables = PyDict::new(py);
     for (name, page, fields) in [
-        (
-            "durability",
-            board::PAGE_DURABILITY,
-            board::durability::FIELDS,
-        ),
+        ("durability", board::PAGE_DURABILITY, board::durability::FIELDS),
         ("follower", board::PAGE_FOLLOWER, board::follower::FIELDS),
         ("log", board::PAGE_LOG, board::log::FIELDS),
         ("flush", board::PAGE_FLUSH, board::flush::FIELDS),

@@ -5,7 +5,7 @@ use certeus_ipc::record::RecordHeader;
 use super::segment::{self, FIRST_GROUP_OFFSET, Scanner, Segment};
 use super::{LogReader, Result};
 use crate::format::{GroupHeader, LogEntry, SegmentHeader, u32_at};
-use crate::merkle::{Tree, leaf, salt};
+use crate::merkle::{Hash, Tree, leaf, salt};
 
 /// What one segment holds. Numbers are 0 where it holds no group.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +56,8 @@ pub struct Check {
     numbers: Vec<u64>,
     at: usize,
     last: Option<GroupHeader>,
+    /// The group before the oldest segment, which may stand in it as a copy: number and hash.
+    trimmed: Option<(u64, Hash)>,
     next_seq: u64,
     report: Report,
 }
@@ -78,6 +80,7 @@ impl LogReader {
             numbers: segment::numbers(&self.dir)?,
             at: 0,
             last: None,
+            trimmed: None,
             next_seq: 0,
             report,
         })
@@ -135,6 +138,7 @@ impl Check {
     fn link(&mut self, header: &SegmentHeader) {
         if self.next_seq == 0 {
             self.next_seq = header.before_next_seq;
+            self.trimmed = Some((header.before_group, header.before_chain));
             return;
         }
         let before = self.report.segments.last().map_or(0, |before| before.segment_no);
@@ -193,7 +197,10 @@ impl Check {
             // Counted where it was written first.
             return;
         }
-        if header.first_seq > self.next_seq {
+        let carried = self.last.is_none() && self.trimmed == Some((header.group, header.hash()));
+        if carried {
+            // Its numbers are before those that this segment gave out.
+        } else if header.first_seq > self.next_seq {
             let reason = if damaged > 0 { "damaged" } else { "lost" };
             self.find(number, at, (self.next_seq, header.first_seq - 1), reason);
         } else if header.first_seq < self.next_seq {

@@ -16,8 +16,8 @@ use certeus_ipc::memory::{Mapped, Mapping};
 use certeus_ipc::ring::{Claim, Consumer, Full, Producer};
 use rustix::io::{Errno, write};
 
-use crate::failpoint::failpoint;
 use crate::envelope::{Return, pair_bytes};
+use crate::failpoint::failpoint;
 
 pub struct Pair {
     forward: Producer<Mapped>,

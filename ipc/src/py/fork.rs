@@ -1,8 +1,8 @@
 //! Whether this process is still the one that made a ring.
 //!
-//! A ring's mappings are MADV_DONTFORK, so in a forked child their addresses are nobody's, or worse,
-//! somebody else's. One page a process is MADV_WIPEONFORK instead: a child finds zeros there,
-//! however it was forked, for the cost of one load.
+//! A ring's mappings are MADV_DONTFORK, so in a forked child their addresses are nobody's, or
+//! worse, somebody else's. One page a process is MADV_WIPEONFORK instead: a child finds zeros
+//! there, however it was forked, for the cost of one load.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

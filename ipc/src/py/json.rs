@@ -2,8 +2,8 @@
 //!
 //! It gives byte for byte what `json.dumps(value, ensure_ascii=False, allow_nan=False,
 //! separators=(",", ":"))` gives, or `None`: subclasses, keys that are not text, integers beyond 64
-//! bits, NaN, lone surrogates, cycles and deep nesting are left to Python, which encodes them or says
-//! what is wrong.
+//! bits, NaN, lone surrogates, cycles and deep nesting are left to Python, which encodes them or
+//! says what is wrong.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};

@@ -1,0 +1,209 @@
+//! Damaged bytes: every bit of a small log, every length, and a follower that knows more.
+
+use super::*;
+use crate::log::recovery::Gap;
+use crate::reader::position::Status;
+
+const EVENTS: u64 = 12;
+
+/// A log of three segments and one more start, about 16 KiB of it used; its rows; the last group.
+fn small_log() -> (SimDisk, Vec<Row>) {
+    let mut world = World::new(setup());
+    for life in 0..3 {
+        let mut worker = world.attach();
+        let session = world.connect(&mut worker, life + 1);
+        for ticket in 1..=EVENTS / 3 {
+            let id = format!("{life} {ticket}");
+            worker.event_with_id(&session, ticket, &id, &format!("event {life} {ticket}"));
+            if ticket % 2 == 0 {
+                world.run();
+            }
+        }
+        if life < 2 {
+            world = world.kill();
+        }
+    }
+    let rows = world.read();
+    assert_eq!(rows.len() as u64, EVENTS);
+    (world.disk.after_kill(), rows)
+}
+
+fn setup() -> Setup {
+    Setup { segment_bytes: 64 * 1024, ..Setup::default() }
+}
+
+/// Where the events of the last group begin: only they may be taken for a torn write.
+const LAST_GROUP_FROM: u64 = EVENTS - 1;
+
+/// Recovers a damaged log and checks that nothing acknowledged is dropped in silence.
+fn recovers(disk: &SimDisk, rows: &[Row], what: &str) {
+    let world = World::on(disk.after_kill(), setup()).unwrap();
+    let durable_seq = world.durable_seq();
+    let (found, gaps) = Files::of(&world.disk).rows_and_gaps(durable_seq);
+    for row in &found {
+        let before = &rows[row.seq as usize - 1];
+        assert_eq!((row.ticket, &row.data), (before.ticket, &before.data), "{what}");
+    }
+    let told = |seq: u64| gaps.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+    for row in rows.iter().filter(|row| !found.iter().any(|kept| kept.seq == row.seq)) {
+        let torn = row.seq >= LAST_GROUP_FROM && durable_seq < LAST_GROUP_FROM;
+        assert!(told(row.seq) || torn, "{what}: {} is missing, gaps {gaps:?}", row.seq);
+        if torn {
+            let label = world.report.label;
+            assert!(label.starts_with("torn") || label == "empty", "{what}: {label}");
+        }
+    }
+    // And the log goes on.
+    let mut world = world;
+    let mut worker = world.attach();
+    let session = world.connect(&mut worker, 77);
+    worker.event(&session, 1, "goes on");
+    let told = verdicts(&world.answers(&mut worker), session.number);
+    assert_eq!(told[0].seq, durable_seq + 1, "{what}");
+}
+
+#[test]
+fn no_flipped_bit_drops_an_acknowledged_event_in_silence() {
+    let (disk, rows) = small_log();
+    // Without optimisation, one bit of each byte.
+    let bits = |at: usize| if cfg!(debug_assertions) { at % 8..at % 8 + 1 } else { 0..8 };
+    for name in disk.names().iter().filter(|name| name.ends_with(".log")) {
+        let bytes = disk.read(name);
+        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        for at in (0..written).filter(|at| bytes[*at] != 0 || at % 256 == 0) {
+            for bit in bits(at) {
+                let damaged = disk.after_kill();
+                damaged.damage(name, |bytes| bytes[at] ^= 1 << bit);
+                recovers(&damaged, &rows, &format!("{name} byte {at} bit {bit}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_a_sidecar_changes_anything() {
+    let (disk, rows) = small_log();
+    for name in disk.names().iter().filter(|name| name.ends_with(".keys")) {
+        for at in (0..disk.read(name).len()).step_by(5) {
+            let damaged = disk.after_kill();
+            damaged.damage(name, |bytes| bytes[at] ^= 1 << (at % 8));
+            let world = World::on(damaged, setup()).unwrap();
+            assert_eq!((world.durable_seq(), &world.report.gaps[..]), (EVENTS, &[][..]));
+            assert_eq!(world.writer.window.len() as u64, EVENTS, "{name} byte {at}");
+            assert_eq!(Files::of(&world.disk).rows(EVENTS), rows);
+        }
+    }
+}
+
+#[test]
+fn a_cut_file_is_told_as_a_gap_once_a_follower_knows_more() {
+    let (disk, rows) = small_log();
+    let root = last_root(&disk);
+    for name in disk.names().iter().filter(|name| name.ends_with(".log")) {
+        let step = if cfg!(debug_assertions) { 5 * 64 } else { 64 };
+        for bytes in (0..disk.read(name).len().min(24 * 1024)).step_by(step) {
+            let damaged = disk.after_kill();
+            damaged.damage(name, |file| file.truncate(bytes));
+            let follower = FollowerPosition { group: 6, seq: EVENTS, root };
+            let setup = Setup { follower, ..setup() };
+            let world = World::on(damaged, setup).unwrap();
+            assert!(world.durable_seq() >= EVENTS, "{name} cut to {bytes}: a number comes again");
+            let (found, gaps) = Files::of(&world.disk).rows_and_gaps(world.durable_seq());
+            for row in &rows {
+                let told = gaps.iter().any(|(a, b)| (*a..=*b).contains(&row.seq));
+                let kept = found.iter().any(|kept| kept.seq == row.seq && kept.data == row.data);
+                assert!(told != kept, "{name} cut to {bytes}: {row:?}");
+            }
+        }
+    }
+}
+
+fn last_root(disk: &SimDisk) -> crate::merkle::Hash {
+    World::on(disk.after_kill(), setup()).unwrap().writer.position.root
+}
+
+#[test]
+fn a_follower_above_the_end_is_a_gap_and_no_number_comes_again() {
+    let (disk, _) = small_log();
+    let follower = FollowerPosition { group: 40, seq: 30, root: [7; 32] };
+    let mut world = World::on(disk, Setup { follower, ..setup() }).unwrap();
+    assert_eq!(world.report.label, "below-follower");
+    let gap = Gap { first_seq: EVENTS + 1, last_seq: 30, reason: "lost" };
+    assert_eq!(world.report.gaps, [gap]);
+    let status = |world: &World, group, seq| {
+        let files = Files::of(&world.disk);
+        LogReader::new(&files.dir).position_status(group, &[7; 32], seq).unwrap()
+    };
+    assert_eq!(status(&world, 40, 30), Status::Ok);
+    assert_eq!(status(&world, 41, 30), Status::Diverged);
+    for producer in 50..53 {
+        let mut worker = world.attach();
+        let session = world.connect(&mut worker, producer);
+        worker.event(&session, 1, "after the gap");
+        world.run();
+        assert_eq!(status(&world, 40, 30), Status::Ok);
+        world = world.kill();
+    }
+    let (rows, gaps) = Files::of(&world.disk).rows_and_gaps(world.durable_seq());
+    assert_eq!(gaps, [(EVENTS + 1, 30)]);
+    assert_eq!(rows.last().unwrap().seq, 33);
+}
+
+#[test]
+fn who_was_active_before_a_gap_is_refused_and_never_guessed() {
+    use crate::envelope::EndReason;
+    let (disk, _) = small_log();
+    let follower = FollowerPosition { group: 40, seq: 30, root: [7; 32] };
+    let mut world = World::on(disk, Setup { follower, ..setup() }).unwrap();
+    let mut worker = world.attach();
+    for producer in 1..=3 {
+        let session = worker.hello(producer, Some(0), 1);
+        let reason = EndReason::ProducerExpired;
+        assert_eq!(world.answers(&mut worker), [Return::Refused { session, reason }]);
+    }
+    let fresh = world.connect(&mut worker, 4);
+    assert!(fresh.producer_no > 1 << 32, "no number that a lost group may have given out");
+    // It has its marks in the next life, too.
+    worker.event(&fresh, 1, "x");
+    world.run();
+    let mut world = world.kill();
+    let mut worker = world.attach();
+    let (again, told) = world.resume(&mut worker, 4, Some(fresh.birth_seq), 0);
+    assert_eq!((again.high, told.len()), (1, 1));
+}
+
+#[test]
+fn damaged_bytes_are_copied_aside_and_left_in_their_place() {
+    let (disk, _) = small_log();
+    let names: Vec<String> =
+        disk.names().into_iter().filter(|name| name.ends_with(".log")).collect();
+    let newest = names.iter().rev().find(|name| disk.read(name)[0] != 0).unwrap();
+    disk.damage(newest, |bytes| bytes[2 * 4096 + 200] ^= 1);
+    let damaged = disk.read(newest);
+    let world = World::on(disk.after_kill(), setup()).unwrap();
+    assert_eq!(world.report.label, "holed");
+    assert_eq!(world.report.gaps.len(), 1);
+    assert_eq!(world.disk.read(newest)[..3 * 4096], damaged[..3 * 4096]);
+    let names = world.disk.names();
+    let aside = names.iter().find(|name| name.ends_with(".bin")).unwrap();
+    assert_eq!(world.disk.read(aside), damaged[2 * 4096..3 * 4096]);
+}
+
+#[test]
+fn a_segment_without_header_tells_which_numbers_are_missing_before_it() {
+    let (disk, rows) = small_log();
+    let names: Vec<String> =
+        disk.names().into_iter().filter(|name| name.ends_with(".log")).collect();
+    let newest = names.iter().rev().find(|name| disk.read(name)[0] != 0).unwrap();
+    disk.damage(newest, |bytes| {
+        // The header, the copied group, and the first one of its own.
+        for at in [0, 4096, 8192] {
+            bytes[at + 20] ^= 1;
+        }
+    });
+    let world = World::on(disk, setup()).unwrap();
+    assert_eq!(world.report.label, "lost-header");
+    assert_eq!(world.report.gaps, [Gap { first_seq: 9, last_seq: 10, reason: "damaged" }]);
+    let (found, gaps) = Files::of(&world.disk).rows_and_gaps(world.durable_seq());
+    assert_eq!((found.len(), gaps), (rows.len() - 2, vec![(9, 10)]));
+}
