@@ -72,7 +72,7 @@ def programs(home: Path) -> Path:
 
 def query(server: EmbeddedPostgres, sql: str, user: str | None = None) -> str:
     """Ask by psql, as ourselves or (for root) as another user of the system."""
-    psql = programs(Path(server.dsn.partition("host=")[2])) / "psql"
+    psql = programs(server.home) / "psql"
     answer = subprocess.run(
         [psql, server.dsn, "-XAtc", sql],
         capture_output=True, text=True, check=False, user=user, cwd="/",
