@@ -346,3 +346,21 @@ def test_a_torn_tail_is_no_finding(log: Log) -> None:
     report = LogReader(log.folder).check()
     assert report["ok"]
     assert report["tail_bytes"] == 4
+
+
+def test_a_group_without_records_counts_once_a_later_one_is_durable(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.segment()
+    group = log.group(2)[0]
+    # Rejections alone: its sync may not have returned, which no number tells.
+    log.builder.producer(2, "default", "rejected")
+    log.group(0)
+    reader = LogReader(tmp_path)
+    batch = reader.next_batch(2, 7, 1 << 20)
+    assert batch is not None
+    assert (batch.group, batch.rows) == (group, 2)
+    assert reader.next_batch(2, 7, 1 << 20) is None
+    log.group(1)
+    batch = reader.next_batch(3, 7, 1 << 20)
+    assert batch is not None
+    assert (batch.group, batch.rows) == (group + 2, 1)

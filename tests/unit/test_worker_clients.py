@@ -144,7 +144,8 @@ class World:
                         self.clients.on_welcomed(slot, birth, high, uuid, number)
                     case _:
                         raise AssertionError(event)
-        self.clients.expire()
+            self.clients.end_round()
+        self.clients.end_round()
 
     def connect(self, **changes: object) -> socket.socket:
         return self.connect_saying(json.dumps(HELLO | changes).encode())
@@ -213,6 +214,20 @@ def test_descriptors_are_sent_only_after_the_welcome(world: World) -> None:
             os.pwrite(c, b"x", 0)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def test_the_live_are_served_between_any_two_hellos(world: World) -> None:
+    clients = [world.connect_saying(b"") for _ in range(3)]
+    for client in clients:
+        client.send(json.dumps(HELLO).encode())
+    for made in (1, 2, 3):
+        for event in world.kernel.run(0):
+            assert world.clients.on_readable(int(event[1]))
+        world.clients.end_round()
+        assert len(world.kernel.sessions) == made
+    for client in clients:
+        client.close()
+    world.turn()
 
 
 @pytest.mark.parametrize(

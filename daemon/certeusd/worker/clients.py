@@ -9,6 +9,8 @@ accept ──▶ unconfirmed ──hello──▶ greeting ──welcomed──�
 ```
 
 No client can make this side wait: sockets do not block, and who does not read its answer is closed.
+The memory of a ring takes a millisecond or two to make, so a round of the loop makes one: between
+any two, the kernel serves everybody who is live.
 """
 
 import os
@@ -40,6 +42,7 @@ from certeusd.worker.peer import peer_of
 
 ACCEPTS_MAX = 16
 ACCEPT_PAUSE_S = 1.0
+HELLOS_A_ROUND = 1
 
 
 class Counters(Protocol):
@@ -88,6 +91,7 @@ class Clients:
         self._by_slot: dict[int, Client] = {}
         self._accepting = False
         self._accept_after = 0.0
+        self._hellos = 0
 
     @property
     def sessions(self) -> int:
@@ -95,7 +99,7 @@ class Clients:
         return self._ledger.sessions
 
     def next_deadline(self) -> float | None:
-        """When `expire` has something to do."""
+        """When `end_round` has something to do."""
         return self._unconfirmed.next_deadline()
 
     # --- listening -------------------------------------------------------------------------------
@@ -149,8 +153,9 @@ class Clients:
 
     # --- hello -----------------------------------------------------------------------------------
 
-    def expire(self) -> None:
-        """Refuse who has not said hello in time."""
+    def end_round(self) -> None:
+        """Refuse who has not said hello in time; comes after what the kernel told is done."""
+        self._hellos = 0
         for fd in self._unconfirmed.expired(self._clock()):
             self._refuse(
                 self._by_fd[fd],
@@ -158,6 +163,8 @@ class Clients:
             )
 
     def _read(self, client: Client) -> None:
+        if client.hello is None and self._hellos >= HELLOS_A_ROUND:
+            return  # It can still be read in the next round.
         try:
             packet, _, flags, _ = client.end.recvmsg(MESSAGE_BYTES_MAX)
         except BlockingIOError:
@@ -188,6 +195,7 @@ class Clients:
             self._refuse(client, refusal)
             return
         self._unconfirmed.discard(client.end.fileno())
+        self._hellos += 1
         made: Descriptors | None = None
         try:
             made = descriptors.make(hello.ring_bytes)

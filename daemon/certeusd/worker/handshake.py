@@ -25,6 +25,9 @@ TICKET_MAX = 1 << 62
 
 Key = TypeVar("Key", bound=Hashable)
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no message; not all are errors of msgspec's own."""
+
 _PRODUCER = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -86,7 +89,7 @@ def parse_hello(packet: bytes, ring_bytes_max: int) -> Hello | Refusal:
                 "install client and daemon of one version",
             )
         said = msgspec.json.decode(packet, type=_Packet)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         return _malformed(f"cannot read the hello: {error}")
     source_bytes = said.source.encode(errors="surrogatepass")
     if not _PRODUCER.fullmatch(said.producer):
@@ -172,7 +175,7 @@ def is_goodbye(packet: bytes) -> bool:
     """Whether the client says that everything is settled and it will not come back."""
     try:
         return msgspec.json.decode(packet, type=dict[str, object]) == {"goodbye": True}
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return False
 
 

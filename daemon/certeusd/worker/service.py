@@ -57,7 +57,7 @@ class Service:
         while self._supervised and not self._is_drained():
             for event in self._kernel.run(self._timeout_ms()):
                 self._on_event(event)
-            self._clients.expire()
+            self._clients.end_round()
             if self._drain_deadline is None:
                 over = is_over_share(self._clients.sessions, self._others.sessions())
                 self._clients.accept_clients(not over)

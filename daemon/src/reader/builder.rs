@@ -156,7 +156,7 @@ impl SegmentBuilder {
 
     /// Writes what was gathered as one group.
     pub fn commit(&mut self, recorded_at_ns: u64) -> std::io::Result<Written> {
-        assert!(self.count > 0, "a group has records");
+        assert!(self.count > 0 || !self.entries.is_empty(), "a group holds something");
         let (_, segment) = self.segment.as_ref().expect("a segment is open");
         let mut body = std::mem::take(&mut self.entries);
         let entries_bytes = u32::try_from(body.len()).expect("a group is bounded");

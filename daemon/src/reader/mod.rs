@@ -200,7 +200,8 @@ impl LogReader {
             let Some(header) = segment.header_at(&mut window, self.last.as_ref())? else {
                 break Stop::NoGroup;
             };
-            if header.next_seq() > durable_seq.saturating_add(1) {
+            // A group without records ends where the one before does: only a later one tells of it.
+            if header.next_seq().max(header.first_seq + 1) > durable_seq.saturating_add(1) {
                 break Stop::NotDurable;
             }
             if !segment.body_is_whole(&mut window, &header)? {

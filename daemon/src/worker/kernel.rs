@@ -14,7 +14,7 @@ use super::poller::{Poller, Ready};
 use super::session::{Closing, Identity, Link, Published, Session};
 use super::slots::Slots;
 use crate::board::{Page, worker};
-use crate::envelope::{FORWARD_BYE, FORWARD_HELLO, Return, Welcome};
+use crate::envelope::{Bye, FORWARD_BYE, FORWARD_HELLO, Return, Welcome};
 use crate::validate::Limits;
 
 /// Passes between two looks at descriptors while there is work and nobody takes a whole turn.
@@ -360,6 +360,7 @@ impl Kernel {
         let Some(pair) = &mut self.pair else { return false };
         let (sessions, events, page) = (&mut self.sessions, &mut self.events, &self.page);
         let (mut touched, mut live, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        let mut orphans = Vec::new();
         let any = pair.take_returns(|answer| match answer {
             Return::Verdict { session: number, epoch, entry } => {
                 let Some(session) = sessions.get_mut(number) else { return };
@@ -369,7 +370,12 @@ impl Kernel {
                 }
             }
             Return::Welcome(welcome) => {
-                let Some(session) = sessions.get_mut(welcome.session) else { return };
+                let Some(session) = sessions.get_mut(welcome.session) else {
+                    // It broke its ring while it said hello again: nobody else takes its leave.
+                    let Welcome { session, epoch, producer_no, .. } = welcome;
+                    orphans.push(Bye { session, clean: false, epoch, producer_no });
+                    return;
+                };
                 if !session.welcomed {
                     events.push(Event::Welcomed(session.number, welcome));
                     page.add(worker::SESSIONS_TOTAL, 1);
@@ -381,6 +387,9 @@ impl Kernel {
             Return::Refused { session, reason } => ended.push((session, None, reason)),
             Return::End { session, epoch, reason } => ended.push((session, Some(epoch), reason)),
         });
+        for bye in orphans {
+            pair.control(FORWARD_BYE, bye.encode().to_vec());
+        }
         for number in touched {
             self.publish(number);
         }
@@ -419,11 +428,11 @@ impl Kernel {
         let Some(session) = self.sessions.get_mut(number) else { return };
         let done = match (session.closing, session.link) {
             (None, _) => false,
+            (Some(_), Link::Greeting) => false,
             // Its client never got a ring, so there is nothing in it.
-            (Some(_), Link::Away) => !session.welcomed,
-            (Some(Closing::Drain), Link::Greeting) => false,
-            (Some(Closing::Drain), Link::Live(_)) => session.is_drained() && session.is_settled(),
-            (Some(Closing::Gone { .. }), Link::Greeting) => false,
+            (Some(_), Link::Away) if !session.welcomed => true,
+            (Some(Closing::Drain), _) => session.is_drained() && session.is_settled(),
+            (Some(Closing::Gone { .. }), Link::Away) => false,
             (Some(Closing::Gone { .. }), Link::Live(_)) => session.is_drained(),
         };
         if done {

@@ -89,6 +89,8 @@ pub struct Session {
     socket: Option<OwnedFd>,
     rung_settled: u64,
     rung_head: u64,
+    /// What was settled when the bell was last rung for a full verdict ring.
+    rung_stalled: u64,
     /// In the worker's list of sessions to look at.
     pub listed: bool,
     /// The client rings the doorbell; the session is not looked at before.
@@ -150,6 +152,7 @@ impl Session {
             socket: Some(socket),
             rung_settled: u64::MAX,
             rung_head: u64::MAX,
+            rung_stalled: u64::MAX,
             listed: false,
             armed: false,
             idle_looks: 0,
@@ -299,7 +302,9 @@ impl Session {
             failpoint("worker-after-head");
         }
         let told = settled > before || released > 0;
-        Published { settled: settled - before, released, bell: told && self.ring_if_awaited() }
+        let wanted = told && self.is_awaited();
+        let bell = (wanted | self.is_newly_stalled()) && self.ring();
+        Published { settled: settled - before, released, bell }
     }
 
     /// Gives the bytes of all settled tickets back. Returns how many tickets those were.
@@ -314,8 +319,8 @@ impl Session {
         count
     }
 
-    /// Rings the client's bell, once for each value that it waits for and that is reached.
-    fn ring_if_awaited(&mut self) -> bool {
+    /// Whether the client waits for a value that is reached now; once for each value.
+    fn is_awaited(&mut self) -> bool {
         // SYNC: bell: settled and head are stored before the wishes are loaded here, and the wishes
         // before settled and head there, each with a full fence between, so one side sees the
         // other.
@@ -332,7 +337,14 @@ impl Session {
         if head {
             self.rung_head = head_wanted;
         }
-        (settled || head) && self.ring()
+        settled || head
+    }
+
+    /// Whether a verdict has begun to wait for room. The client may sleep on a ticket behind it,
+    /// and reads what would make the room only once it is woken.
+    fn is_newly_stalled(&mut self) -> bool {
+        let settled = self.verdicts.settled();
+        self.is_stalled() && std::mem::replace(&mut self.rung_stalled, settled) != settled
     }
 
     fn ring(&self) -> bool {

@@ -245,6 +245,8 @@ impl Ring {
                 old.settled, old.last_ticket
             )));
         }
+        // The verdicts between are told again by the new ring, where not all may find room at once.
+        self.settled = old.settled;
         self.copy_frames(&mut old, high)?;
         if self.last_ticket != old.last_ticket {
             return Err(GarbageError::new_err(format!(

@@ -272,6 +272,7 @@ fn a_full_verdict_ring_drops_accepted_runs_and_keeps_everything_else() {
     }
     assert_eq!(client.settled(), full + 10, "accepted runs go by, a rejection waits");
     assert_eq!(world.kernel.in_flight(), 10, "and head with it");
+    assert_eq!(client.bells(), 1, "who sleeps on a ticket behind it has to make room first");
     assert_eq!(client.read_verdicts().len() as u64, full);
     world.run();
     assert_eq!(client.settled(), full + 20);

@@ -181,6 +181,37 @@ fn draining_settles_what_the_ring_holds_and_then_ends() {
 }
 
 #[test]
+fn who_breaks_its_ring_while_it_says_hello_again_leaves_no_session_behind() {
+    let mut world = World::new();
+    let client = world.connect(1);
+    world.replace_log();
+    take_hello(&mut world);
+    client.p.word(certeus_ipc::layout::P_TAIL).store(8, std::sync::atomic::Ordering::SeqCst);
+    world.kernel.end_session(client.number, false);
+    assert_eq!(world.run(), [Event::Ended(client.number, "ring-position")]);
+    let Welcome { epoch, producer_no, .. } = world.log.welcome(client.number, 0);
+    assert_eq!(world.run(), []);
+    let bye = Bye { session: client.number, clean: false, epoch, producer_no };
+    assert_eq!(world.log.take(), [Forward::Bye(bye)]);
+}
+
+#[test]
+fn draining_without_a_log_writer_ends_who_waits_for_nothing() {
+    let mut world = World::new();
+    let (mut settled, mut waiting) = (world.connect(1), world.connect(2));
+    settled.append("1");
+    world.run();
+    world.log.take();
+    world.log.answer(settled.accepted(1, 1));
+    world.run();
+    world.kernel.detach().unwrap();
+    waiting.append("1");
+    world.kernel.drain();
+    assert_eq!(world.run(), [Event::Ended(settled.number, "draining")]);
+    assert_eq!(world.kernel.session_count(), 1, "an event without a verdict is worth the wait");
+}
+
+#[test]
 fn a_resuming_client_has_its_verdicts_before_its_welcome() {
     let mut world = World::new();
     let mut client = Client::add(&mut world.kernel, 1, Some(12), 30);
