@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOCKET_PATH_BYTES_MAX = 107
 LONGEST_SOCKET = Path("state", "postgres", ".s.PGSQL.5432")
 START_TIMEOUT_S = 120.0
+DEATH_TOLD_S = 0.5
+LINES_SHOWN = 10
 BIN = Path(sys.executable).parent
 
 
@@ -137,7 +139,7 @@ class Daemon:
         deadline = time.monotonic() + timeout_s
         while not self._is_ready():
             if (code := self._process.poll()) is not None:
-                self._fail(f"certeusd ended with exit code {code}")
+                self._fail(f"certeusd {ending(code)}")
             if time.monotonic() > deadline:
                 self.stop()
                 self._fail(f"certeusd is not ready after {timeout_s:.0f} s")
@@ -198,11 +200,32 @@ class Daemon:
         try:
             return self._control.get(path, wait_s=timeout_s, **query)
         except (ExitError, OSError) as error:
+            assert self._process is not None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(DEATH_TOLD_S)  # its sockets are closed before it can be reaped
+            if (code := self._process.poll()) is not None:
+                self._fail(f"certeusd {ending(code)}; what was durable is there at the next start")
             self._fail(f"the control API does not answer {path}: {error}")
 
     def _fail(self, message: str) -> NoReturn:
-        lines = self.log_path.read_text(errors="replace").splitlines()[-15:]
-        raise HarnessError("\n".join([message.strip(), f"last lines of {self.log_path}:", *lines]))
+        lines = self.log_path.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
+        told = [f"  {readable(line)}" for line in lines]
+        raise HarnessError("\n".join([message.strip(), f"last lines of {self.log_path}:", *told]))
+
+
+def ending(code: int) -> str:
+    """How a process ended, by what `Popen` says."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+
+
+def readable(line: str) -> str:
+    """One line of the daemon's JSON log for a human; any other line as it is."""
+    try:
+        fields: dict[str, object] = msgspec.json.decode(line, type=dict[str, object])
+    except msgspec.DecodeError:
+        return line
+    head = [str(fields.pop(name, "")) for name in ("timestamp", "level", "role", "event")]
+    return " ".join([*head, *(f"{name}={value}" for name, value in fields.items())])
 
 
 def kind_of(command_line: str) -> str:

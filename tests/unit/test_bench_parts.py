@@ -106,6 +106,17 @@ def test_home_that_the_database_user_cannot_enter_is_replaced_and_said(
         home.rmdir()
 
 
+def test_log_line_of_the_daemon_is_told_to_a_human() -> None:
+    line = '{"child": "log", "code": -9, "event": "child_died", "role": "supervisor",'
+    line += ' "level": "warning", "timestamp": "2026-01-02T03:04:05Z"}'
+    told = "2026-01-02T03:04:05Z warning supervisor child_died child=log code=-9"
+    assert harness.readable(line) == told
+    assert harness.readable("certeusd: cannot use /x") == "certeusd: cannot use /x"
+    assert harness.readable("[1]") == "[1]"
+    assert harness.ending(-9) == "was killed by SIGKILL"
+    assert harness.ending(75) == "ended with 75"
+
+
 def test_home_too_deep_for_a_socket_is_replaced_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,7 @@ def _rows(status: Json) -> list[tuple[str, str]]:
     lag, lag_s = cast(int, status["lag_events"]), cast(float, status["lag_seconds"])
     running = ", ".join(
         f"{one['name']} {one['pid'] or 'down'}"
-        + (f" ({one['restarts']} restarts)" if one["restarts"] else "")
+        + (f" (restarts: {one['restarts']})" if one["restarts"] else "")
         for one in processes
     )
     connected = "connected" if postgres["connected"] else "not connected"
