@@ -3,7 +3,7 @@
 //! ```text
 //!  C (the worker writes, the client can only read)      P (the client writes)
 //!    VERDICTS_WRITTEN  entries written, ever              VERDICTS_READ  entries read, ever
-//!    SETTLED           the last ticket that is out        SETTLED_READ   the last ticket it knows of
+//!    SETTLED           the last ticket that is out        SETTLED_READ   the last ticket it knows
 //!    entry n at PAGE + (n mod count) * 40
 //! ```
 //!
@@ -383,7 +383,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_rejection_arrives_once_and_in_order(steps in proptest::collection::vec(0u8..4, 1..300)) {
+        fn every_rejection_arrives_once_and_in_order(
+            steps in proptest::collection::vec(0u8..4, 1..300),
+        ) {
             let (p, c) = (Plain::new(), Plain::new());
             let mut writer = Writer::new(p.clone(), c.clone());
             let mut reader = Reader::new(p, c);

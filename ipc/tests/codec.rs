@@ -51,7 +51,9 @@ proptest! {
 
     #[test]
     fn a_payload_is_the_same_in_place_as_in_a_vector(
-        values in values(), data in proptest::collection::vec(any::<u8>(), 0..100), flags in any::<u8>(),
+        values in values(),
+        data in proptest::collection::vec(any::<u8>(), 0..100),
+        flags in any::<u8>(),
     ) {
         let attributes = attributes(&values);
         let mut written = Vec::new();
@@ -68,7 +70,10 @@ proptest! {
     }
 
     #[test]
-    fn a_record_comes_back(values in values(), data in proptest::collection::vec(any::<u8>(), 0..100)) {
+    fn a_record_comes_back(
+        values in values(),
+        data in proptest::collection::vec(any::<u8>(), 0..100),
+    ) {
         let attributes = attributes(&values);
         let mut bytes = vec![0; RECORD_HEADER_BYTES];
         attributes.write(&mut bytes);

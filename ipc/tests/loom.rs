@@ -1,7 +1,9 @@
 //! The ring and the verdict ring under every interleaving that loom finds (three preemptions).
 //!
-//! Run: `RUSTFLAGS="--cfg loom" cargo test --release -p certeus-ipc --no-default-features --test
-//! loom`
+//! Run: `RUSTFLAGS="--cfg loom" cargo test --release -p certeus-ipc --no-default-features`
+//!
+//! Longer than 500 lines: the memory that loom watches, the models over it and the table of what
+//! each of them catches belong side by side, since a model means nothing without the other two.
 //!
 //! The data of a ring are cells that loom checks for races, so a copy that overlaps a store is
 //! found even where it would read the right value. [`Weak`] takes one ordering away: for each of

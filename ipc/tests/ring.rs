@@ -267,7 +267,8 @@ proptest! {
     fn no_garbage_makes_a_consumer_panic_or_read_outside(
         words in proptest::collection::vec(
             prop_oneof![any::<u64>(), 0u64..64, (0u64..64).prop_map(|n| n | 0xff << 32)], 64),
-        tails in proptest::collection::vec(prop_oneof![any::<u64>(), (0u64..80).prop_map(|n| n * 16)], 1..4),
+        tails in proptest::collection::vec(
+            prop_oneof![any::<u64>(), (0u64..80).prop_map(|n| n * 16)], 1..4),
     ) {
         let (_, mut consumer, memory) = pair(512);
         for (n, word) in words.iter().enumerate() {

@@ -1,4 +1,6 @@
 //! The loop itself, and the calls by which Python steers it.
+//!
+//! Longer than 500 lines: every step of the loop changes the same few fields.
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
