@@ -5,6 +5,7 @@ to import comes only where it is needed.
 """
 
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -33,6 +34,12 @@ def check_identity(text: str) -> None:
         )
 
 
+def raise_descriptor_limit() -> None:
+    """Take what the hard limit allows: each session holds five descriptors."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "config_file", metavar="F", help="Default: /etc/certeus/certeus.toml.")
 @click.option("--state-dir", metavar="D", help="Log, keys, positions, embedded PostgreSQL.")
@@ -59,6 +66,7 @@ def _serve(config_file: str | None, state_dir: str | None, runtime_dir: str | No
     from certeusd.supervisor.supervisor import Settings, Supervisor
 
     check_identity(Path("/proc/self/uid_map").read_text())
+    raise_descriptor_limit()
     loaded = config_sources.load(config_file)
     logger = logs.configure("supervisor", level=loaded.config.logging.level)
     paths = daemon_paths(
