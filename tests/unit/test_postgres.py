@@ -86,10 +86,11 @@ def test_server_is_private_and_its_role_owns_the_database(state_dir: Path) -> No
             sql = (
                 "SELECT current_user, pg_get_userbyid(datdba), pg_encoding_to_char(encoding),"
                 " datcollate, current_setting('listen_addresses'), current_setting('fsync'),"
+                " current_setting('dynamic_shared_memory_type'),"
                 " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
                 " FROM pg_database WHERE datname = current_database()"
             )
-            assert query(it.server, sql) == "certeus|certeus|UTF8|C||on|f"
+            assert query(it.server, sql) == "certeus|certeus|UTF8|C||on|mmap|f"
             assert it.server.version.split(".")[0] == "18"
             assert it.server.pid is not None
             process = psutil.Process(it.server.pid)

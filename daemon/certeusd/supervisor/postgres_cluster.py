@@ -40,7 +40,6 @@ wal_compression = on
 checkpoint_timeout = 15min
 checkpoint_completion_target = 0.9
 synchronous_commit = on
-dynamic_shared_memory_type = mmap      # nothing in /dev/shm outlives a SIGKILL
 log_checkpoints = off
 """
 
@@ -123,6 +122,8 @@ async def make_cluster(home: Path, install: Path, user: User, run: Run) -> None:
     initdb = [
         str(install / "bin" / "initdb"), "-D", str(making), "-U", "postgres", "-E", "UTF8",
         "--locale=C", "--auth-local=peer", "--auth-host=reject", "--no-instructions",
+        # For the server that initdb itself runs: a SIGKILL there leaves nothing in /dev/shm either.
+        "--set", "dynamic_shared_memory_type=mmap",
     ]
     # fmt: on
     await _checked(run, initdb, b"", "initdb")
