@@ -118,14 +118,16 @@ def run_load(
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
+    pss: dict[str, int] = {}
     with hold.open("r+b", buffering=0) as file:
-        while time.perf_counter() - begin < seconds - 1.0:
+        while (passed := time.perf_counter() - begin) < seconds:
             behind = daemon.status().lag_events
             if behind_max is not None:
                 file.seek(0)
                 file.write(b"1" if behind > behind_max else b"0")
+            if passed > seconds - 1.0 and not pss:
+                pss = daemon.pss_bytes()
             time.sleep(HOLD_POLL_S)
-    pss = daemon.pss_bytes()
     answers = [json.loads(process.communicate()[0]) for process in processes]
     load_seconds = max(answer["seconds"] for answer in answers)
     behind = daemon.status().lag_events
