@@ -1,6 +1,7 @@
 """From `append` to a row, through every process, on the embedded PostgreSQL and on Debian's."""
 
 import asyncio
+import contextlib
 import datetime
 import json
 from collections.abc import Iterator
@@ -11,13 +12,21 @@ import pytest
 
 import certeus
 from support.daemon import Daemon, running
+from support.postgres import installations, server
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Daemon]:
-    with running("[worker]\ncount = 2\n") as daemon:
+@pytest.fixture(scope="module", params=["embedded", "postgres15"])
+def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """A daemon with two workers, on a PostgreSQL of its own or on Debian's, by CERTEUS_DB_URL."""
+    with contextlib.ExitStack() as stack:
+        env: dict[str, str] = {}
+        if request.param != "embedded":
+            debian = stack.enter_context(server(installations()[request.param]))
+            env["CERTEUS_DB_URL"] = debian.dsn()
+        daemon = stack.enter_context(running("[worker]\ncount = 2\n", env))
+        daemon.certeus("dsn")  # it waits until server and schema are there
         yield daemon
         assert daemon.stop() == 0
 
