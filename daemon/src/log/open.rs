@@ -10,11 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::decision::Quarantine;
 use super::group::Group;
 use super::keeper::{self, Keeper};
 use super::recovery::{self, Recovered, numbers, recover, segment_name};
 use super::sidecar;
 use super::{Current, Limits, LogWriter, now_ns, pages};
+use crate::board::log as count;
 use crate::board::{Board, durability};
 use crate::disk::{Disk, DiskFile};
 use crate::format::{GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -101,6 +103,9 @@ pub fn open<D: Disk>(
     writer.durable.set(durability::SEGMENT_NO, writer.current.segment_no);
     writer.durable.set(durability::ACCEPTED_SEQ, writer.durable_seq());
     writer.durable.word(durability::DURABLE_SEQ).store(writer.durable_seq(), Ordering::Release);
+    let torn = found.decision.is_some_and(|decision| decision.quarantine == Quarantine::Tail);
+    writer.page.add(count::TORN_TOTAL, u64::from(torn));
+    writer.page.add(count::DAMAGED_TOTAL, report.gaps.len() as u64);
     writer.publish_gauges();
     Ok((writer, report))
 }

@@ -51,6 +51,8 @@ fn recovers(disk: &SimDisk, rows: &[Row], what: &str) {
         if torn {
             let label = world.report.label;
             assert!(label.starts_with("torn") || label == "empty", "{what}: {label}");
+            let torn = world.board.page(crate::board::PAGE_LOG).get(crate::board::log::TORN_TOTAL);
+            assert_eq!(torn > 0, label == "torn" || label == "torn-first", "{what}: {label}");
         }
     }
     // And the log goes on.
@@ -183,6 +185,9 @@ fn damaged_bytes_are_copied_aside_and_left_in_their_place() {
     let world = World::on(disk.after_kill(), setup()).unwrap();
     assert_eq!(world.report.label, "holed");
     assert_eq!(world.report.gaps.len(), 1);
+    let page = world.board.page(crate::board::PAGE_LOG);
+    assert_eq!(page.get(crate::board::log::DAMAGED_TOTAL), 1);
+    assert_eq!(page.get(crate::board::log::TORN_TOTAL), 0);
     assert_eq!(world.disk.read(newest)[..3 * 4096], damaged[..3 * 4096]);
     let names = world.disk.names();
     let aside = names.iter().find(|name| name.ends_with(".bin")).unwrap();
