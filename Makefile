@@ -45,9 +45,9 @@ test: ## everything: check, Rust tests and loom models, pytest (ARGS="-k ring")
 	tools/test_rust.sh
 	exec $(PYTEST) $(ARGS)
 
-crash: ## only the tests that kill real processes
+crash: ## every attack at its full size, and one table of what it cost (ARGS="--seed N" repeats a run)
 	@tools/setup.sh test
-	exec $(PYTEST) -m crash $(ARGS)
+	exec $(PYTEST) -m crash --attack full $(ARGS)
 
 e2e: ## only the tests of the installed wheel under a real systemd (as root)
 	@tools/setup.sh test

@@ -1,0 +1,57 @@
+"""Options and fixtures of all tests: the size and the seed of attacks, and their closing table."""
+
+import random
+
+import pytest
+
+from support.attack import Attack, outcomes_of, table
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--attack",
+        choices=("fast", "full"),
+        default="fast",
+        help="size of the attacks: fast in `make test`, full in `make crash`",
+    )
+    parser.addoption("--seed", type=int, default=None, help="repeats the attacks of a run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:
+        config.option.seed = random.randrange(1 << 31)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"attacks: {config.option.attack}, --seed {config.option.seed}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only ``--attack full`` runs: it is not skipped, it belongs to another run."""
+    if config.option.attack == "fast":
+        later = [item for item in items if item.get_closest_marker("full")]
+        if later:
+            config.hook.pytest_deselected(items=later)
+            items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+@pytest.fixture
+def attack(request: pytest.FixtureRequest) -> Attack:
+    """The means of an attack test."""
+    option = request.config.option
+    return Attack(
+        full=option.attack == "full",
+        seed=option.seed,
+        name=request.node.name,
+        outcomes=outcomes_of(request.config),
+    )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    outcomes = outcomes_of(config)
+    if outcomes:
+        terminalreporter.section(f"attacks, {config.option.attack}, --seed {config.option.seed}")
+        for line in table(outcomes):
+            terminalreporter.write_line(line)
