@@ -8,4 +8,4 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 
 step rust "cargo test, both crates" cargo test --locked --workspace --no-default-features
 step loom "every interleaving of the ring" env RUSTFLAGS="${RUSTFLAGS:-} --cfg loom" \
-  cargo test --locked --release -p certeus-ipc --no-default-features --lib --target-dir target/loom
+  cargo test --locked --release -p certeus-ipc --no-default-features --test loom --target-dir target/loom

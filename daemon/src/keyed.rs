@@ -66,6 +66,9 @@ mod tests {
         assert_eq!(key, dedup_key(&KEY, b"tenant", b"source", b"id"));
         for other in [
             dedup_key(&[8; 32], b"tenant", b"source", b"id"),
+            dedup_key(&KEY, b"other", b"source", b"id"),
+            dedup_key(&KEY, b"tenant", b"other", b"id"),
+            dedup_key(&KEY, b"tenant", b"source", b"other"),
             dedup_key(&KEY, b"tenants", b"ource", b"id"),
             dedup_key(&KEY, b"tenant", b"sourcei", b"d"),
             dedup_key(&KEY, b"tenant", b"", b"sourceid"),

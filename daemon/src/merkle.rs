@@ -86,6 +86,32 @@ mod tests {
         }
     }
 
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn salts_and_leaves_are_those_that_are_documented() {
+        // Computed by Python's hashlib: whoever proves an event computes them anew.
+        let salt = salt(&[7; 32], 3, 42);
+        assert_eq!(hex(&salt), "7ce99588a1bb95c35ee00e7eeab8525d");
+        let one = leaf(&salt, b"record");
+        assert_eq!(hex(&one), "ec5de1cf82c3c71ad8b24d8495bee772e1b7d0583bd31c4a9d3fde391cbffc58");
+        assert_eq!(
+            hex(&node(&one, &empty_root())),
+            "ce2a43a2b018dadba31266ad383b004d5da26fca4b8f7dfed91b6493e28c1e5e"
+        );
+    }
+
+    #[test]
+    fn a_salt_belongs_to_one_ticket_of_one_producer_of_one_log() {
+        let base = salt(&[7; 32], 3, 42);
+        for other in [salt(&[8; 32], 3, 42), salt(&[7; 32], 4, 42), salt(&[7; 32], 3, 43)] {
+            assert_ne!(base, other);
+        }
+        assert_ne!(leaf(&base, b"record"), leaf(&[0; 16], b"record"), "the salt is in the leaf");
+    }
+
     #[test]
     fn root_equals_the_recursive_definition_of_rfc_6962() {
         let mut tree = Tree::default();

@@ -11,6 +11,8 @@ use rustix::io::Errno;
 
 #[cfg(test)]
 pub mod sim;
+#[cfg(test)]
+mod tests;
 
 /// A directory's operations. Everything blocks; nothing is retried.
 pub trait Disk: Send + Sync + 'static {

@@ -134,6 +134,8 @@ fn forward(
     let body = &mut out[HEAD_BYTES..Envelope::BYTES + shape.record_bytes];
     let memory = session.consumer.memory();
     memory.p.copy_out(memory.data_offset(frame.payload_index) + PREFIX_BYTES, body);
+    #[cfg(test)]
+    crate::failpoint::watch::passed("copied");
     let made = make_record(out, &shape, session, welcome, frame.ticket, envelope, rules);
     match made {
         Ok(()) => {

@@ -5,6 +5,7 @@
 
 mod damage;
 mod power;
+mod promises;
 mod publication;
 mod restart;
 mod segments;

@@ -152,6 +152,34 @@ fn verdicts_settle_release_and_ring_once_for_each_awaited_value() {
 }
 
 #[test]
+fn verdicts_then_settled_then_head_become_visible() {
+    use crate::failpoint::watch;
+    use certeus_ipc::layout::{C_HEAD, C_SETTLED};
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    let mut world = World::new();
+    let mut client = world.connect(1);
+    client.append("1");
+    world.run();
+    world.log.take();
+    let c = client.ring.memory().c.clone();
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let out = seen.clone();
+    watch::with(move |name| {
+        let words = [C_SETTLED, C_HEAD].map(|at| c.word(at).load(Ordering::SeqCst) > 0);
+        out.borrow_mut().push((name.to_owned(), words));
+    });
+    world.log.answer(client.rejected(1, Reason::IdConflict));
+    world.run();
+    watch::clear();
+    let seen = seen.borrow();
+    let at = |name: &str| seen.iter().find(|(known, _)| known == name).expect(name).1;
+    assert_eq!(at("worker-after-verdicts"), [false, false], "neither settled nor head");
+    assert_eq!(at("worker-after-settled"), [true, false], "settled, with its verdict");
+    assert_eq!(at("worker-after-head"), [true, true], "and then the bytes are free");
+}
+
+#[test]
 fn a_full_forward_ring_is_back_pressure_and_nothing_is_lost() {
     let mut world = World::with_rings(16 * 1024, RING_BYTES);
     let mut clients = [world.connect(1), world.connect(2)];

@@ -121,6 +121,33 @@ fn a_payload_that_changes_after_it_was_copied_changes_nothing() {
 }
 
 #[test]
+fn a_payload_that_changes_while_it_is_checked_is_logged_as_it_was_checked() {
+    use crate::failpoint::watch;
+    let mut world = World::new();
+    let mut client = world.connect(1);
+    client.append("123456");
+    let before = client.p.word(PAGE_BYTES + 16).load(Ordering::SeqCst);
+    // Right behind the copy: the lengths, the type and the data are now others, none of them valid.
+    let p = client.p.clone();
+    watch::with(move |name| {
+        if name == "copied" {
+            for offset in (16..64).step_by(8) {
+                p.word(PAGE_BYTES + offset).store(u64::MAX >> 32, Ordering::SeqCst);
+            }
+        }
+    });
+    world.run();
+    watch::clear();
+    assert_ne!(client.p.word(PAGE_BYTES + 16).load(Ordering::SeqCst), before, "it struck");
+    let frames = world.log.take();
+    let Forward::Event { leaf, record, .. } = &frames[0] else { panic!("{frames:?}") };
+    let parsed = Record::parse(record).unwrap();
+    assert_eq!((parsed.attributes.get(Tag::Type), parsed.data), (Some(&b"t"[..]), &b"123456"[..]));
+    let salt = crate::merkle::salt(&LOG_KEY, client.welcome.producer_no, 1);
+    assert_eq!(*leaf, crate::merkle::leaf(&salt, parsed.bytes), "of the very bytes that are sent");
+}
+
+#[test]
 fn memory_of_the_wrong_size_is_no_session() {
     let mut world = World::new();
     let page = PAGE_BYTES as u64;

@@ -1,0 +1,124 @@
+//! Lines that nothing else would miss: each test here was written for a mutant that had survived.
+
+use super::*;
+use crate::board::{PAGE_FOLLOWER, PAGE_LOG, follower, log as count};
+use crate::disk::{Disk, DiskFile, RealDisk};
+use crate::format::SEGMENT_HEADER_BYTES;
+use crate::log::keeper::{Keeper, Limits as SegmentLimits};
+use crate::log::recovery::segment_name;
+
+/// Tickets that were told as accepted, and that the next life must know.
+fn last_accepted(worker: &mut Worker, session: &Session) -> u64 {
+    let told = verdicts(&worker.take(), session.number);
+    told.last().map_or(0, Entry::last_ticket)
+}
+
+#[test]
+fn the_first_group_of_a_life_survives_the_power_though_nothing_else_was_synced() {
+    // Room for one segment: no spare is made, whose directory sync would cover the start's.
+    let mut world = World::new(Setup { bytes_max: 64 * 1024, ..Setup::default() });
+    for life in 1..=3_u8 {
+        let mut worker = world.attach();
+        let session = world.connect(&mut worker, life);
+        worker.event(&session, 1, "acknowledged");
+        world.run();
+        assert_eq!(last_accepted(&mut worker, &session), 1);
+        world = world.cut_power();
+        assert_eq!(world.durable_seq(), u64::from(life));
+    }
+    assert_eq!(world.read().len(), 3);
+}
+
+#[test]
+fn the_first_group_of_a_recycled_segment_survives_the_power() {
+    let mut world = World::new(Setup { bytes_max: 4 * 64 * 1024, ..Setup::default() });
+    let mut worker = world.attach();
+    let session = world.connect(&mut worker, 1);
+    let mut ticket = 0;
+    while world.durable_seq() == ticket {
+        ticket += 1;
+        worker.event(&session, ticket, &"x".repeat(1500));
+        world.run();
+    }
+    assert_eq!(world.board.page(PAGE_LOG).get(count::FULL), 1, "an event waits for room");
+    let oldest = world.segments()[0].clone();
+    // Only that one may go: a second one would be unlinked, and the directory synced for it.
+    let second = oldest.trim_end_matches(".log").parse::<u64>().unwrap() + 1;
+    world.board.page(PAGE_FOLLOWER).set(follower::TRIM_SEGMENT, second);
+    // One cycle: the oldest segment becomes the next one, and the event goes into it.
+    world.writer.cycle().unwrap();
+    assert_eq!(last_accepted(&mut worker, &session), ticket);
+    assert!(!world.segments().contains(&oldest), "the oldest one is another one now");
+    let world = world.cut_power();
+    assert_eq!((world.durable_seq(), &world.report.gaps[..]), (ticket, &[][..]));
+}
+
+#[test]
+fn a_sync_that_failed_is_never_asked_for_again() {
+    let mut world = World::new(Setup::default());
+    let mut worker = world.attach();
+    let session = world.connect(&mut worker, 1);
+    worker.event(&session, 1, "x");
+    let before = world.disk.calls();
+    world.disk.fail_syncs();
+    assert!(world.writer.cycle().is_err());
+    assert_eq!(world.disk.calls() - before, 2, "one write, one sync");
+    assert_eq!(worker.take(), []);
+}
+
+#[test]
+fn a_segment_that_somebody_reads_is_not_made_into_another_one() {
+    let files = Files::new();
+    // No room for a spare: a segment that goes would be the next one.
+    let limits = SegmentLimits {
+        segment_bytes: 32 * 1024,
+        bytes_max: 0,
+        disk_reserve_bytes: 0,
+        recycle: true,
+    };
+    for (spare_no, read) in [(8, false), (9, true)] {
+        let path = files.dir.join(segment_name(1));
+        let bytes = vec![7; limits.segment_bytes as usize];
+        std::fs::write(&path, &bytes).unwrap();
+        let reader = std::fs::File::open(&path).unwrap();
+        if read {
+            rustix::fs::flock(&reader, rustix::fs::FlockOperation::LockShared).unwrap();
+        }
+        let mut keeper = Keeper::start(Arc::new(RealDisk), files.dir.clone(), limits, spare_no);
+        keeper.add(1, limits.segment_bytes, 1, true);
+        keeper.trim_below(2, 0);
+        while keeper.size().segments > 0 {
+            std::thread::yield_now();
+        }
+        keeper.stop().unwrap();
+        let head = std::io::Read::take(&reader, SEGMENT_HEADER_BYTES);
+        let head: Vec<u8> = std::io::Read::bytes(head).map(Result::unwrap).collect();
+        let untouched = head.iter().all(|byte| *byte == 7);
+        assert_eq!(untouched, read, "read by somebody: {read}");
+        assert_eq!(files.dir.join(segment_name(spare_no)).exists(), !read);
+    }
+}
+
+#[test]
+fn an_error_of_the_helper_ends_the_log_writer() {
+    let files = Files::new();
+    let gone = files.dir.join("gone");
+    let limits = SegmentLimits {
+        segment_bytes: 32 * 1024,
+        bytes_max: 1 << 40,
+        disk_reserve_bytes: 0,
+        recycle: true,
+    };
+    // Its directory is not there: the first thing that it does fails.
+    let keeper = Keeper::start(Arc::new(RealDisk), gone, limits, 1);
+    let error = loop {
+        match keeper.has_spare() {
+            Ok(false) => std::thread::yield_now(),
+            Ok(true) => panic!("a spare in a directory that is not there"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    let file = RealDisk.open(&files.dir.join("file"), true).unwrap();
+    assert!(file.try_lock().unwrap());
+}
