@@ -2,7 +2,7 @@
 
 It tells what it was given in reports of kind `<role>-<index>`, and obeys a file `<role>-<index>` in
 the directory that it is given: `die` (exit 3 before Ready), `deaf` (read nothing), `gauge` (count
-five sessions); with any it does not drain.
+five sessions), `full` (a log without room); with any it does not drain.
 """
 
 import os
@@ -39,6 +39,8 @@ def main(orders: Path, fd: int) -> None:
     }
     if order.exists() and order.read_text() == "gauge":
         board.set("worker", "sessions", 5, start.index)
+    if order.exists() and order.read_text() == "full":
+        board.set("log", "full", 1)
     if start.role == "log":
         board.set("durability", "accepted_seq", 7)
         end.send(State("log-full", "no room", "make some"))

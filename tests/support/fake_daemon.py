@@ -200,6 +200,8 @@ class FakeDaemon:
         self._all: list[Session] = []
         self._failures: list[BaseException] = []
         self.start()
+        self.high_told: int | None = None
+        """Instead of the mark that is true."""
 
     def start(self) -> None:
         """Listen (again)."""
@@ -292,7 +294,7 @@ class FakeDaemon:
             "session": len(self._all),
             "log_id": LOG_ID,
             "birth_seq": 17,
-            "high": session.settled,
+            "high": session.settled if self.high_told is None else self.high_told,
             "producer_no": 1,
             "event_bytes_max": self.event_bytes_max,
             "depth_max": 64,

@@ -421,3 +421,24 @@ def test_an_answer_that_cannot_be_true_is_not_believed(
         honest = daemon.session()
     honest.accept(1)
     producer.wait_durable(ticket)
+
+
+def test_a_mark_below_what_was_read_is_not_believed_though_the_bytes_are_there_still(
+    daemon: FakeDaemon, producer: certeus.Producer, session: Session
+) -> None:
+    producer.append_many("t", [b"1", b"2"])
+    session.take(2)
+    session.consumer.push(1, "accepted", 1, 1)
+    session.consumer.publish(1)  # the worker dies before it gives the bytes back
+    session.ring()
+    producer.wait_durable(1)
+    daemon.high_told = 0
+    session.die()
+    assert daemon.session().received() == b""
+    daemon.high_told = None
+    honest = daemon.session()
+    while not honest.settled:  # those that were welcomed meanwhile
+        honest = daemon.session()
+    assert [event.ticket for event in honest.accept(1)] == [2]
+    producer.wait_durable(2)
+    assert producer.statistics().accepted == 2

@@ -248,3 +248,14 @@ def test_a_fork_while_another_thread_holds_the_lock_does_not_hang_the_child(
     assert child_says(lambda: errors_of_every_call(producer)) == str(["ForkedError"] * 5)
     session.accept(1)
     waiting.join()
+
+
+def mappings_that_no_child_gets() -> int:
+    text = Path("/proc/self/smaps").read_text()
+    return sum(line.startswith("VmFlags:") and " dc" in line for line in text.splitlines())
+
+
+def test_no_child_gets_the_memory_of_a_ring(daemon: FakeDaemon) -> None:
+    before = mappings_that_no_child_gets()
+    with certeus.connect(daemon.path, source="test", ring_bytes=RING):
+        assert mappings_that_no_child_gets() == before + 2, "P and C"

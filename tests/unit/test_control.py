@@ -1,5 +1,6 @@
 """The control API: who may ask, what it answers, what it describes."""
 
+import asyncio
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.control import metrics, openapi
 from certeusd.control.access import Access, Peer, allowed, peer_of
-from certeusd.control.routes import ROUTES
+from certeusd.control.routes import ROUTES, ProblemError, Request, get_live, get_ready
 from certeusd.control.types import Dedup, Log, Postgres, Process, Status, rfc3339
 
 STAGES = {"ingest", "validate", "verify", "protect", "commit", "deliver"}
@@ -99,6 +100,20 @@ def test_every_route_has_its_rule_and_is_described() -> None:
     status = schemas["Status"]["properties"]
     assert {"state", "since", "reasons", "durable_seq", "flushed_seq", "lag_events", "lag_seconds",
             "dedup", "workers", "postgres"} <= set(status)  # fmt: skip
+
+
+def test_ready_is_refused_while_nothing_takes_events_and_live_answers_all_the_same(
+    board: Board,
+) -> None:
+    for takes_events in (True, False):
+        asked = Request(FakeBackend(board, takes_events), {}, owner=True)
+        assert asyncio.run(get_live(asked)).ok
+        if takes_events:
+            assert asyncio.run(get_ready(asked)).ok
+        else:
+            with pytest.raises(ProblemError) as refused:
+                asyncio.run(get_ready(asked))
+            assert (refused.value.problem.status, refused.value.problem.title) == (503, "not ready")
 
 
 def test_only_orders_change_anything() -> None:

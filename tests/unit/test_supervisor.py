@@ -236,6 +236,22 @@ def test_gauges_end_with_the_life_of_who_wrote_them(daemon: Daemon) -> None:
     daemon.until(lambda it: it.status()["sessions"] == 0)
 
 
+def test_commits_that_stand_still_and_a_log_without_room_are_told(daemon: Daemon) -> None:
+    """The fake log writer has accepted seven events and never syncs one; its process is well."""
+    (daemon.directory / "log-0").write_text("full")
+    daemon.until_joined()
+    daemon.kill("log-0")
+
+    def told(it: Daemon, code: str, what: str) -> bool:
+        reasons = cast(list[Json], it.status()["reasons"])
+        return any(r["code"] == code and what in str(r["what"]) for r in reasons)
+
+    daemon.until(lambda it: told(it, "log-full", "producers wait"))
+    daemon.until(lambda it: told(it, "log-stalled", "no sync has returned, durable seq 0"))
+    assert daemon.status()["state"] == "degraded"
+    (daemon.directory / "log-0").unlink()
+
+
 def test_wait_tells_what_was_not_reached(daemon: Daemon) -> None:
     daemon.until_joined()
     with pytest.raises(ExitError) as error:

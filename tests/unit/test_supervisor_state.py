@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from certeusd.supervisor import state
-from certeusd.supervisor.state import MOVES, Facts, Reasons, State, next_state, target, transition
+from certeusd.supervisor.state import (
+    MOVES,
+    TAKES_EVENTS,
+    Facts,
+    Reasons,
+    State,
+    next_state,
+    target,
+    transition,
+)
 
 
 @pytest.mark.parametrize(("old", "new"), list(product(State, State)))
@@ -31,6 +40,15 @@ def test_every_fact_leads_to_its_state_from_every_state() -> None:
                 assert now is State.RECOVERING, "a start happens once"
             else:
                 assert now is target(facts)
+
+
+def test_events_are_taken_only_where_a_log_writer_and_a_worker_are_ready() -> None:
+    every = product((False, True), (False, True), (False, True), (0, 2), (0, 1))
+    for facts in (Facts(*values) for values in every):
+        able = not facts.draining and facts.log_spawned and facts.log_ready
+        able = able and facts.workers_ready > 0
+        assert (target(facts) in TAKES_EVENTS) == able, facts
+        assert (target(facts) is State.DEGRADED) == (able and facts.reasons > 0), facts
 
 
 def test_drawing_names_every_state() -> None:

@@ -9,6 +9,7 @@ import struct
 import pytest
 
 from certeusd.worker import descriptors
+from certeusd.worker.access import Peer
 from certeusd.worker.peer import peer_of
 
 RING = 1 << 16
@@ -95,3 +96,17 @@ def test_a_peer_is_who_the_kernel_says() -> None:
         peer = peer_of(ours)
     assert (peer.pid, peer.uid) == (os.getpid(), os.getuid())
     assert peer.gids == {os.getgid(), *os.getgroups()}
+
+
+class Told(socket.socket):
+    """A socket of whose peer the kernel says something else than of this process."""
+
+    def getsockopt(self, level: int, option: int, length: int = 0) -> bytes:  # type: ignore[override]  # only with a length
+        peers_groups = 59
+        words = (7, 8) if option == peers_groups else (11, 12, 13)
+        return struct.pack(f"={len(words)}I", *words)
+
+
+def test_pid_uid_and_gid_of_a_peer_are_not_mixed_up() -> None:
+    with Told() as end:
+        assert peer_of(end) == Peer(pid=11, uid=12, gids=frozenset({13, 7, 8}))

@@ -49,6 +49,7 @@ struct State {
     calls: u64,
     dead_at: Option<u64>,
     syncs_fail: bool,
+    writes_fail: bool,
     free_bytes: u64,
 }
 
@@ -82,6 +83,11 @@ impl SimDisk {
     /// From now on every sync fails.
     pub fn fail_syncs(&self) {
         self.0.lock().unwrap().syncs_fail = true;
+    }
+
+    /// From now on every write fails and leaves nothing; syncs go on to say that all is well.
+    pub fn fail_writes(&self) {
+        self.0.lock().unwrap().writes_fail = true;
     }
 
     pub fn set_free_bytes(&self, bytes: u64) {
@@ -248,6 +254,9 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
         self.disk.change(|state| {
+            if state.writes_fail {
+                return Err(io::Error::from_raw_os_error(5));
+            }
             let inode = &mut state.inodes[self.inode];
             let mut at = offset as usize;
             for part in parts.iter().filter(|part| !part.is_empty()) {

@@ -1,5 +1,6 @@
 //! Lines that nothing else would miss: each test here was written for a mutant that had survived.
 
+use super::segments::{encoded, memory_of};
 use super::*;
 use crate::board::{PAGE_FOLLOWER, PAGE_LOG, follower, log as count};
 use crate::disk::{Disk, DiskFile, RealDisk};
@@ -64,6 +65,103 @@ fn a_sync_that_failed_is_never_asked_for_again() {
     assert!(world.writer.cycle().is_err());
     assert_eq!(world.disk.calls() - before, 2, "one write, one sync");
     assert_eq!(worker.take(), []);
+}
+
+#[test]
+fn a_write_that_failed_is_an_end_though_the_sync_says_that_all_is_well() {
+    // The first group of a life, one of the middle, and the first of a segment.
+    for events in [1, 2, 60] {
+        let mut world = World::new(Setup::default());
+        let mut worker = world.attach();
+        let session = world.connect(&mut worker, 1);
+        for ticket in 1..events {
+            worker.event(&session, ticket, &"x".repeat(900));
+            world.writer.cycle().unwrap();
+        }
+        worker.take();
+        worker.event(&session, events, &"x".repeat(900));
+        world.disk.fail_writes();
+        assert!(world.writer.cycle().is_err());
+        assert_eq!((worker.take(), world.durable_seq()), (vec![], events - 1));
+    }
+}
+
+/// A log of two segments, the second one just begun; the sidecar of the first is not written yet.
+fn just_rotated() -> (World, Worker) {
+    let mut world = World::new(Setup::default());
+    let mut worker = world.attach();
+    let session = world.connect(&mut worker, 1);
+    let mut ticket = 0;
+    while world.durability().get(durability::SEGMENT_NO) == 1 {
+        ticket += 1;
+        worker.event_with_id(&session, ticket, &ticket.to_string(), &"x".repeat(900));
+        world.writer.cycle().unwrap();
+    }
+    (world, worker)
+}
+
+#[test]
+fn a_segment_is_recycled_only_behind_a_sidecar_that_survives_the_power() {
+    let mut calls = 0;
+    loop {
+        calls += 1;
+        let (mut world, _worker) = just_rotated();
+        let (keys, producers) = memory_of(&world);
+        world.board.page(PAGE_FOLLOWER).set(follower::TRIM_SEGMENT, 2);
+        world.disk.die_after(calls);
+        let done = world.writer.cycle().is_ok();
+        let segments = world.segments();
+        let world = world.cut_power();
+        let (same_keys, same_producers) = memory_of(&world);
+        assert_eq!(same_keys, keys, "call {calls}");
+        assert_eq!(encoded(&same_producers), encoded(&producers), "call {calls}");
+        if done {
+            assert!(calls > 8 && !segments.contains(&segment_name(1)), "{calls} {segments:?}");
+            break;
+        }
+    }
+}
+
+#[test]
+fn the_producer_table_outlives_the_segments_that_it_was_made_from() {
+    let mut world = World::new(Setup::default());
+    let mut worker = world.attach();
+    let (idle, busy) = (world.connect(&mut worker, 1), world.connect(&mut worker, 2));
+    worker.event(&idle, 1, "early");
+    for ticket in 1..=400 {
+        worker.event(&busy, ticket, &"x".repeat(900));
+        world.run();
+        worker.take();
+    }
+    let current = world.durability().get(durability::SEGMENT_NO);
+    assert!(current > 4);
+    // No ids: the window needs no sidecar.
+    world.board.page(PAGE_FOLLOWER).set(follower::TRIM_SEGMENT, current);
+    world.run();
+    let mut world = world.kill();
+    let mut worker = world.attach();
+    let (again, told) = world.resume(&mut worker, 1, Some(0), 0);
+    assert_eq!((again.high, told), (1, vec![accepted(1, 1, 1, 1)]));
+}
+
+#[test]
+fn a_window_that_was_made_larger_knows_each_id_once_by_its_first_event() {
+    let mut world = World::new(Setup { dedup_keys: 2, ..Setup::default() });
+    let mut worker = world.attach();
+    let session = world.connect(&mut worker, 1);
+    // When "a" comes again, the window of two has forgotten it: an event of its own.
+    for (ticket, id) in (1..).zip(["a", "b", "c", "a"]) {
+        worker.event_with_id(&session, ticket, id, "x");
+    }
+    assert_eq!(verdicts(&world.answers(&mut worker), session.number), [accepted(1, 1, 1, 4)]);
+    let setup = Setup { dedup_keys: 1000, ..world.setup };
+    let mut world = World::on(world.disk.after_kill(), setup).unwrap();
+    let known: Vec<u64> = world.writer.window.newest().iter().map(|key| key.seq).collect();
+    assert_eq!(known, [1, 2, 3]);
+    let mut worker = world.attach();
+    let (session, _) = world.resume(&mut worker, 1, Some(0), 4);
+    worker.event_with_id(&session, 5, "a", "x");
+    assert_eq!(verdicts(&world.answers(&mut worker), session.number), [duplicate(5, 1)]);
 }
 
 #[test]

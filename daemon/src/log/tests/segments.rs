@@ -6,14 +6,14 @@ use crate::log::producers::Producers;
 use crate::log::window::Key;
 
 /// What a life remembers: ids in the window's order, and the producer table as it is sealed.
-fn memory_of(world: &World) -> (Vec<Key>, Producers) {
+pub fn memory_of(world: &World) -> (Vec<Key>, Producers) {
     let mut table = Vec::new();
     world.writer.producers.encode(&mut table);
     let table = Producers::decode(&table, world.setup.dedup_producers).unwrap();
     (world.writer.window.newest(), table)
 }
 
-fn encoded(producers: &Producers) -> Vec<u8> {
+pub fn encoded(producers: &Producers) -> Vec<u8> {
     let mut out = Vec::new();
     producers.encode(&mut out);
     out
@@ -142,6 +142,8 @@ fn a_full_log_holds_back_and_goes_on_after_trimming() {
         }
         let durable = world.durable_seq();
         assert!(durable > 5 && durable < ticket, "{durable} of {ticket}");
+        assert_eq!(page.get(count::FULL), 1, "nothing else held it back");
+        assert!(by_space || world.segments().len() <= 4, "{:?}", world.segments());
         assert!(!world.writer.cycle().unwrap() && world.writer.is_waiting());
         let told = verdicts(&worker.take(), session.number);
         assert_eq!(told.last().unwrap().last_ticket(), durable, "what is durable is told");
