@@ -338,6 +338,28 @@ def test_a_check_sees_an_edit_whose_checksums_were_made_right(log: Log) -> None:
     assert [(one["reason"], one["first_seq"]) for one in findings] == [("chain-broken", 2)]
 
 
+def test_a_check_sees_a_segment_of_another_past(log: Log) -> None:
+    forged = Log(log.folder / "forged")
+    forged.folder.mkdir()
+    forged.ticket = 41
+    for one in (log, forged):
+        one.segment()
+        one.group(1)
+        one.segment()
+    log.path(2).write_bytes(forged.path(2).read_bytes())
+    findings = LogReader(log.folder).check(log_key=KEY)["findings"]
+    assert [(one["segment_no"], one["reason"]) for one in findings] == [(2, "chain-broken")]
+
+
+def test_a_check_sees_a_segment_that_is_missing(log: Log) -> None:
+    for _ in range(3):
+        log.segment()
+        log.group(1)
+    log.path(2).unlink()
+    findings = LogReader(log.folder).check(log_key=KEY)["findings"]
+    assert (2, "missing-segment") in [(one["segment_no"], one["reason"]) for one in findings]
+
+
 def test_a_torn_tail_is_no_finding(log: Log) -> None:
     log.segment()
     log.group(1)

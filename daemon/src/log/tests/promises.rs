@@ -4,7 +4,7 @@ use super::segments::{encoded, memory_of};
 use super::*;
 use crate::board::{PAGE_FOLLOWER, PAGE_LOG, follower, log as count};
 use crate::disk::{Disk, DiskFile, RealDisk};
-use crate::format::SEGMENT_HEADER_BYTES;
+use crate::format::{GroupHeader, SEGMENT_HEADER_BYTES};
 use crate::log::keeper::{Keeper, Limits as SegmentLimits};
 use crate::log::recovery::segment_name;
 
@@ -219,4 +219,53 @@ fn an_error_of_the_helper_ends_the_log_writer() {
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     let file = RealDisk.open(&files.dir.join("file"), true).unwrap();
     assert!(file.try_lock().unwrap());
+}
+
+#[test]
+fn each_group_has_the_root_of_its_own_records() {
+    let mut world = World::new(Setup::default());
+    let mut worker = world.attach();
+    let session = world.connect(&mut worker, 1);
+    for ticket in 1..=3 {
+        worker.event(&session, ticket, "x");
+        world.run();
+    }
+    assert_eq!(world.durability().get(durability::DURABLE_GROUP), 3);
+    assert_eq!(world.read().len(), 3, "and computes every root anew");
+}
+
+#[test]
+fn the_link_to_a_group_covers_all_of_its_header_but_the_segments_salt() {
+    let header = GroupHeader {
+        salt: 1,
+        group: 2,
+        first_seq: 3,
+        count: 4,
+        entries_bytes: 5,
+        records_bytes: 6,
+        body_crc: 7,
+        recorded_at_ns: 8,
+        epoch: 9,
+        chain: [10; 32],
+        root: [11; 32],
+    };
+    let changes: [fn(&mut GroupHeader); 10] = [
+        |header| header.group += 1,
+        |header| header.first_seq += 1,
+        |header| header.count += 1,
+        |header| header.entries_bytes += 1,
+        |header| header.records_bytes += 1,
+        |header| header.body_crc += 1,
+        |header| header.recorded_at_ns += 1,
+        |header| header.epoch += 1,
+        |header| header.chain[31] += 1,
+        |header| header.root[31] += 1,
+    ];
+    for (index, change) in changes.iter().enumerate() {
+        let mut other = header;
+        change(&mut other);
+        assert_ne!(other.hash(), header.hash(), "change {index}");
+    }
+    let copied = GroupHeader { salt: 99, ..header };
+    assert_eq!(copied.hash(), header.hash(), "a copy in another segment is the same link");
 }
