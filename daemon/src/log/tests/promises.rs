@@ -269,3 +269,28 @@ fn the_link_to_a_group_covers_all_of_its_header_but_the_segments_salt() {
     let copied = GroupHeader { salt: 99, ..header };
     assert_eq!(copied.hash(), header.hash(), "a copy in another segment is the same link");
 }
+
+#[test]
+fn sessions_of_a_dead_worker_are_over() {
+    let setup = Setup { dedup_producers: 2, ..Setup::default() };
+    let mut world = World::new(setup);
+    let (mut dead, mut worker) = (world.attach(), world.attach());
+    let gone = world.connect(&mut dead, 1);
+    dead.event(&gone, 1, "x");
+    world.run();
+    world.writer.detach(dead.number);
+    let unlogged = world.writer.producers.len();
+    for other in 2..=5 {
+        let session = world.connect(&mut worker, other);
+        worker.event(&session, 1, "x");
+        world.run();
+        worker.bye(&session, false);
+        world.run();
+    }
+    worker.take();
+    assert_eq!(unlogged, 1);
+    // Nobody is connected as this producer any more: it is forgotten like any other.
+    let session = worker.hello(1, Some(0), 0);
+    let reason = crate::envelope::EndReason::ProducerExpired;
+    assert_eq!(world.answers(&mut worker), [Return::Refused { session, reason }]);
+}
