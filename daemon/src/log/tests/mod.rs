@@ -4,11 +4,13 @@
 //! [`Session`] what a worker knows of one producer. `restart.rs` and `power.rs` kill the writer.
 
 mod damage;
+mod gaps;
 mod power;
 mod publication;
 mod restart;
 mod segments;
 mod sessions;
+mod tables;
 mod walk;
 mod worker;
 
