@@ -327,6 +327,9 @@ class Worker:
 class LogFailedError(Exception):
     """A write or sync of the log failed: the process must end, a restart is the only retry."""
 
+class LogBlockedError(Exception):
+    """Only a human can move what is in the way of a start; names the file. Nothing was changed."""
+
 class LogOptions(TypedDict):
     """The numbers of `[log]` and `[dedup]`, and what the follower's position file says."""
 
@@ -354,6 +357,13 @@ class Recovery(TypedDict):
     epoch: int
     log_uuid: bytes
     gaps: list[tuple[int, int, str]]
+    """What this start found to be gone and has recorded: first and last number, reason."""
+    older: list[tuple[int, str]]
+    """Segment and row of the decision table, of whatever is not just sealed."""
+    aside: list[tuple[int, str, str]]
+    """Segment, row and new name of files that were not this log's."""
+    uncopied: list[tuple[str, str]]
+    """Path and cause of copies for the quarantine that could not be made."""
 
 class LogWriter:
     """The log writer's kernel; holds `log/LOCK` until the process ends."""
@@ -370,6 +380,7 @@ class LogWriter:
 
         Raises:
             BlockingIOError: another process holds the lock; nothing was touched.
+            LogBlockedError: a file of the log cannot be used before somebody mends it.
             LogFailedError: the disk refuses.
         """
 

@@ -9,6 +9,7 @@
 //! rewrites a page that holds acknowledged bytes. Everything is little-endian; each header has its
 //! own CRC32C and the group header one over the body.
 
+use crate::gap::GapEntry;
 use crate::merkle::Hash;
 use certeus_ipc::verdict::{Reason, Verdict};
 use sha2::{Digest, Sha256};
@@ -208,6 +209,9 @@ pub enum LogEntry {
     Producer(ProducerEntry),
     /// A rejected or duplicate ticket.
     Verdict(VerdictEntry),
+    /// Acknowledged numbers that a start found to be gone. Stands in a group without records, the
+    /// first one that the start writes of its own.
+    Gap(GapEntry),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,6 +238,8 @@ pub struct VerdictEntry {
 
 const ENTRY_PRODUCER: u8 = 0x81;
 const ENTRY_VERDICT: u8 = 0x82;
+/// Without the top bit: who does not know it derives the same range from the headers.
+const ENTRY_GAP: u8 = 0x03;
 
 impl LogEntry {
     pub fn write(&self, out: &mut Vec<u8>) {
@@ -260,6 +266,10 @@ impl LogEntry {
                 out.extend_from_slice(&[entry.verdict as u8, entry.reason as u8, 0, 0, 0, 0, 0, 0]);
                 ENTRY_VERDICT
             }
+            Self::Gap(gap) => {
+                gap.write(out);
+                ENTRY_GAP
+            }
         };
         out.resize(out.len().next_multiple_of(8), 0);
         let bytes = u32::try_from(out.len() - start).expect("entries are bounded");
@@ -281,6 +291,7 @@ impl LogEntry {
             match entry[4] {
                 ENTRY_PRODUCER => entries.push(Self::Producer(parse_producer(&entry[8..])?)),
                 ENTRY_VERDICT => entries.push(Self::Verdict(parse_verdict(&entry[8..])?)),
+                ENTRY_GAP => entries.push(Self::Gap(GapEntry::parse(&entry[8..])?)),
                 kind if kind & certeus_ipc::record::KIND_MUST_UNDERSTAND != 0 => return None,
                 _ => {}
             }
@@ -336,6 +347,7 @@ pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gap::GapReason;
 
     fn group() -> GroupHeader {
         GroupHeader {
@@ -406,6 +418,14 @@ mod tests {
                 seq: 3,
                 verdict: Verdict::Rejected,
                 reason: Reason::IdConflict,
+            }),
+            LogEntry::Gap(GapEntry {
+                first_seq: 1,
+                last_seq: 2,
+                segment_no: 3,
+                offset: 4,
+                bytes: 5,
+                reason: GapReason::MissingSegment,
             }),
         ];
         let mut bytes = Vec::new();

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod envelope;
 pub mod failpoint;
 pub mod format;
+pub mod gap;
 pub mod keyed;
 pub mod log;
 pub mod merkle;

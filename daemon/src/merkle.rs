@@ -1,5 +1,6 @@
 //! RFC 6962 hashes: salted leaves, and the root of one group.
 
+use certeus_ipc::record::RecordHeader;
 use sha2::{Digest, Sha256};
 
 pub type Hash = [u8; 32];
@@ -69,6 +70,19 @@ impl Tree {
         self.frontier.clear();
         self.count = 0;
     }
+}
+
+/// The root over the records of a group, each padded to 8. `None`: they are not records.
+#[must_use]
+pub fn root_of(log_key: &[u8; 32], mut records: &[u8]) -> Option<Hash> {
+    let mut tree = Tree::default();
+    while !records.is_empty() {
+        let header = RecordHeader::parse(records)?;
+        let record = records.get(..header.bytes as usize)?;
+        tree.push(leaf(&salt(log_key, header.producer_no, header.ticket), record));
+        records = records.get(record.len().next_multiple_of(8)..)?;
+    }
+    Some(tree.root())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from certeusd import logs
-from certeusd._native import LogFailedError, LogWriter
+from certeusd._native import LogBlockedError, LogFailedError, LogWriter
 from certeusd.channel import (
     Attach,
     Channel,
@@ -29,11 +29,17 @@ from certeusd.exits import Exit
 from certeusd.log.follower import read_position
 
 if TYPE_CHECKING:
-    from certeusd._native import LogOptions
+    from certeusd._native import LogOptions, Recovery
 
 RUN_MS = 200
 """So often the gauges on the board are fresh, at the least."""
 LOCK_RETRY_MS = 20
+BLOCKED_RETRY_MS = 1000
+"""So often a start that only a human can help looks again."""
+OBSTACLE_NEXT = (
+    "mend or move away what the message names (the log writer needs plain files that its user may"
+    " read and write); it looks again each second, and nothing is lost meanwhile"
+)
 
 
 def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> LogWriter | None:
@@ -60,7 +66,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         "follower_root": follower.root,
     }
     key = (state_dir / "keys" / "log.key").read_bytes()
-    waiting = False
+    waiting = blocked = False
     while True:
         try:
             writer = LogWriter(state_dir / "log", state_dir / "quarantine", board, key, options)
@@ -75,8 +81,20 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
             if select.select([channel.fileno()], [], [], LOCK_RETRY_MS / 1000)[0]:
                 return None
             continue
+        except LogBlockedError as error:
+            # No new process would fare better: this one stays, says why, and looks again.
+            if not blocked:
+                log.error("log_blocked", cause=str(error), next=OBSTACLE_NEXT)
+            channel.send(State("log-blocked", what=str(error), next=OBSTACLE_NEXT))
+            blocked = True
+            if select.select([channel.fileno()], [], [], BLOCKED_RETRY_MS / 1000)[0]:
+                return None
+            continue
         if waiting:
             channel.send(State("waiting-for-lock", active=False))
+        if blocked:
+            channel.send(State("log-blocked", active=False))
+            log.info("log_unblocked")
         return writer
 
 
@@ -94,12 +112,31 @@ def report_recovery(channel: Channel, writer: LogWriter, seconds: float, log: lo
     channel.send(Report("recovery", {"log_id": log_id, "gaps": gaps, **facts}))
     for gap in gaps:
         log.error("log_gap_found", **gap)
+    tell_damage(channel, found, log)
     if gaps:
         first, last = gaps[0]["first_seq"], gaps[-1]["last_seq"]
         channel.send(State(
             "log-gap",
             what=f"events {first}..{last} cannot be read from the log",
             next="look at the state directory's quarantine/ and at certeus.gaps in PostgreSQL",
+        ))  # fmt: skip
+
+
+def tell_damage(channel: Channel, found: "Recovery", log: logs.Logger) -> None:
+    """Tell what was set aside, and what could not be copied to the quarantine."""
+    for segment_no, label, name in found["aside"]:
+        log.error("segment_set_aside", segment_no=segment_no, label=label, name=name)
+        channel.send(State(
+            "segment-aside",
+            what=f"segment {segment_no} is none of this log ({label}): it is now {name}",
+            next="find out who put it there, before that file is removed",
+        ))  # fmt: skip
+    for path, cause in found["uncopied"]:
+        log.error("quarantine_failed", path=path, cause=cause)
+        channel.send(State(
+            "quarantine-failed",
+            what=f"cannot write {path}: {cause}; the damaged bytes stay in their segment",
+            next="copy the segment away before PostgreSQL has confirmed it, then make room",
         ))  # fmt: skip
 
 

@@ -63,7 +63,8 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path, create: bool) -> io::Result<RealFile> {
         let create = if create { OFlags::CREATE } else { OFlags::empty() };
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | create;
+        // A link in the log's directory is somebody's doing: a rename would replace the link.
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | create;
         Ok(RealFile(fs::open(path, flags, Mode::from_raw_mode(0o640))?.into()))
     }
 

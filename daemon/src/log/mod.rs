@@ -19,9 +19,15 @@
 pub mod decision;
 pub mod group;
 pub mod keeper;
+pub mod line;
+mod look;
+mod newest;
+mod older;
 pub mod open;
 pub mod peer;
 pub mod producers;
+pub mod progress;
+pub mod quarantine;
 pub mod recovery;
 pub mod replay;
 pub mod run;

@@ -2,7 +2,9 @@
 //!
 //! The new segment is made whole under the name `next` (header, and a copy of the last group that
 //! recovery found), synced, and only then renamed to its number. So a start that dies at any point
-//! leaves the log as it was, and a start after it finds the same end.
+//! leaves the log as it was, and a start after it finds the same end. Where acknowledged numbers
+//! are gone, the gap records are a group behind that copy, of the same write and sync: a loss is
+//! recorded before anybody can see that the log goes on, once, and no start finds it again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,16 +12,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::decision::Quarantine;
 use super::group::Group;
 use super::keeper::{self, Keeper};
-use super::recovery::{self, Recovered, numbers, recover, segment_name};
+use super::progress::{Phase, Progress, naming};
+use super::quarantine::Failure;
+use super::recovery::{self, Aside, Gap, Recovered, numbers, recover, segment_name};
 use super::sidecar;
+use super::walk::Position;
 use super::{Current, Limits, LogWriter, now_ns, pages};
 use crate::board::log as count;
 use crate::board::{Board, durability};
 use crate::disk::{Disk, DiskFile};
-use crate::format::{GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{ALIGN, GroupHeader, LogEntry, SegmentHeader};
+
+/// Gap records of one start: what fits the smallest segment beside the largest group.
+const GAPS_MAX: usize = 256;
 
 pub struct Options {
     pub recovery: recovery::Settings,
@@ -30,13 +37,19 @@ pub struct Options {
 /// What recovery found, for the report; the tables themselves are in use.
 pub struct Report {
     pub label: &'static str,
+    /// The rows of the decision table for older segments and files set aside, that are of note.
+    pub older: Vec<(u64, &'static str)>,
     pub segments: u64,
     pub groups_read: u64,
     pub last_group: u64,
     pub next_seq: u64,
     pub epoch: u64,
     pub log_uuid: [u8; 16],
-    pub gaps: Vec<recovery::Gap>,
+    /// What this start found to be gone, and has recorded.
+    pub gaps: Vec<Gap>,
+    pub aside: Vec<Aside>,
+    /// Copies for the quarantine that could not be made.
+    pub uncopied: Vec<Failure>,
 }
 
 /// Recovers the log in `dir`, which the caller has locked, and opens it for writing.
@@ -48,24 +61,32 @@ pub fn open<D: Disk>(
     board: &Board,
     options: &Options,
 ) -> io::Result<(LogWriter<D>, Report)> {
-    let mut found = recover(&*disk, dir, &options.recovery)?;
+    let progress = Progress::new(pages(board).0);
+    let mut found = recover(&*disk, dir, &options.recovery, &progress)?;
+    progress.phase(Phase::Opening);
     let log_uuid = match found.log_uuid {
         Some(uuid) => uuid,
         None => random_uuid()?,
     };
     let epoch = found.epoch + 1;
     sync_predecessor(&*disk, dir, &found)?;
-    let current = new_segment(&*disk, dir, &mut found, log_uuid, epoch, options)?;
-    cut_predecessor(&*disk, dir, &found)?;
+    let current = new_segment(&*disk, dir, &mut found, log_uuid, epoch, options)
+        .map_err(naming(&dir.join("next")))?;
+    if found.uncopied.is_empty() {
+        cut_predecessor(&*disk, dir, &found)?;
+    }
     let report = Report {
-        label: found.decision.map_or("new", |decision| decision.label),
+        label: found.label,
+        older: found.older.iter().filter(|(_, label)| *label != "sealed").copied().collect(),
         segments: found.kept.len() as u64,
         groups_read: found.groups_read,
         last_group: found.position.group,
         next_seq: found.position.next_seq,
         epoch,
         log_uuid,
-        gaps: found.gaps.clone(),
+        gaps: found.gaps.iter().map(Gap::from).collect(),
+        aside: found.aside.clone(),
+        uncopied: found.uncopied.clone(),
     };
     let keeper = start_keeper(disk, dir, &found, &current, options);
     let (page, durable, follower) = pages(board);
@@ -103,10 +124,10 @@ pub fn open<D: Disk>(
     writer.durable.set(durability::SEGMENT_NO, writer.current.segment_no);
     writer.durable.set(durability::ACCEPTED_SEQ, writer.durable_seq());
     writer.durable.word(durability::DURABLE_SEQ).store(writer.durable_seq(), Ordering::Release);
-    let torn = found.decision.is_some_and(|decision| decision.quarantine == Quarantine::Tail);
-    writer.page.add(count::TORN_TOTAL, u64::from(torn));
+    writer.page.add(count::TORN_TOTAL, u64::from(found.torn));
     writer.page.add(count::DAMAGED_TOTAL, report.gaps.len() as u64);
     writer.publish_gauges();
+    progress.done();
     Ok((writer, report))
 }
 
@@ -137,18 +158,18 @@ fn new_segment<D: Disk>(
         before_chain: found.position.chain,
         before_root: found.position.root,
     };
-    let mut offset = SEGMENT_HEADER_BYTES;
-    let head = header.encode();
-    match found.last_group.take() {
-        None => file.write_at(0, &[&head])?,
-        Some(last) => {
-            let copy = GroupHeader { salt: header.salt, ..last.header };
-            let held = GROUP_HEADER_BYTES as u64 + copy.body_bytes();
-            let padding = vec![0; (copy.group_bytes() - held) as usize];
-            file.write_at(0, &[&head, &copy.encode(), &last.body, &padding])?;
-            offset += copy.group_bytes();
-        }
+    let mut begin = header.encode();
+    if let Some(last) = found.last_group.take() {
+        let copy = GroupHeader { salt: header.salt, ..last.header };
+        begin.extend_from_slice(&copy.encode());
+        begin.extend_from_slice(&last.body);
+        begin.resize(begin.len().next_multiple_of(ALIGN as usize), 0);
     }
+    if let Some(position) = record_gaps(&mut begin, found, &header) {
+        found.position = position;
+    }
+    let offset = begin.len() as u64;
+    file.write_at(0, &[&begin])?;
     file.sync()?;
     forget_sidecars(disk, dir, found.segment_no)?;
     disk.rename(&next, &dir.join(segment_name(found.segment_no)))?;
@@ -163,6 +184,22 @@ fn new_segment<D: Disk>(
         header: None,
         keys: Vec::new(),
     })
+}
+
+/// Appends the group of the gap records; the position behind it, if there is anything to record.
+///
+/// No more than [`GAPS_MAX`] of them: readers derive what is left out.
+fn record_gaps(begin: &mut Vec<u8>, found: &Recovered, header: &SegmentHeader) -> Option<Position> {
+    if found.gaps.is_empty() {
+        return None;
+    }
+    let mut group = Group::default();
+    for gap in found.gaps.iter().take(GAPS_MAX) {
+        group.push_entry(&LogEntry::Gap(*gap));
+    }
+    let record = group.header(&found.position, header.salt, header.epoch, now_ns());
+    group.parts(&record.encode()).iter().for_each(|part| begin.extend_from_slice(part));
+    Some(Position::after(&record))
 }
 
 /// A number that comes again may have a sidecar of its first life: it would hide what is in it now.

@@ -282,7 +282,7 @@ impl Producers {
                     self.by_no.get_mut(&entry.producer_no).expect("just there").declared_in =
                         segment_no;
                 }
-                LogEntry::Verdict(_) => {}
+                LogEntry::Verdict(_) | LogEntry::Gap(_) => {}
             }
         }
     }

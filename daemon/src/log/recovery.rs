@@ -2,25 +2,29 @@
 //!
 //! Nothing is repaired in place. The caller opens a new segment whose header tells this end, copies
 //! the last group into it and syncs it before anything found here is published: a group read here
-//! may be in the page cache only.
+//! may be in the page cache only. What is made of damage stands in `decision.rs`; this module sees
+//! to it, segment by segment, and `newest.rs` to the last one.
+//!
+//! A sealed segment is not read: its sidecar says what a start needs of it, if it agrees with both
+//! headers. So the time of a start is bounded by one segment, the ids of the window, and a header
+//! for each segment, whatever else is kept.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::decision::{
-    Decision, End, Floor, Groups, Header, Observation, Quarantine, Take, decide,
-};
+use super::decision::{self, Groups, Header, Reach};
 use super::producers::Producers;
-use super::replay::{remember, replay};
+use super::progress::{Phase, Progress, naming};
+use super::quarantine::{self, Range};
+use super::replay::{recorded, remember, replay};
 use super::sidecar::Sidecar;
-use super::walk::{Found, Hole, Position, Tail, Walk, group_at, read_what_is_left, walk};
+use super::walk::{Found, Hole, Position, Walk, group_at, walk};
 use super::window::{Key, Window};
-use crate::disk::{Disk, DiskFile};
-use crate::format::{ALIGN, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::disk::Disk;
+use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::gap::{GapEntry, GapReason};
 use crate::merkle::Hash;
-
-/// No group that was under way is longer than the ring that it came through.
-const TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What a follower's synced position file says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,8 +58,28 @@ pub struct Gap {
     pub reason: &'static str,
 }
 
+impl From<&GapEntry> for Gap {
+    fn from(gap: &GapEntry) -> Self {
+        Self { first_seq: gap.first_seq, last_seq: gap.last_seq, reason: gap.reason.word() }
+    }
+}
+
+/// A file with a segment's name that was none of this log's, and what it was renamed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aside {
+    pub segment_no: u64,
+    /// The row of the decision table.
+    pub label: &'static str,
+    pub name: String,
+}
+
 pub struct Recovered {
-    pub decision: Option<Decision>,
+    /// The row of the decision table for the newest segment, or what overrides it.
+    pub label: &'static str,
+    /// The row for each older segment, and for each file that was set aside.
+    pub older: Vec<(u64, &'static str)>,
+    /// Behind the last group stood the beginnings of another one.
+    pub torn: bool,
     pub log_uuid: Option<[u8; 16]>,
     /// The highest epoch seen.
     pub epoch: u64,
@@ -70,7 +94,11 @@ pub struct Recovered {
     pub kept: Vec<Kept>,
     /// `(segment_no, next_seq)` of every sidecar.
     pub sidecars: Vec<(u64, u64)>,
-    pub gaps: Vec<Gap>,
+    /// Found now, and in no record yet.
+    pub gaps: Vec<GapEntry>,
+    pub aside: Vec<Aside>,
+    /// Copies that could not be made.
+    pub uncopied: Vec<quarantine::Failure>,
     pub groups_read: u64,
     pub producers: Producers,
     pub window: Window,
@@ -87,126 +115,197 @@ pub fn segment_name(segment_no: u64) -> String {
 
 #[must_use]
 pub fn numbers(names: &[String], ending: &str) -> Vec<u64> {
-    let mut found: Vec<u64> =
-        names.iter().filter_map(|name| name.strip_suffix(ending)?.parse().ok()).collect();
+    let number = |name: &String| {
+        let digits = name.strip_suffix(ending)?;
+        let proper = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| proper)
+    };
+    let mut found: Vec<u64> = names.iter().filter_map(number).collect();
     found.sort_unstable();
     found
 }
 
-enum Seen {
-    Unused,
-    Damaged,
-    Valid(SegmentHeader),
+/// A file with a segment's name that is the log's.
+pub(super) struct Item {
+    pub number: u64,
+    pub header: Header,
+    pub valid: Option<SegmentHeader>,
+    pub bytes: u64,
 }
 
-struct Segments<'a, D: Disk> {
-    disk: &'a D,
-    dir: &'a Path,
-    settings: &'a Settings,
-    /// Activated segments, oldest first.
-    used: Vec<(u64, Seen)>,
-    found: Recovered,
+/// Why the next number that is missing is missing, and where.
+#[derive(Clone, Copy)]
+pub(super) struct Cause {
+    pub reason: GapReason,
+    pub segment_no: u64,
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+pub(super) const LOST: Cause =
+    Cause { reason: GapReason::Lost, segment_no: 0, offset: 0, bytes: 0 };
+
+pub(super) struct Segments<'a, D: Disk> {
+    pub disk: &'a D,
+    pub dir: &'a Path,
+    pub settings: &'a Settings,
+    pub progress: &'a Progress,
+    /// What was ever begun, oldest first.
+    pub used: Vec<Item>,
+    pub found: Recovered,
+    pub cause: Cause,
+    /// No number below was ever free: what was set aside may have given it out.
+    pub floor: u64,
+    /// The sidecars that are worth reading, each checked against both headers.
+    pub sidecars: BTreeMap<u64, Sidecar>,
 }
 
 /// Reads the log in `dir`, which the caller has locked.
 ///
 /// Errors: only what the disk itself refuses; damage is decided on, not raised.
-pub fn recover<D: Disk>(disk: &D, dir: &Path, settings: &Settings) -> io::Result<Recovered> {
-    let names = disk.list(dir)?;
-    let mut segments = Segments {
-        disk,
-        dir,
-        settings,
-        used: Vec::new(),
-        found: Recovered {
-            decision: None,
-            log_uuid: None,
-            epoch: 0,
-            position: Position::start(),
-            last_group: None,
-            end: (0, 0),
-            segment_no: 1,
-            spares: Vec::new(),
-            kept: Vec::new(),
-            sidecars: Vec::new(),
-            gaps: Vec::new(),
-            groups_read: 0,
-            producers: Producers::new(settings.dedup_producers),
-            window: Window::new(settings.dedup_keys),
-            recorded_at_ns: 0,
-            ages: Vec::new(),
-        },
+pub fn recover<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    settings: &Settings,
+    progress: &Progress,
+) -> io::Result<Recovered> {
+    progress.phase(Phase::Looking);
+    let names = disk.list(dir).map_err(naming(dir))?;
+    let found = Recovered {
+        label: "new",
+        older: Vec::new(),
+        torn: false,
+        log_uuid: None,
+        epoch: 0,
+        position: Position::start(),
+        last_group: None,
+        end: (0, 0),
+        segment_no: 1,
+        spares: Vec::new(),
+        kept: Vec::new(),
+        sidecars: Vec::new(),
+        gaps: Vec::new(),
+        aside: Vec::new(),
+        uncopied: Vec::new(),
+        groups_read: 0,
+        producers: Producers::new(settings.dedup_producers),
+        window: Window::new(settings.dedup_keys),
+        recorded_at_ns: 0,
+        ages: Vec::new(),
     };
+    let (used, sidecars) = (Vec::new(), BTreeMap::new());
+    let mut segments =
+        Segments { disk, dir, settings, progress, used, found, cause: LOST, floor: 0, sidecars };
     segments.look(&numbers(&names, ".log"))?;
-    segments.load(&numbers(&names, ".keys"))?;
+    progress.phase(Phase::Reading);
+    let first = segments.plan(&numbers(&names, ".keys"))?;
+    segments.load(first)?;
     segments.finish()
 }
 
 impl<D: Disk> Segments<'_, D> {
-    fn open(&self, segment_no: u64) -> io::Result<D::File> {
-        self.disk.open(&self.dir.join(segment_name(segment_no)), false)
+    pub(super) fn open(&self, segment_no: u64) -> io::Result<D::File> {
+        let path = self.dir.join(segment_name(segment_no));
+        self.disk.open(&path, false).map_err(naming(&path))
     }
 
-    /// Reads every header; trailing unused files are spares.
-    fn look(&mut self, numbers: &[u64]) -> io::Result<()> {
-        for &segment_no in numbers {
-            let mut head = vec![0; SEGMENT_HEADER_BYTES as usize];
-            let read = read_what_is_left(&self.open(segment_no)?, 0, &mut head)?;
-            let seen = match SegmentHeader::parse(&head[..read]) {
-                Some(header) if header.segment_no == segment_no => Seen::Valid(header),
-                // A start that died made another segment of this spare: readers do not see it.
-                Some(_) => Seen::Unused,
-                None if read > 0 && head.iter().all(|byte| *byte == 0) => Seen::Unused,
-                None => Seen::Damaged,
-            };
-            if let Seen::Valid(header) = &seen {
-                self.found.epoch = self.found.epoch.max(header.epoch);
-                self.found.log_uuid = Some(header.log_uuid);
+    pub(super) fn load(&mut self, first: usize) -> io::Result<()> {
+        let oldest = self.used.first().map_or(u64::MAX, |item| item.number);
+        let gone: Vec<u64> = self.sidecars.range(..oldest).map(|(number, _)| *number).collect();
+        for number in gone {
+            let sidecar = self.sidecars.remove(&number).expect("just seen");
+            self.take_sidecar(&sidecar);
+        }
+        for index in 0..self.used.len() {
+            let Item { number, valid, bytes, .. } = self.used[index];
+            if index < first {
+                let first_seq = valid.map_or(0, |header| header.before_next_seq);
+                self.found.kept.push(Kept { segment_no: number, bytes, first_seq });
+                let next_seq = self.successor(index).map_or(0, |header| header.before_next_seq);
+                self.found.sidecars.push((number, next_seq));
+                self.found.position.next_seq = next_seq;
+                continue;
             }
-            self.used.push((segment_no, seen));
-        }
-        while let Some((segment_no, Seen::Unused)) = self.used.last() {
-            self.found.spares.push(*segment_no);
-            self.used.pop();
-        }
-        Ok(())
-    }
-
-    /// Sidecars first, then the segments that have none, in log order.
-    fn load(&mut self, sidecars: &[u64]) -> io::Result<()> {
-        let oldest = self.used.first().map_or(u64::MAX, |(segment_no, _)| *segment_no);
-        for &segment_no in sidecars.iter().filter(|segment_no| **segment_no < oldest) {
-            if let Some(sidecar) = Sidecar::read(self.disk, self.dir, segment_no)? {
-                self.take_sidecar(&sidecar);
+            if index > 0 && number > self.used[index - 1].number + 1 {
+                self.miss(self.used[index - 1].number + 1, number);
             }
-        }
-        let count = self.used.len();
-        // Without its header, the newest segment does not say where its predecessor ends.
-        let newest_is_valid = matches!(self.used.last(), Some((_, Seen::Valid(_))));
-        for index in 0..count {
-            let (segment_no, _) = self.used[index];
-            let newest = index + 1 == count;
-            let read_whole = newest || (index + 2 == count && !newest_is_valid);
-            let sidecar = if read_whole || !sidecars.contains(&segment_no) {
-                None
-            } else {
-                Sidecar::read(self.disk, self.dir, segment_no)?
-            };
+            if let Some(header) = &valid {
+                self.arrive(index, header)?;
+            }
+            let sidecar = self.sidecars.remove(&number);
             match sidecar {
                 Some(sidecar) if self.take_sidecar(&sidecar) => {
-                    let bytes = self.open(segment_no)?.bytes()?;
                     let first_seq = sidecar.first_seq;
-                    self.found.kept.push(Kept { segment_no, bytes, first_seq });
+                    self.found.kept.push(Kept { segment_no: number, bytes, first_seq });
+                    self.tell(index, decision::Sidecar::Good, Groups::None, Reach::Reached);
                 }
-                _ if newest => self.read_newest(index)?,
+                _ if index + 1 == self.used.len() => self.read_newest(index)?,
                 _ => self.read_older(index)?,
             }
+            self.progress.segment();
         }
         Ok(())
+    }
+
+    /// Numbers between two files: the segments are not there, or were set aside.
+    pub(super) fn miss(&mut self, from: u64, to: u64) {
+        for number in from..to.min(from + 1000) {
+            let aside = self.found.aside.iter().any(|aside| aside.segment_no == number);
+            let reason = if aside { GapReason::ForeignSegment } else { GapReason::MissingSegment };
+            self.cause = Cause { reason, segment_no: number, offset: 0, bytes: 0 };
+            if !aside {
+                self.found.older.push((number, "missing"));
+            }
+        }
+    }
+
+    /// A header says at which number its segment goes on: what was read ends there, or before it.
+    pub(super) fn arrive(&mut self, index: usize, header: &SegmentHeader) -> io::Result<()> {
+        if index == 0 {
+            // What is before the oldest segment was trimmed.
+            let position = &mut self.found.position;
+            position.next_seq = position.next_seq.max(header.before_next_seq);
+        }
+        if self.found.position.next_seq < header.before_next_seq {
+            self.take_copy(header)?;
+        }
+        self.go_on_at(header.before_next_seq);
+        Ok(())
+    }
+
+    /// Where the predecessor is lost, its last group still stands in this segment, as the copy that
+    /// the start made of it.
+    pub(super) fn take_copy(&mut self, header: &SegmentHeader) -> io::Result<()> {
+        let file = self.open(header.segment_no)?;
+        let copy = group_at(&file, SEGMENT_HEADER_BYTES, u64::MAX, header.salt)?;
+        let known = self.found.position.next_seq;
+        let Some(copy) = copy.filter(|copy| {
+            copy.header.group == header.before_group && copy.header.first_seq >= known
+        }) else {
+            return Ok(());
+        };
+        self.go_on_at(copy.header.first_seq);
+        self.found.groups_read += 1;
+        let log_key = &self.settings.log_key;
+        replay(&mut self.found, header.segment_no, &copy, log_key, &mut Vec::new());
+        self.found.position.next_seq = copy.header.next_seq();
+        Ok(())
+    }
+
+    /// The log goes on at `next_seq`: what was read ends there, or before it.
+    pub(super) fn go_on_at(&mut self, next_seq: u64) {
+        let first_seq = self.found.position.next_seq;
+        let Cause { reason, segment_no, offset, bytes } = std::mem::replace(&mut self.cause, LOST);
+        if first_seq < next_seq {
+            let last_seq = next_seq - 1;
+            let gap = GapEntry { first_seq, last_seq, segment_no, offset, bytes, reason };
+            self.found.gaps.push(gap);
+            self.found.position.next_seq = next_seq;
+        }
     }
 
     /// False: its table is of another version, and the segment itself has to be read.
-    fn take_sidecar(&mut self, sidecar: &Sidecar) -> bool {
+    pub(super) fn take_sidecar(&mut self, sidecar: &Sidecar) -> bool {
         let logged_max = self.settings.dedup_producers;
         let Some(table) = Producers::decode(&sidecar.producers, logged_max) else { return false };
         let found = &mut self.found;
@@ -221,174 +320,22 @@ impl<D: Disk> Segments<'_, D> {
         true
     }
 
-    /// A segment that has a successor and no sidecar: read up to where the successor says it ends,
-    /// and give it its sidecar now.
-    fn read_older(&mut self, index: usize) -> io::Result<()> {
-        let segment_no = self.used[index].0;
-        let successor = self.used[index + 1..].iter().find_map(|(_, seen)| match seen {
-            Seen::Valid(header) if header.before_segment_no == segment_no => Some(*header),
-            _ => None,
-        });
-        let end = successor.map_or(u64::MAX, |header| header.before_end_offset);
-        let file = self.open(segment_no)?;
-        let bytes = file.bytes()?;
-        let Seen::Valid(header) = self.used[index].1 else {
-            self.quarantine(&file, segment_no, 0, bytes)?;
-            let first_seq = self.found.position.next_seq;
-            self.found.kept.push(Kept { segment_no, bytes, first_seq });
-            self.note_gap(successor.map_or(first_seq, |header| header.before_next_seq));
-            return Ok(());
-        };
-        let mut keys = Vec::new();
-        let walk = self.walk_into(&file, &header, end, &mut keys)?;
-        self.note_holes(&file, segment_no, &walk.holes)?;
-        self.found.end = (segment_no, walk.end_offset);
-        self.note_gap(successor.map_or(0, |header| header.before_next_seq));
-        self.seal(segment_no, header.before_next_seq, walk.position.next_seq, keys)?;
-        self.found.kept.push(Kept { segment_no, bytes, first_seq: header.before_next_seq });
-        Ok(())
-    }
-
-    fn seal(&mut self, segment_no: u64, first: u64, next: u64, keys: Vec<Key>) -> io::Result<()> {
+    pub(super) fn seal(
+        &mut self,
+        segment_no: u64,
+        first: u64,
+        next: u64,
+        keys: Vec<Key>,
+    ) -> io::Result<()> {
         self.found.sidecars.push((segment_no, next));
         let mut sidecar = Sidecar::new(segment_no, first, next, &self.found.producers);
         sidecar.keys = keys;
         sidecar.recorded_at_ns = self.found.recorded_at_ns;
-        sidecar.write(self.disk, self.dir)
+        let path = self.dir.join(super::sidecar::name(segment_no));
+        sidecar.write(self.disk, self.dir).map_err(naming(&path))
     }
 
-    /// The newest segment: the one that the decision table is about.
-    fn read_newest(&mut self, index: usize) -> io::Result<()> {
-        let segment_no = self.used[index].0;
-        let file = self.open(segment_no)?;
-        let bytes = file.bytes()?;
-        let (state, header) = match self.used[index].1 {
-            Seen::Valid(header) => (Header::Valid, Some(header)),
-            _ => (Header::Damaged, self.guess_header(&file, bytes, segment_no)?),
-        };
-        let known = self.found.position;
-        if let Some(header) = header.filter(|_| state == Header::Damaged) {
-            self.note_gap(header.before_next_seq);
-        }
-        let mut keys = Vec::new();
-        let walk = match &header {
-            Some(header) => Some(self.walk_into(&file, header, bytes, &mut keys)?),
-            None => None,
-        };
-        let groups = match &walk {
-            Some(walk) if !walk.holes.is_empty() => Groups::Holed,
-            Some(walk) if walk.groups > 0 => Groups::Whole,
-            _ => Groups::None,
-        };
-        let torn = walk.as_ref().is_some_and(|walk| walk.tail == Tail::Torn);
-        let before = header.as_ref().map_or(known, Position::before);
-        let position = walk.as_ref().map_or(before, |walk| walk.position);
-        let above = self.settings.follower.seq >= position.next_seq;
-        let decision = decide(Observation {
-            header: state,
-            groups,
-            end: if torn { End::Torn } else { End::Unwritten },
-            floor: if above { Floor::Above } else { Floor::Below },
-        });
-        self.found.decision = Some(decision);
-        self.found.position = position;
-        let end_offset = walk.as_ref().map_or(SEGMENT_HEADER_BYTES, |walk| walk.end_offset);
-        match decision.quarantine {
-            Quarantine::Nothing => {}
-            Quarantine::Tail => {
-                let tail = (bytes - end_offset).min(TAIL_BYTES_MAX);
-                self.quarantine(&file, segment_no, end_offset, tail)?;
-            }
-            Quarantine::Holes => {
-                let holes = walk.as_ref().map_or(&[][..], |walk| &walk.holes).to_vec();
-                self.note_holes(&file, segment_no, &holes)?;
-            }
-            Quarantine::Segment => {
-                self.quarantine(&file, segment_no, 0, bytes)?;
-                self.note_gaps(walk.as_ref().map_or(&[][..], |walk| &walk.holes));
-            }
-        }
-        match decision.take {
-            Take::Predecessor => self.end_at_predecessor(segment_no, header.as_ref()),
-            Take::NewestSegment => {
-                let header = header.expect("groups were read by it");
-                let groups = walk.map_or(0, |walk| walk.groups);
-                self.end_in(segment_no, end_offset, &header, groups, bytes, keys)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The newest segment was never begun: its number comes again.
-    fn end_at_predecessor(&mut self, segment_no: u64, header: Option<&SegmentHeader>) {
-        self.found.segment_no = segment_no;
-        if let Some(header) = header {
-            self.found.end = (header.before_segment_no, header.before_end_offset);
-        }
-    }
-
-    fn end_in(
-        &mut self,
-        segment_no: u64,
-        end_offset: u64,
-        header: &SegmentHeader,
-        groups: u64,
-        bytes: u64,
-        keys: Vec<Key>,
-    ) -> io::Result<()> {
-        let only_the_copy = groups == 1
-            && self.found.position.group == header.before_group
-            && header.before_segment_no != 0;
-        if only_the_copy {
-            // A start that logged nothing: the new segment takes its number and its predecessor.
-            self.end_at_predecessor(segment_no, Some(header));
-            return Ok(());
-        }
-        self.found.segment_no = segment_no + 1;
-        self.found.end = (segment_no, end_offset);
-        let first_seq = header.before_next_seq;
-        self.found.kept.push(Kept { segment_no, bytes, first_seq });
-        self.seal(segment_no, first_seq, self.found.position.next_seq, keys)
-    }
-
-    /// The salt of a segment whose header is lost, from the groups behind it.
-    fn guess_header(
-        &self,
-        file: &D::File,
-        bytes: u64,
-        segment_no: u64,
-    ) -> io::Result<Option<SegmentHeader>> {
-        let mut offset = SEGMENT_HEADER_BYTES;
-        while offset < bytes {
-            let mut head = [0; crate::format::GROUP_HEADER_BYTES];
-            let read = read_what_is_left(file, offset, &mut head)?;
-            let group = crate::format::GroupHeader::parse(&head[..read])
-                .filter(|group| group.group >= self.found.position.group.max(1));
-            let found = match group {
-                Some(group) => group_at(file, offset, bytes, group.salt)?,
-                None => None,
-            };
-            if let Some(found) = found {
-                return Ok(Some(SegmentHeader {
-                    log_uuid: self.found.log_uuid.unwrap_or_default(),
-                    segment_no,
-                    salt: found.header.salt,
-                    created_at_ns: 0,
-                    epoch: found.header.epoch,
-                    before_segment_no: 0,
-                    before_end_offset: 0,
-                    before_group: found.header.group - 1,
-                    before_next_seq: found.header.first_seq,
-                    before_chain: found.header.chain,
-                    before_root: [0; 32],
-                }));
-            }
-            offset += ALIGN;
-        }
-        Ok(None)
-    }
-
-    fn walk_into(
+    pub(super) fn walk_into(
         &mut self,
         file: &D::File,
         header: &SegmentHeader,
@@ -397,79 +344,59 @@ impl<D: Disk> Segments<'_, D> {
     ) -> io::Result<Walk> {
         // A copied group was taken in with the segment before.
         let before_group = self.found.position.group.max(header.before_group);
-        let found = &mut self.found;
+        let (found, progress) = (&mut self.found, self.progress);
         let log_key = &self.settings.log_key;
         let result = walk(file, header, end, |group| {
             found.groups_read += 1;
+            progress.bytes(group.header.group_bytes());
             found.epoch = found.epoch.max(group.header.epoch);
             found.recorded_at_ns = group.header.recorded_at_ns;
             if group.header.group > before_group {
-                replay(found, header.segment_no, group, log_key, keys);
+                replay(found, header.segment_no, &group, log_key, keys);
             }
-            found.last_group = Some(Found {
-                offset: group.offset,
-                header: group.header,
-                body: group.body.clone(),
-            });
+            found.last_group = Some(group);
         })?;
         self.found.position = result.position;
         Ok(result)
     }
 
-    fn note_holes(&mut self, file: &D::File, segment_no: u64, holes: &[Hole]) -> io::Result<()> {
-        for hole in holes {
-            self.quarantine(file, segment_no, hole.offset, hole.bytes)?;
-        }
-        self.note_gaps(holes);
-        Ok(())
-    }
-
-    fn note_gaps(&mut self, holes: &[Hole]) {
-        for Hole { first_seq, last_seq, .. } in holes {
-            if first_seq <= last_seq {
-                let (first_seq, last_seq) = (*first_seq, *last_seq);
-                self.found.gaps.push(Gap { first_seq, last_seq, reason: "damaged" });
+    /// Damaged bytes between groups: each is copied aside, and takes the numbers that it held.
+    pub(super) fn note_holes(&mut self, file: &D::File, segment_no: u64, holes: &[Hole]) {
+        for &Hole { offset, bytes, first_seq, last_seq } in holes {
+            let missing = first_seq <= last_seq;
+            let last = if missing { last_seq } else { 0 };
+            self.copy_aside(file, Range { segment_no, offset, bytes, first_seq, last_seq: last });
+            if missing {
+                let reason = GapReason::Damaged;
+                let gap = GapEntry { first_seq, last_seq, segment_no, offset, bytes, reason };
+                self.found.gaps.push(gap);
             }
         }
     }
 
-    /// The log goes on at `next_seq`, and what was read ends before it.
-    fn note_gap(&mut self, next_seq: u64) {
-        let first_seq = self.found.position.next_seq;
-        if first_seq < next_seq {
-            let reason = "damaged";
-            self.found.gaps.push(Gap { first_seq, last_seq: next_seq - 1, reason });
-            self.found.position.next_seq = next_seq;
+    pub(super) fn copy_aside(&mut self, file: &D::File, range: Range) {
+        let dir = &self.settings.quarantine_dir;
+        if let Err(failure) = quarantine::copy(self.disk, dir, file, &range) {
+            self.found.uncopied.push(failure);
         }
     }
 
-    /// Copies bytes aside, at most one largest group of them; what is in place stays.
-    fn quarantine(&self, file: &D::File, no: u64, offset: u64, bytes: u64) -> io::Result<()> {
-        let bytes = bytes.min(u64::from(crate::format::GROUP_BODY_BYTES_MAX));
-        let mut copy = vec![0; usize::try_from(bytes).expect("bounded")];
-        let read = read_what_is_left(file, offset, &mut copy)?;
-        copy.truncate(read);
-        let name = format!("{no:020}-{offset}-{bytes}.bin");
-        let aside = self.disk.open(&self.settings.quarantine_dir.join(name), true)?;
-        aside.write_at(0, &[&copy])?;
-        aside.sync()?;
-        self.disk.sync_dir(&self.settings.quarantine_dir)
-    }
-
-    /// Lifts the end above what a follower has confirmed.
-    fn finish(mut self) -> io::Result<Recovered> {
+    /// Lifts the end above what a follower has confirmed and what was set aside, and leaves out
+    /// what earlier starts have recorded.
+    pub(super) fn finish(mut self) -> io::Result<Recovered> {
         let follower = self.settings.follower;
-        let position = &mut self.found.position;
-        if follower.seq >= position.next_seq {
-            let first_seq = position.next_seq;
-            let reason = "lost";
-            self.found.gaps.push(Gap { first_seq, last_seq: follower.seq, reason });
-            position.next_seq = follower.seq + 1;
+        if follower.seq >= self.found.position.next_seq {
+            self.found.label = decision::BELOW_FOLLOWER;
+            self.go_on_at(follower.seq + 1);
         }
+        self.cause = Cause { reason: GapReason::ForeignSegment, ..LOST };
+        self.go_on_at(self.floor);
+        let position = &mut self.found.position;
         if follower.group > position.group {
             position.group = follower.group;
             position.root = follower.root;
         }
+        self.leave_out_recorded()?;
         if !self.found.gaps.is_empty() {
             self.found.producers.forget_all(self.found.position.next_seq);
         }
@@ -483,5 +410,29 @@ impl<D: Disk> Segments<'_, D> {
             self.found.last_group = None;
         }
         Ok(self.found)
+    }
+
+    pub(super) fn leave_out_recorded(&mut self) -> io::Result<()> {
+        if self.found.gaps.is_empty() {
+            return Ok(());
+        }
+        let mut known = Vec::new();
+        let aside = |number: u64| self.found.aside.iter().any(|aside| aside.segment_no == number);
+        let here = self.used.iter().filter(|item| !aside(item.number));
+        for header in here.filter_map(|item| item.valid) {
+            known.extend(recorded(&self.open(header.segment_no)?, &header)?);
+        }
+        let gaps = std::mem::take(&mut self.found.gaps);
+        self.found.gaps = gaps.into_iter().flat_map(|gap| gap.without(&known)).collect();
+        self.found.gaps.sort_by_key(|gap| gap.first_seq);
+        Ok(())
+    }
+}
+
+pub(super) fn groups_of(walk: &Walk) -> Groups {
+    match walk {
+        walk if !walk.holes.is_empty() => Groups::Holed,
+        walk if walk.groups > 0 => Groups::Whole,
+        _ => Groups::None,
     }
 }

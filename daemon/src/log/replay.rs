@@ -3,11 +3,15 @@
 use certeus_ipc::record::{Record, Tag};
 use certeus_ipc::verdict::{Entry, Reason};
 
+use std::io;
+
 use super::producers::without_seq;
 use super::recovery::Recovered;
-use super::walk::Found;
+use super::walk::{Found, group_at};
 use super::window::{Key, Window};
-use crate::format::LogEntry;
+use crate::disk::DiskFile;
+use crate::format::{LogEntry, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::gap::GapEntry;
 use crate::keyed::{content_digest, dedup_key};
 
 /// Remembers an id, unless the window knows it still.
@@ -26,8 +30,12 @@ pub fn replay(
     keys: &mut Vec<Key>,
 ) {
     let header = &group.header;
-    let (entries, mut records) = group.body.split_at(header.entries_bytes as usize);
-    let entries = LogEntry::parse_all(entries).unwrap_or_default();
+    let mut records = group.records();
+    let entries = LogEntry::parse_all(group.entries()).unwrap_or_default();
+    if entries.iter().any(|entry| matches!(entry, LogEntry::Gap(_))) {
+        // As the start did that wrote the record: what was told in lost groups is not known.
+        found.producers.forget_all(header.first_seq);
+    }
     found.producers.replay(segment_no, &entries);
     // Tickets of one producer come in ticket order only when records and entries are merged; that
     // somebody was active is taken in the order of the live writer: records, then entries.
@@ -74,4 +82,20 @@ pub fn replay(
     for (producer_no, entry) in decided {
         found.producers.replay_ticket(producer_no, entry);
     }
+}
+
+/// The gap records of a segment: they stand in its first group, or behind the copied one.
+pub fn recorded(file: &impl DiskFile, segment: &SegmentHeader) -> io::Result<Vec<GapEntry>> {
+    let mut gaps = Vec::new();
+    let mut offset = SEGMENT_HEADER_BYTES;
+    for _ in 0..2 {
+        let Some(group) = group_at(file, offset, u64::MAX, segment.salt)? else { break };
+        let entries = LogEntry::parse_all(group.entries()).unwrap_or_default();
+        gaps.extend(entries.into_iter().filter_map(|entry| match entry {
+            LogEntry::Gap(gap) => Some(gap),
+            _ => None,
+        }));
+        offset += group.header.group_bytes();
+    }
+    Ok(gaps)
 }

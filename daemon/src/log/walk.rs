@@ -54,6 +54,18 @@ pub struct Found {
     pub body: Vec<u8>,
 }
 
+impl Found {
+    #[must_use]
+    pub fn entries(&self) -> &[u8] {
+        &self.body[..self.header.entries_bytes as usize]
+    }
+
+    #[must_use]
+    pub fn records(&self) -> &[u8] {
+        &self.body[self.header.entries_bytes as usize..]
+    }
+}
+
 /// Bytes that held acknowledged groups and cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hole {
@@ -121,7 +133,7 @@ pub fn walk(
     file: &impl DiskFile,
     segment: &SegmentHeader,
     end: u64,
-    mut visit: impl FnMut(&Found),
+    mut visit: impl FnMut(Found),
 ) -> io::Result<Walk> {
     let end = end.min(file.bytes()?);
     let mut position = Position::before(segment);
@@ -157,12 +169,12 @@ pub fn walk(
             walk.tail = tail_at(file, offset, segment.salt)?;
             break;
         };
-        visit(&found);
         let next_seq = position.next_seq.max(found.header.next_seq());
         position = Position { next_seq, ..Position::after(&found.header) };
         offset = found.offset + found.header.group_bytes();
         walk.groups += 1;
         walk.end_offset = offset;
+        visit(found);
     }
     walk.position = position;
     Ok(walk)

@@ -15,6 +15,7 @@ use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
 use crate::log::keeper::Limits as SegmentLimits;
 use crate::log::open::{Options, Report, open};
 use crate::log::peer::Peer;
+use crate::log::progress::Obstacle;
 use crate::log::recovery::{FollowerPosition, Settings};
 use crate::log::run::Loop;
 use crate::log::{Limits, LogWriter as Kernel};
@@ -26,7 +27,17 @@ create_exception!(
     "A write or sync of the log failed: the process must end, a restart is the only retry."
 );
 
+create_exception!(
+    certeusd._native,
+    LogBlockedError,
+    PyException,
+    "Something that only a human can move is in the way of a start; nothing was changed."
+);
+
 fn failed(error: std::io::Error) -> PyErr {
+    if error.get_ref().is_some_and(|inner| inner.is::<Obstacle>()) {
+        return LogBlockedError::new_err(error.to_string());
+    }
     LogFailedError::new_err(format!("cannot write the log: {error}"))
 }
 
@@ -122,6 +133,12 @@ impl LogWriter {
         report.set_item("log_uuid", PyBytes::new(py, &self.report.log_uuid))?;
         let gaps = self.report.gaps.iter().map(|gap| (gap.first_seq, gap.last_seq, gap.reason));
         report.set_item("gaps", PyList::new(py, gaps)?)?;
+        report.set_item("older", PyList::new(py, &self.report.older)?)?;
+        let aside = self.report.aside.iter().map(|one| (one.segment_no, one.label, &one.name));
+        report.set_item("aside", PyList::new(py, aside)?)?;
+        let uncopied = self.report.uncopied.iter();
+        let uncopied = uncopied.map(|one| (one.path.display().to_string(), &one.cause));
+        report.set_item("uncopied", PyList::new(py, uncopied)?)?;
         Ok(report)
     }
 
@@ -178,5 +195,6 @@ impl LogWriter {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LogWriter>()?;
     module.add("LogFailedError", module.py().get_type::<LogFailedError>())?;
+    module.add("LogBlockedError", module.py().get_type::<LogBlockedError>())?;
     Ok(())
 }

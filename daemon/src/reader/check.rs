@@ -5,6 +5,7 @@ use certeus_ipc::record::RecordHeader;
 use super::segment::{self, FIRST_GROUP_OFFSET, Scanner, Segment};
 use super::{LogReader, Result};
 use crate::format::{GroupHeader, LogEntry, SegmentHeader, u32_at};
+use crate::gap::GapEntry;
 use crate::merkle::{Hash, Tree, leaf, salt};
 
 /// What one segment holds. Numbers are 0 where it holds no group.
@@ -59,6 +60,8 @@ pub struct Check {
     /// The group before the oldest segment, which may stand in it as a copy: number and hash.
     trimmed: Option<(u64, Hash)>,
     next_seq: u64,
+    /// The gap records of the segment.
+    recorded: Vec<GapEntry>,
     report: Report,
 }
 
@@ -82,6 +85,7 @@ impl LogReader {
             last: None,
             trimmed: None,
             next_seq: 0,
+            recorded: Vec::new(),
             report,
         })
     }
@@ -110,6 +114,7 @@ impl Check {
             return Ok(true);
         };
         segment.successor = successor;
+        self.recorded = segment.recorded_gaps()?;
         self.link(&header);
         let mut summary = Summary {
             segment_no: header.segment_no,
@@ -201,7 +206,9 @@ impl Check {
         if carried {
             // Its numbers are before those that this segment gave out.
         } else if header.first_seq > self.next_seq {
-            let reason = if damaged > 0 { "damaged" } else { "lost" };
+            let record = self.recorded.iter().find(|gap| gap.first_seq == self.next_seq);
+            let derived = if damaged > 0 { "damaged" } else { "lost" };
+            let reason = record.map_or(derived, |gap| gap.reason.word());
             self.find(number, at, (self.next_seq, header.first_seq - 1), reason);
         } else if header.first_seq < self.next_seq {
             let seqs = (header.first_seq, self.next_seq - 1);

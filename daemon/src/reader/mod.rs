@@ -16,7 +16,8 @@
 //!    before it, nothing behind that end is read, even if it looks valid. A group that was copied
 //!    over is taken once, by its number.
 //! 3. *A gap is where the log goes on at a higher `seq`.* Bytes that are no group end nothing: the
-//!    next valid group, or the next header's `before_next_seq`, tells the range that is missing.
+//!    next valid group, or the next header's `before_next_seq`, tells the range that is missing,
+//!    and gap records say which part is missing why. A batch ends before a gap.
 //!
 //! The segment being read is `flock`ed shared, so that the log writer does not recycle it; a file
 //! that was recycled all the same shows by its salt and counts as trimmed, never as corrupt.
@@ -31,6 +32,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::format::GroupHeader;
+use crate::gap::GapEntry;
 use crate::merkle::Hash;
 use batch::{Batch, Builder, Gap, Producers, day_of};
 use segment::{FIRST_GROUP_OFFSET, Scanner, Segment, Window};
@@ -77,6 +79,8 @@ pub mod reason {
     pub const LOST: &str = "lost";
     /// A segment file is not there although older ones are.
     pub const MISSING: &str = "missing-segment";
+    /// In the place of a segment was one of another log, or of another life of this one.
+    pub const FOREIGN: &str = "foreign-segment";
     /// Segments were trimmed before this reader had read them.
     pub const TRIMMED: &str = "trimmed";
     /// A record of a kind that this version may skip.
@@ -109,8 +113,10 @@ pub struct LogReader {
     segment: Option<Segment>,
     offset: u64,
     producers: Producers,
-    /// Why numbers that the segment's header leaves out are missing.
+    /// Why numbers that the segment's header leaves out are missing, where no record says it.
     arrival: &'static str,
+    /// The gap records of the segment, oldest first.
+    recorded: Vec<GapEntry>,
     /// Nothing was found behind `offset` when `durable_seq` was this: no need to look again.
     searched: Option<(u64, u64, u64)>,
 }
@@ -126,6 +132,7 @@ impl LogReader {
             offset: FIRST_GROUP_OFFSET,
             producers: Producers::default(),
             arrival: reason::LOST,
+            recorded: Vec::new(),
             searched: None,
         }
     }
@@ -200,6 +207,12 @@ impl LogReader {
             let Some(header) = segment.header_at(&mut window, self.last.as_ref())? else {
                 break Stop::NoGroup;
             };
+            // The group of a gap record is told by the numbers before it, which are durable.
+            let skipped = header.group <= self.cursor.group;
+            let behind_a_gap = header.first_seq > self.cursor.next_seq && !skipped;
+            if header.count == 0 && behind_a_gap && header.first_seq <= durable_seq + 1 {
+                break Stop::NoGroup;
+            }
             // A group without records ends where the one before does: only a later one tells of it.
             if header.next_seq().max(header.first_seq + 1) > durable_seq.saturating_add(1) {
                 break Stop::NotDurable;
@@ -207,7 +220,6 @@ impl LogReader {
             if !segment.body_is_whole(&mut window, &header)? {
                 break Stop::NoGroup;
             }
-            let skipped = header.group <= self.cursor.group;
             if !skipped && header.first_seq != self.cursor.next_seq {
                 break Stop::NoGroup;
             }
@@ -251,13 +263,26 @@ impl LogReader {
         }
         let claim = self.claim()?;
         if claim > self.cursor.next_seq {
-            return Ok(self.gap_before(claim, self.arrival));
+            let (next_seq, reason) = self.recorded_gap(claim);
+            return Ok(self.gap_before(next_seq, reason));
         }
         let segment = self.segment.as_ref().expect("entered by the caller");
         if segment.successor.is_some() && self.offset >= segment.end_offset() {
             return self.enter_successor();
         }
         self.search(durable_seq)
+    }
+
+    /// Where the gap at the cursor ends, `claim` at the latest, and why it is there.
+    fn recorded_gap(&self, claim: u64) -> (u64, &'static str) {
+        let next = self.recorded.iter().find(|gap| gap.last_seq >= self.cursor.next_seq);
+        match next {
+            Some(gap) if gap.first_seq <= self.cursor.next_seq => {
+                (claim.min(gap.last_seq + 1), gap.reason.word())
+            }
+            Some(gap) => (claim.min(gap.first_seq), self.arrival),
+            None => (claim, self.arrival),
+        }
     }
 
     /// The first number that this segment holds or ever held, by its header; a copied group comes
@@ -333,7 +358,7 @@ impl LogReader {
         if next.before_segment_no > number {
             if let Some(mut segment) = Segment::open(&self.dir, number + 1, true)? {
                 segment.successor = Some(next);
-                self.enter(segment, reason::DAMAGED);
+                self.enter(segment, reason::DAMAGED)?;
                 return Ok(Bridge::Moved);
             }
         }
@@ -346,7 +371,7 @@ impl LogReader {
             reason::LOST
         };
         match Segment::open(&self.dir, next.segment_no, false)? {
-            Some(segment) => self.enter(segment, arrival),
+            Some(segment) => self.enter(segment, arrival)?,
             // Trimmed between the look at its header and now: find the place again.
             None => self.segment = None,
         }
@@ -363,16 +388,18 @@ impl LogReader {
         let Some(segment) = Segment::open(&self.dir, header.segment_no, false)? else {
             return Ok(false);
         };
-        self.enter(segment, if place.is_some() { reason::LOST } else { reason::TRIMMED });
+        self.enter(segment, if place.is_some() { reason::LOST } else { reason::TRIMMED })?;
         Ok(true)
     }
 
-    fn enter(&mut self, segment: Segment, arrival: &'static str) {
+    fn enter(&mut self, mut segment: Segment, arrival: &'static str) -> Result<()> {
+        self.recorded = segment.recorded_gaps()?;
         self.segment = Some(segment);
         self.arrival = arrival;
         self.offset = FIRST_GROUP_OFFSET;
         self.producers.next_segment();
         self.searched = None;
+        Ok(())
     }
 
     fn look_for_successor(&mut self) -> Result<()> {

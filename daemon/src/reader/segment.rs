@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Error, Result};
-use crate::format::{ALIGN, GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{
+    ALIGN, GROUP_HEADER_BYTES, GroupHeader, LogEntry, SEGMENT_HEADER_BYTES, SegmentHeader,
+};
+use crate::gap::GapEntry;
 
 pub const FIRST_GROUP_OFFSET: u64 = SEGMENT_HEADER_BYTES;
 
@@ -177,6 +180,29 @@ impl Segment {
             self.salt = Some(header.salt);
         }
         linked
+    }
+
+    /// The gap records: they stand in the first group, or behind the copied one.
+    pub fn recorded_gaps(&mut self) -> Result<Vec<GapEntry>> {
+        let mut gaps = Vec::new();
+        let mut window = Window::new(FIRST_GROUP_OFFSET);
+        for _ in 0..2 {
+            let header =
+                if self.salt.is_some() { self.header_at(&mut window, None)? } else { None };
+            let Some(header) = header else { break };
+            if !self.body_is_whole(&mut window, &header)? {
+                break;
+            }
+            let entries = &window.body(&header)[..header.entries_bytes as usize];
+            gaps.extend(LogEntry::parse_all(entries).unwrap_or_default().into_iter().filter_map(
+                |entry| match entry {
+                    LogEntry::Gap(gap) => Some(gap),
+                    _ => None,
+                },
+            ));
+            window.advance(&header, false);
+        }
+        Ok(gaps)
     }
 
     /// Whether the body of the group at the window's position is there with its CRC.

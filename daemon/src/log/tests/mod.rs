@@ -4,12 +4,14 @@
 //! [`Session`] what a worker knows of one producer. `restart.rs` and `power.rs` kill the writer.
 
 mod damage;
+mod gaps;
 mod power;
 mod promises;
 mod publication;
 mod restart;
 mod segments;
 mod sessions;
+mod tables;
 mod walk;
 mod worker;
 
