@@ -10,9 +10,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from certeusd.flush import schema, transaction
+from certeusd.flush import dead_letters, schema, transaction
 from certeusd.flush.connection import Link
 from certeusd.flush.errors import PositionLostError
+from certeusd.flush.position import Position
 from certeusd.log.reader import LogReader
 from support.cutting_proxy import CuttingProxy
 from support.flushing import NOON_NS, Rig, blocked_in_copy, query, seqs, wait_until
@@ -49,13 +50,19 @@ def test_a_lost_compare_and_set_stores_nothing(rig: Rig, database: str) -> None:
         assert batch is not None
         await schema.make_leaf(connection, batch.day)
         prepared = transaction.prepare(batch, target)
-        after, refused = await transaction.store(connection, target, before, prepared, link.moved)
+        rate = dead_letters.Rate(10, 1000)
+
+        async def store(at: Position) -> tuple[Position, int]:
+            step = transaction.store(connection, target, at, prepared, link.moved, rate)
+            return await step
+
+        after, refused = await store(before)
         assert (after.seq, refused) == (5, 0)
         with pytest.raises(PositionLostError):
-            await transaction.store(connection, target, before, prepared, link.moved)
+            await store(before)
         wrong_root = after._replace(root=bytes(32))
         with pytest.raises(PositionLostError):
-            await transaction.store(connection, target, wrong_root, prepared, link.moved)
+            await store(wrong_root)
         await link.close()
         assert await seqs(database) == [1, 2, 3, 4, 5]
 
@@ -227,34 +234,6 @@ def test_another_logs_position_stops_the_flusher_as_diverged(
 
     asyncio.run(run())
     restored.close()
-
-
-def test_behind_log_stops_until_the_gap_is_accepted(rig: Rig, database: str) -> None:
-    rig.begin()
-    rig.append(5)
-
-    async def run() -> None:
-        async with rig.flusher(database):
-            rig.durable()
-            await rig.flushed()
-        rig.append(5)
-        rig.log.segment()
-        rig.log.producer(1, "default", "check")
-        rig.append(5)
-        (rig.log_dir / f"{1:020}.log").unlink()
-        async with rig.flusher(database) as flusher:
-            rig.durable()
-            await wait_until(lambda: rig.is_active("behind-log"), "it is told")
-            assert rig.flushed_seq == 5
-            flusher.accept_gap()
-            await rig.flushed()
-            assert not rig.is_active("behind-log")
-        assert await seqs(database) == [1, 2, 3, 4, 5, 11, 12, 13, 14, 15]
-        async with query(database) as connection:
-            gaps = await connection.fetch("SELECT first_seq, last_seq, reason FROM certeus.gaps")
-        assert [tuple(gap) for gap in gaps] == [(6, 10, "trimmed")]
-
-    asyncio.run(run())
 
 
 def test_a_leaf_that_retention_dropped_is_made_again(rig: Rig, database: str) -> None:

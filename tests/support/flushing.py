@@ -13,9 +13,11 @@ import structlog
 
 from certeusd._native import SegmentBuilder
 from certeusd.board import BOARD_BYTES, Board
-from certeusd.channel import Message, State
+from certeusd.channel import Message, Report, State
 from certeusd.config import PostgresSection
-from certeusd.flush.flusher import Flusher, Settings
+from certeusd.flush.breaker import Pause
+from certeusd.flush.flusher import Flusher
+from certeusd.flush.settings import Settings
 from certeusd.logs import Logger
 from support.postgres import Server
 
@@ -89,8 +91,26 @@ class Rig:
         wanted = seq or self.log.next_seq - 1
         await wait_until(lambda: self.flushed_seq >= wanted, f"seq {wanted} is flushed")
 
+    async def housekept(self, rounds: int = 3) -> None:
+        """Waits until the flusher has looked after its house so many times more."""
+        for _ in range(rounds):
+            self.board.set("flush", "heartbeat_ns", 0)
+            await wait_until(lambda: self.board.get("flush", "heartbeat_ns") > 0, "it beats")
+
+    async def rechecked(self, rounds: int = 3) -> None:
+        """Waits until the flusher has connected so many times more."""
+        wanted = self.board.get("flush", "reconnects_total") + rounds
+        await wait_until(
+            lambda: self.board.get("flush", "reconnects_total") >= wanted, "it looks again"
+        )
+
     def states(self, code: str) -> list[State]:
         return [one for one in self.messages if isinstance(one, State) and one.code == code]
+
+    def report(self, kind: str) -> dict[str, object]:
+        """The newest report of a kind."""
+        told = [one for one in self.messages if isinstance(one, Report) and one.kind == kind]
+        return told[-1].data if told else {}
 
     def is_active(self, code: str) -> bool:
         told = self.states(code)
@@ -102,6 +122,7 @@ class Rig:
         dsn: str,
         stall_timeout_s: float = 10.0,
         lock_timeout_s: float = 5.0,
+        recheck_s: float = 0.05,
         **postgres: object,
     ) -> AsyncGenerator[Flusher]:
         settings = Settings(
@@ -109,11 +130,11 @@ class Rig:
             postgres=PostgresSection(**postgres),  # type: ignore[arg-type]  # by name, in tests
             log_dir=self.log_dir,
             followers_dir=self.state_dir / "followers",
-            recheck_s=0.05,
+            recheck_s=recheck_s,
             stall_timeout_s=stall_timeout_s,
             lock_timeout_s=lock_timeout_s,
-            away_delay_s=(0.001, 0.05),
-            refused_delay_s=(0.05, 0.1),
+            away_pause=Pause(0.001, 0.05),
+            refused_pause=Pause(0.05, 0.1),
         )
         flusher = Flusher(
             settings, self.board_fd, self.bell, self.messages.append, quiet_logger(), lambda: 0.5
@@ -153,6 +174,15 @@ async def seqs(dsn: str, table: str = "events") -> list[int]:
     async with query(dsn) as connection:
         rows = await connection.fetch(f"SELECT seq FROM certeus.{table} ORDER BY log_id, seq")
         return [row["seq"] for row in rows]
+
+
+async def gaps(dsn: str) -> list[tuple[int, int, str]]:
+    """What `certeus.gaps` names, in order."""
+    async with query(dsn) as connection:
+        rows = await connection.fetch(
+            "SELECT first_seq, last_seq, reason FROM certeus.gaps ORDER BY log_id, first_seq"
+        )
+        return [(row["first_seq"], row["last_seq"], row["reason"]) for row in rows]
 
 
 def make_database(running: Server, options: str = "") -> str:
