@@ -25,6 +25,7 @@ NOON_NS = 1_790_000_000_000_000_000 // 86_400_000_000_000 * 86_400_000_000_000 +
 DAY_NS = 86_400_000_000_000
 LOG_KEY = bytes(range(32))
 WAIT_S = 20.0
+QUICKLY = Pause(0.001, 0.05)
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'"
 
 _databases = itertools.count(1)
@@ -37,9 +38,9 @@ def quiet_logger() -> Logger:
     return logger
 
 
-async def wait_until(condition: Callable[[], bool], what: str) -> None:
+async def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
     """Returns as soon as `condition` holds, and fails the test when it never does."""
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  # another process sets it
             await asyncio.sleep(0.002)
     assert condition(), what
@@ -87,9 +88,9 @@ class Rig:
     def flushed_seq(self) -> int:
         return self.board.get("follower", "position_seq")
 
-    async def flushed(self, seq: int | None = None) -> None:
+    async def flushed(self, seq: int | None = None, timeout_s: float = WAIT_S) -> None:
         wanted = seq or self.log.next_seq - 1
-        await wait_until(lambda: self.flushed_seq >= wanted, f"seq {wanted} is flushed")
+        await wait_until(lambda: self.flushed_seq >= wanted, f"seq {wanted} is flushed", timeout_s)
 
     async def housekept(self, rounds: int = 3) -> None:
         """Waits until the flusher has looked after its house so many times more."""
@@ -123,6 +124,7 @@ class Rig:
         stall_timeout_s: float = 10.0,
         lock_timeout_s: float = 5.0,
         recheck_s: float = 0.05,
+        away_pause: Pause = QUICKLY,
         **postgres: object,
     ) -> AsyncGenerator[Flusher]:
         settings = Settings(
@@ -133,7 +135,7 @@ class Rig:
             recheck_s=recheck_s,
             stall_timeout_s=stall_timeout_s,
             lock_timeout_s=lock_timeout_s,
-            away_pause=Pause(0.001, 0.05),
+            away_pause=away_pause,
             refused_pause=Pause(0.05, 0.1),
         )
         flusher = Flusher(
