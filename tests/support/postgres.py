@@ -168,10 +168,10 @@ class Server:
         for leftover in self.folder.glob(".s.PGSQL.5432*"):
             leftover.unlink()
 
-    def stop(self) -> None:
-        """Stop the server at once, cleanly enough to start it again."""
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Stop the server, at once unless told otherwise, cleanly enough to start it again."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGQUIT)
+            self._process.send_signal(how)
             self._process.wait()
             self._process = None
 

@@ -63,11 +63,13 @@ class WindowProxy:
             asyncio.create_task(self._pump(window, "to", reader, up_writer)),
             asyncio.create_task(self._pump(window, "from", up_reader, writer)),
         }
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in pumps:
-            pump.cancel()
-        for end in (up_writer, writer):
-            end.transport.abort()
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            for end in (up_writer, writer):
+                end.transport.abort()
 
     async def _pump(
         self,

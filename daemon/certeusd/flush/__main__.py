@@ -26,6 +26,8 @@ async def serve(channel: Channel, start: Start, board: int, bell: int, log: logs
         postgres=start.config.postgres,
         log_dir=state_dir / "log",
         followers_dir=state_dir / "followers",
+        stall_timeout_s=start.config.postgres.stall_timeout_ms / 1000,
+        lock_timeout_s=start.config.postgres.lock_timeout_ms / 1000,
     )
     channel.setblocking(False)
     flusher = Flusher(settings, board, bell, channel.send, log, random.random)

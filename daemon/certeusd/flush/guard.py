@@ -106,6 +106,8 @@ class Guard:
 
 async def _first_of(timeout_s: float, *events: asyncio.Event) -> None:
     waits = {asyncio.ensure_future(event.wait()) for event in events}
-    await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
+    try:
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
