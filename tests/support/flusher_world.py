@@ -168,7 +168,21 @@ class World:
                         self.flusher.accept_gap(*gap)
                     await asyncio.sleep(0.003)
 
-        self.run(until_there())
+        try:
+            self.run(until_there())
+        except TimeoutError:
+            raise AssertionError(f"it does not get there: {self.in_words()}") from None
+
+    def in_words(self) -> str:
+        """Where everything is, for whoever has to find out why it stays there."""
+        rig = self.rig
+        told = [repr(message) for message in rig.messages[-12:]]
+        board = dict(rig.board.items("durability")) | dict(rig.board.items("follower"))
+        segments = sorted(path.name for path in rig.log_dir.iterdir())
+        found = dict(self.run(self.found()))
+        place = {name: found[name] for name in ("position", "gaps")}
+        stack = [] if self.task is None else self.task.get_stack()
+        return "\n".join([str(board), str(segments), str(place), str(stack), *told])
 
     # --- PostgreSQL -----------------------------------------------------------------------------
 
