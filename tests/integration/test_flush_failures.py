@@ -419,3 +419,25 @@ def test_the_rate_of_dead_letters_holds_over_restarts_and_small_batches(
             assert rig.flushed_seq == 4
 
     asyncio.run(run())
+
+
+def test_a_server_that_went_back_behind_a_pooler_is_noticed_while_nothing_comes(
+    rig: Rig, database: str
+) -> None:
+    """Our connection lives on, and no event comes that would meet the other position."""
+    rig.begin()
+    rig.append(10)
+
+    async def run() -> None:
+        async with query(database) as connection, rig.flusher(database, look_s=0.01):
+            rig.durable()
+            await rig.flushed()
+            await connection.execute(
+                "BEGIN; TRUNCATE certeus.events; UPDATE certeus.flush_position SET group_no = 0,"
+                " seq = 0, epoch = 0, root = decode(repeat('00', 32), 'hex'); COMMIT"
+            )
+            async with asyncio.timeout(20):
+                while await seqs(database) != list(range(1, 11)):  # noqa: ASYNC110  # PostgreSQL sets it
+                    await asyncio.sleep(0)
+
+    asyncio.run(run())

@@ -124,6 +124,8 @@ class World:
             log_dir=self.rig.log_dir,
             followers_dir=self.rig.state_dir / "followers",
             recheck_s=0.01,
+            housekeeping_s=0.02,
+            look_s=0.05,
             away_pause=Pause(0.0005, 0.002),
             refused_pause=Pause(0.0005, 0.002),
             stall_timeout_s=5.0,

@@ -125,6 +125,7 @@ class Rig:
         lock_timeout_s: float = 5.0,
         recheck_s: float = 0.05,
         away_pause: Pause = QUICKLY,
+        look_s: float = 30.0,
         **postgres: object,
     ) -> AsyncGenerator[Flusher]:
         settings = Settings(
@@ -133,6 +134,8 @@ class Rig:
             log_dir=self.log_dir,
             followers_dir=self.state_dir / "followers",
             recheck_s=recheck_s,
+            housekeeping_s=0.05,
+            look_s=look_s,
             stall_timeout_s=stall_timeout_s,
             lock_timeout_s=lock_timeout_s,
             away_pause=away_pause,

@@ -50,8 +50,6 @@ from certeusd.log.reader import LogReader
 from certeusd.logs import Logger
 
 NEVER = 2**64 - 1
-HOUSEKEEPING_INTERVAL_S = 1.0
-DEAD_LETTERS_INTERVAL_S = 60.0
 
 
 class Place(NamedTuple):
@@ -101,7 +99,8 @@ class Flusher:
             self._page, self._board, settings.followers_dir, self._reasons, log
         )
         self._letters_accepted_seq = 0
-        self._dead_letters_at = 0.0
+        self._looked_at = 0.0
+        self._position: Position | None = None
         self._progressed = False
         self._connected_before = False
 
@@ -246,6 +245,7 @@ class Flusher:
         jsonb = await link.run(schema.ensure(link.connection, postgres.data))
         log_id = await link.run(schema.log_id(link.connection, log_uuid, socket.gethostname()))
         place = Place(link, Target(log_id, jsonb), log_uuid)
+        self._position = None
         position = await link.run(transaction.read_position(link.connection, log_id))
         self._board.set("flush", "connected", 1)
         self._board.add("flush", "reconnects_total", int(self._connected_before))
@@ -266,6 +266,7 @@ class Flusher:
         else:
             self._reasons.end("diverged")
             self._reasons.end(gate.CODE_BEHIND_LOG)
+            self._position = position
             await self._confirmed.begin(log_uuid, position)
             await self._deliver(place, position)
 
@@ -331,8 +332,9 @@ class Flusher:
         """Wait for an acceptance, but look again now and then; raises when the connection ends."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._settings.recheck_s
+        pause_s = min(self._settings.housekeeping_s, self._settings.recheck_s)
         while not self._gate.is_open and not self._draining.is_set() and loop.time() < until:
-            await self._sleep(place.link, min(HOUSEKEEPING_INTERVAL_S, self._settings.recheck_s))
+            await self._sleep(place.link, pause_s)
             await self._housekeep(place)
 
     async def _deliver(self, place: Place, position: Position) -> None:
@@ -418,6 +420,7 @@ class Flusher:
         if gate.stop_of(batch.gaps) is not None:
             self._gate.clear()
             self._reasons.end(gate.CODE_LOG_GAP)
+        self._position = after
         self._confirmed.publish(place.log_uuid, after, batch.segment_no)
         if not self._progressed:
             self._progressed = True
@@ -429,7 +432,7 @@ class Flusher:
         """Dead letters are a reason for as long as they lie in their table."""
         connection, log_id = place.link.connection, place.target.log_id
         count = await place.link.run(dead_letters.count(connection, log_id))
-        self._dead_letters_at = time.monotonic()
+        self._looked_at = time.monotonic()
         if count:
             many = f"at least {count}" if count == dead_letters.COUNT_MAX else str(count)
             self._reasons.begin(
@@ -444,10 +447,10 @@ class Flusher:
         """Sleep until there is something, then until the tick or until a batch is full."""
         link, wanted = place.link, self._reader.next_seq
         if self._reader.stalled is not None:
-            await self._sleep(link, HOUSEKEEPING_INTERVAL_S)
+            await self._sleep(link, self._settings.housekeeping_s)
             await self._housekeep(place)
         while self._page.want(wanted) < wanted and not self._draining.is_set():
-            await self._sleep(link, HOUSEKEEPING_INTERVAL_S)
+            await self._sleep(link, self._settings.housekeeping_s)
             await self._housekeep(place)
         full = wanted + self._settings.postgres.batch_rows_max - 1
         if self._page.want(full) < full and not self._draining.is_set():
@@ -472,5 +475,17 @@ class Flusher:
         self._board.set("flush", "heartbeat_ns", time.time_ns())
         await self._confirmed.sync()
         await self._leaves.look_after(place.link)
-        if time.monotonic() - self._dead_letters_at >= DEAD_LETTERS_INTERVAL_S:
+        if time.monotonic() - self._looked_at >= self._settings.look_s:
+            await self._look_at_position(place)
             await self._look_at_dead_letters(place)
+
+    async def _look_at_position(self, place: Place) -> None:
+        """Find out that PostgreSQL went back behind a pooler that kept our connection.
+
+        Raises:
+            PositionLostError: it is not where our last batch left it.
+        """
+        step = transaction.look_at_position(place.link.connection, place.target.log_id)
+        found = await place.link.run(step)
+        if self._position is not None and found != self._position:
+            raise PositionLostError(f"the flush position is {found}, not {self._position}")

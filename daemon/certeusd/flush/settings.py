@@ -9,6 +9,10 @@ from certeusd.flush.connection import LOCK_TIMEOUT_S, STALL_TIMEOUT_S
 from certeusd.flush.dead_letters import Rate
 
 RECHECK_INTERVAL_S = 30.0
+"""A position that is not ours, and a gap, are looked at again so often."""
+HOUSEKEEPING_INTERVAL_S = 1.0
+LOOK_INTERVAL_S = 30.0
+"""PostgreSQL's own view, position and dead letters, is looked at so often while nothing comes."""
 AWAY_PAUSE = Pause(0.05, 5.0)
 REFUSED_PAUSE = Pause(5.0, 60.0)
 AHEAD_ROWS_MAX = 4096
@@ -25,6 +29,8 @@ class Settings(NamedTuple):
     log_dir: Path
     followers_dir: Path
     recheck_s: float = RECHECK_INTERVAL_S
+    housekeeping_s: float = HOUSEKEEPING_INTERVAL_S
+    look_s: float = LOOK_INTERVAL_S
     stall_timeout_s: float = STALL_TIMEOUT_S
     lock_timeout_s: float = LOCK_TIMEOUT_S
     away_pause: Pause = AWAY_PAUSE

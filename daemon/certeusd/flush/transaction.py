@@ -63,13 +63,21 @@ async def read_position(connection: Connection, log_id: int) -> Position:
         FOLLOWER,
         bytes(32),
     )
+    position = await look_at_position(connection, log_id)
+    assert position is not None
+    return position
+
+
+async def look_at_position(connection: Connection, log_id: int) -> Position | None:
+    """Return the position of this log's flusher if there is one; writes nothing."""
     row = await connection.fetchrow(
         "SELECT epoch, group_no, seq, root FROM certeus.flush_position"
         " WHERE log_id = $1 AND follower = $2",
         log_id,
         FOLLOWER,
     )
-    assert row is not None
+    if row is None:
+        return None
     return Position(row["group_no"], row["seq"], row["root"], row["epoch"])
 
 
