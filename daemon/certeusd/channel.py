@@ -6,7 +6,7 @@ supervisor                                             child (python -m certeusd
     │◀───────────────────────────────────────── Ready ──│   it does its work
     │── Attach + [pair, forward bell, return bell] ────▶│   the other end of a pair is there
     │── Detach ────────────────────────────────────────▶│   the other end has died: unmap, forget
-    │── AcceptGap (flusher only) ──────────────────────▶│   go on behind the gap
+    │── AcceptGap, AcceptDeadLetters, Retry ───────────▶│   flusher only: an admin's word
     │◀───────────────────── State, Progress, Report ────│
     │── Drain ─────────────────────────────────────────▶│   finish what is held, exit 0
     x end of file: the supervisor is gone; exit at once
@@ -78,7 +78,20 @@ class Drain(msgspec.Struct, tag_field="type", tag="drain", frozen=True):
 
 
 class AcceptGap(msgspec.Struct, tag_field="type", tag="accept_gap", frozen=True):
-    """Supervisor to flusher: an admin accepts the gap at which it stopped (`behind-log`)."""
+    """Supervisor to flusher: an admin accepts the gap at which it stopped, if it is this one."""
+
+    first_seq: int
+    last_seq: int
+
+
+class AcceptDeadLetters(msgspec.Struct, tag_field="type", tag="accept_dead_letters", frozen=True):
+    """Supervisor to flusher: refused rows up to here may be dead letters, however many."""
+
+    until_seq: int
+
+
+class Retry(msgspec.Struct, tag_field="type", tag="retry", frozen=True):
+    """Supervisor to flusher: try the destination now, whatever its breaker says."""
 
 
 class Ready(msgspec.Struct, tag_field="type", tag="ready", frozen=True):
@@ -106,7 +119,8 @@ class Report(msgspec.Struct, tag_field="type", tag="report", frozen=True):
     data: dict[str, object] = {}
 
 
-Message = Start | Attach | Detach | Drain | AcceptGap | Ready | State | Progress | Report
+Order = Drain | AcceptGap | AcceptDeadLetters | Retry
+Message = Start | Attach | Detach | Order | Ready | State | Progress | Report
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

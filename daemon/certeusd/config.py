@@ -89,6 +89,10 @@ class PostgresSection(Section, frozen=True):
     batch_bytes_max: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = 8 * MIB
     batch_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 10
     retention_days: CountOrZero = 0
+    stall_timeout_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 60_000
+    lock_timeout_ms: Annotated[int, msgspec.Meta(ge=10, le=3_600_000)] = 5_000
+    dead_letters_percent_max: Annotated[float, msgspec.Meta(ge=0, le=100)] = 1.0
+    dead_letters_window_rows: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000
     user: str = ""
 
 

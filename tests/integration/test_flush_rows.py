@@ -171,32 +171,6 @@ def test_trimming_is_allowed_only_below_what_the_synced_file_names(rig: Rig, dat
     asyncio.run(run())
 
 
-def test_gaps_are_named_and_the_rows_around_them_arrive(rig: Rig, database: str) -> None:
-    rig.begin()
-    rig.append(4)
-    rig.log.segment(before_next_seq=11)
-    rig.log.producer(1, "default", "check")
-    rig.append(4)
-    rig.log.segment(before_next_seq=21)
-
-    async def run() -> None:
-        async with rig.flusher(database):
-            rig.durable()
-            await rig.flushed(20)
-        assert await seqs(database) == [1, 2, 3, 4, 11, 12, 13, 14]
-        async with query(database) as connection:
-            gaps = await connection.fetch("SELECT first_seq, last_seq, reason FROM certeus.gaps")
-        assert [tuple(gap) for gap in gaps] == [(5, 10, "lost"), (15, 20, "lost")]
-        rig.log.producer(1, "default", "check")
-        rig.append(2)
-        async with rig.flusher(database):
-            rig.durable()
-            await rig.flushed()
-        assert (await seqs(database))[-2:] == [21, 22]
-
-    asyncio.run(run())
-
-
 def test_two_logs_share_one_database(rig: Rig, database: str, tmp_path: Path) -> None:
     other = Rig(tmp_path / "other")
     for one in (rig, other):

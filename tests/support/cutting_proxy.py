@@ -31,11 +31,13 @@ class CuttingProxy:
             asyncio.create_task(self._pump(reader, upstream[1], to_server)),
             asyncio.create_task(self._pump(upstream[0], writer, from_server)),
         }
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in pumps:
-            pump.cancel()
-        for end in (upstream[1], writer):
-            end.transport.abort()
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            for end in (upstream[1], writer):
+                end.transport.abort()
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None

@@ -85,13 +85,16 @@ class Daemon:
     # --- questions ----------------------------------------------------------------------------
 
     def get(self, path: str, method: str = "GET") -> Any:  # noqa: ANN401 - JSON of any shape
+        return json.loads(self.text(path, method))
+
+    def text(self, path: str, method: str = "GET") -> str:
         connection = _Connection(self.runtime_dir / "control.sock")
         try:
             connection.request(method, path)
             response = connection.getresponse()
             body = response.read()
             assert response.status == 200, f"{path}: {response.status} {body!r}"
-            return json.loads(body)
+            return str(body, "utf-8")
         finally:
             connection.close()
 

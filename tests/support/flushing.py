@@ -13,9 +13,11 @@ import structlog
 
 from certeusd._native import SegmentBuilder
 from certeusd.board import BOARD_BYTES, Board
-from certeusd.channel import Message, State
+from certeusd.channel import Message, Report, State
 from certeusd.config import PostgresSection
-from certeusd.flush.flusher import Flusher, Settings
+from certeusd.flush.breaker import Pause
+from certeusd.flush.flusher import Flusher
+from certeusd.flush.settings import Settings
 from certeusd.logs import Logger
 from support.postgres import Server
 
@@ -23,6 +25,7 @@ NOON_NS = 1_790_000_000_000_000_000 // 86_400_000_000_000 * 86_400_000_000_000 +
 DAY_NS = 86_400_000_000_000
 LOG_KEY = bytes(range(32))
 WAIT_S = 20.0
+QUICKLY = Pause(0.001, 0.05)
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'"
 
 _databases = itertools.count(1)
@@ -35,9 +38,9 @@ def quiet_logger() -> Logger:
     return logger
 
 
-async def wait_until(condition: Callable[[], bool], what: str) -> None:
+async def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
     """Returns as soon as `condition` holds, and fails the test when it never does."""
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  # another process sets it
             await asyncio.sleep(0.002)
     assert condition(), what
@@ -85,12 +88,30 @@ class Rig:
     def flushed_seq(self) -> int:
         return self.board.get("follower", "position_seq")
 
-    async def flushed(self, seq: int | None = None) -> None:
+    async def flushed(self, seq: int | None = None, timeout_s: float = WAIT_S) -> None:
         wanted = seq or self.log.next_seq - 1
-        await wait_until(lambda: self.flushed_seq >= wanted, f"seq {wanted} is flushed")
+        await wait_until(lambda: self.flushed_seq >= wanted, f"seq {wanted} is flushed", timeout_s)
+
+    async def housekept(self, rounds: int = 3) -> None:
+        """Waits until the flusher has looked after its house so many times more."""
+        for _ in range(rounds):
+            self.board.set("flush", "heartbeat_ns", 0)
+            await wait_until(lambda: self.board.get("flush", "heartbeat_ns") > 0, "it beats")
+
+    async def rechecked(self, rounds: int = 3) -> None:
+        """Waits until the flusher has connected so many times more."""
+        wanted = self.board.get("flush", "reconnects_total") + rounds
+        await wait_until(
+            lambda: self.board.get("flush", "reconnects_total") >= wanted, "it looks again"
+        )
 
     def states(self, code: str) -> list[State]:
         return [one for one in self.messages if isinstance(one, State) and one.code == code]
+
+    def report(self, kind: str) -> dict[str, object]:
+        """The newest report of a kind."""
+        told = [one for one in self.messages if isinstance(one, Report) and one.kind == kind]
+        return told[-1].data if told else {}
 
     def is_active(self, code: str) -> bool:
         told = self.states(code)
@@ -102,6 +123,9 @@ class Rig:
         dsn: str,
         stall_timeout_s: float = 10.0,
         lock_timeout_s: float = 5.0,
+        recheck_s: float = 0.05,
+        away_pause: Pause = QUICKLY,
+        look_s: float = 30.0,
         **postgres: object,
     ) -> AsyncGenerator[Flusher]:
         settings = Settings(
@@ -109,11 +133,13 @@ class Rig:
             postgres=PostgresSection(**postgres),  # type: ignore[arg-type]  # by name, in tests
             log_dir=self.log_dir,
             followers_dir=self.state_dir / "followers",
-            recheck_s=0.05,
+            recheck_s=recheck_s,
+            housekeeping_s=0.05,
+            look_s=look_s,
             stall_timeout_s=stall_timeout_s,
             lock_timeout_s=lock_timeout_s,
-            away_delay_s=(0.001, 0.05),
-            refused_delay_s=(0.05, 0.1),
+            away_pause=away_pause,
+            refused_pause=Pause(0.05, 0.1),
         )
         flusher = Flusher(
             settings, self.board_fd, self.bell, self.messages.append, quiet_logger(), lambda: 0.5
@@ -153,6 +179,15 @@ async def seqs(dsn: str, table: str = "events") -> list[int]:
     async with query(dsn) as connection:
         rows = await connection.fetch(f"SELECT seq FROM certeus.{table} ORDER BY log_id, seq")
         return [row["seq"] for row in rows]
+
+
+async def gaps(dsn: str) -> list[tuple[int, int, str]]:
+    """What `certeus.gaps` names, in order."""
+    async with query(dsn) as connection:
+        rows = await connection.fetch(
+            "SELECT first_seq, last_seq, reason FROM certeus.gaps ORDER BY log_id, first_seq"
+        )
+        return [(row["first_seq"], row["last_seq"], row["reason"]) for row in rows]
 
 
 def make_database(running: Server, options: str = "") -> str:

@@ -92,6 +92,12 @@ class Server:
             raise
 
     @property
+    def pid(self) -> int:
+        """Of the postmaster."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def data(self) -> Path:
         return self.folder / "data"
 
@@ -149,7 +155,7 @@ class Server:
                 raise RuntimeError((self.folder / "log").read_text())
             with contextlib.suppress(FileNotFoundError):
                 lines = pid_file.read_text().splitlines()
-                if len(lines) >= 8 and lines[7].strip() == "ready":
+                if len(lines) >= 8 and lines[7].strip() in ("ready", "standby"):
                     return
             time.sleep(0.01)  # the server offers nothing to wait on
         raise RuntimeError("the server did not become ready")
@@ -168,12 +174,33 @@ class Server:
         for leftover in self.folder.glob(".s.PGSQL.5432*"):
             leftover.unlink()
 
-    def stop(self) -> None:
-        """Stop the server at once, cleanly enough to start it again."""
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Stop the server, at once unless told otherwise, cleanly enough to start it again."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGQUIT)
+            self._process.send_signal(how)
             self._process.wait()
             self._process = None
+
+    def copy_data(self, to: Path) -> None:
+        """Copy the directory of the stopped server, with owners and all."""
+        assert self._process is None, "a running server's files are no state of it"
+        subprocess.run(["cp", "-a", self.data, to], check=True)
+
+    def put_back(self, copy: Path) -> None:
+        """The stopped server's directory becomes what it was when the copy was made."""
+        assert self._process is None
+        shutil.rmtree(self.data)
+        subprocess.run(["cp", "-a", copy, self.data], check=True)
+
+    def follow(self, primary: "Server") -> None:
+        """Become, before the first start, a streaming standby of a running server."""
+        shutil.rmtree(self.data)
+        source = ["-h", str(primary.folder), "-U", "postgres", "--checkpoint=fast"]
+        self._run("pg_basebackup", *source, "-D", str(self.data), "-R", "-X", "stream", "--no-sync")
+
+    def promote(self) -> None:
+        """A standby becomes a primary; returns when it takes writes."""
+        self._run("pg_ctl", "promote", "-D", str(self.data), "-w")
 
     def remove(self) -> None:
         """Stop, and leave nothing."""

@@ -10,6 +10,7 @@ import pytest
 
 from certeusd import channel
 from certeusd.channel import (
+    AcceptDeadLetters,
     AcceptGap,
     Attach,
     Channel,
@@ -20,6 +21,7 @@ from certeusd.channel import (
     Progress,
     Ready,
     Report,
+    Retry,
     Start,
     State,
 )
@@ -30,7 +32,9 @@ MESSAGES: list[Message] = [
     Attach(1, 1 << 22, 1 << 20),
     Detach(1),
     Drain(),
-    AcceptGap(),
+    AcceptGap(5, 10),
+    AcceptDeadLetters(7),
+    Retry(),
     Ready(),
     State("postgres-away", "refused", "start it", active=True),
     Progress(),

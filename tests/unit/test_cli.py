@@ -41,7 +41,8 @@ def test_every_verb_is_there_and_has_help() -> None:
 
 
 LEAVES = [["status"], ["append"], ["tail"], ["wait"], ["dsn"], ["log", "ls"], ["log", "check"],
-          ["workers"], ["drain"], ["gap", "accept"]]  # fmt: skip
+          ["workers"], ["drain"], ["gap", "accept"],
+          ["dead-letters", "accept"], ["retry"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", LEAVES, ids=" ".join)

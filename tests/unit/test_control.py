@@ -59,7 +59,16 @@ class FakeBackend:
     def drain(self) -> None:
         self.drained.append(True)
 
-    def accept_gap(self) -> bool:
+    def gap(self) -> tuple[int, int] | None:
+        return None
+
+    def accept_gap(self, first_seq: int, last_seq: int) -> None:
+        raise AssertionError("there is no gap")
+
+    def accept_dead_letters(self, until_seq: int) -> bool:
+        return False
+
+    def retry(self) -> bool:
         return False
 
 
@@ -120,6 +129,8 @@ def test_only_orders_change_anything() -> None:
     assert {route.path for route in ROUTES if route.method == "POST"} == {
         "/v1/drain",
         "/v1/gap-accept",
+        "/v1/dead-letters-accept",
+        "/v1/retry",
     }
 
 

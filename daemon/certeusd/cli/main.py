@@ -15,10 +15,12 @@ from certeusd.exits import Exit, ExitError
 # verb: (module, help shown in the list)
 VERBS: dict[str, tuple[str, str]] = {
     "append": ("append", "Append lines or NDJSON objects, and wait until they are durable."),
+    "dead-letters": ("dead_letters", "Accept that many rows become dead letters."),
     "drain": ("drain", "Accept no more, finish what is held, end the daemon."),
     "dsn": ("dsn", "Print the URL of the database, for psql and asyncpg."),
     "gap": ("gap", "Accept a gap at which the flusher stopped."),
     "log": ("log", "Look at the log on disk: ls, check."),
+    "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),
     "status": ("status", "Show state, positions and reasons."),
     "tail": ("tail", "Print the last events of the log, and follow it."),
     "wait": ("wait", "Wait until ready, durable or flushed."),

@@ -80,7 +80,7 @@ def _rows(status: Json) -> list[tuple[str, str]]:
         ("flushed", f"seq {human_count(cast(int, status['flushed_seq']))}"),
         ("lag", f"{human_count(lag)} events" + (f", {human_seconds(lag_s)}" if lag else "")),
         ("postgres", f"{postgres['mode']}, {postgres['state']}, {connected},"
-                     f" version {postgres['version'] or 'unknown'}"),
+                     f" version {postgres['version'] or 'unknown'}{_breaker(postgres)}"),
         ("log", f"{human_bytes(log['bytes'])} of {human_bytes(log['bytes_max'])} in"
                 f" {log['segments']} segment{'' if log['segments'] == 1 else 's'}"
                 f"{', full' if log['full'] else ''}"),
@@ -89,3 +89,18 @@ def _rows(status: Json) -> list[tuple[str, str]]:
         ("processes", running),
         ("state dir", str(status["state_dir"])),
     ]  # fmt: skip
+
+
+def _breaker(postgres: Json) -> str:
+    """Say what the breaker does, unless it is closed."""
+    breaker = cast(Json | None, postgres.get("breaker"))
+    if not breaker or breaker["state"] == "closed":
+        return ""
+    at = breaker["next_attempt_at"]
+    if breaker["state"] == "half-open":
+        when = ""
+    elif at is None:
+        when = ", no attempt before `certeus retry`"
+    else:
+        when = f", next attempt {at}"
+    return f"; breaker {breaker['state']}: {breaker['cause']}, failures {breaker['failures']}{when}"

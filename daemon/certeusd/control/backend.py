@@ -39,6 +39,18 @@ class Backend(Protocol):
         """Accept no more, finish what is held, end."""
         ...
 
-    def accept_gap(self) -> bool:
-        """Let the flusher go on behind its gap; False if it does not wait for that."""
+    def gap(self) -> tuple[int, int] | None:
+        """First and last number of the gap at which the flusher is stopped."""
+        ...
+
+    def accept_gap(self, first_seq: int, last_seq: int) -> None:
+        """Let the flusher write off this very gap."""
+        ...
+
+    def accept_dead_letters(self, until_seq: int) -> bool:
+        """Let refused rows become dead letters, however many; False without a flusher."""
+        ...
+
+    def retry(self) -> bool:
+        """Let the flusher try PostgreSQL now; False without a flusher."""
         ...

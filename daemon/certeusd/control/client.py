@@ -47,9 +47,9 @@ class ControlClient:
         """
         return self._ask("GET", path, wait_s, query)
 
-    def post(self, path: str) -> Json:
+    def post(self, path: str, **query: str) -> Json:
         """Order; raises as `get` does."""
-        return self._ask("POST", path, 0.0, {})
+        return self._ask("POST", path, 0.0, query)
 
     def _ask(self, method: str, path: str, wait_s: float, query: dict[str, str]) -> Json:
         connection = _UnixConnection(self.path, ANSWER_TIMEOUT_S + wait_s)

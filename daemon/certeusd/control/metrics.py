@@ -89,6 +89,8 @@ FLUSH_COUNTERS = (
     ("gaps_total", "certeus_gaps", "Gaps written to PostgreSQL."),
     ("reconnects_total", "certeus_postgres_reconnects", "Connections made again."),
 )
+BREAKER_STATES = ("closed", "open", "half-open")
+"""In the order of the board's `breaker_state`, from 1 on; 0: there is no flusher."""
 # (table, field, name, help, scale)
 HISTOGRAMS = (
     ("log", "sync_ns_buckets_64", "certeus_sync_seconds", "One sync of the log.", NS),
@@ -121,6 +123,7 @@ class BoardCollector(Collector):
         yield from self._positions(board, status.lag_seconds)
         yield from self._staged(board, len(workers))
         yield from self._plain(board, len(workers))
+        yield from self._breaker(board)
         yield from self._histograms(board)
         yield from self._processes([*workers, *self._backend.processes()])
 
@@ -165,6 +168,25 @@ class BoardCollector(Collector):
                 yield CounterMetricFamily(name, text, value=board.get(table, field))
         for field, name, text in LOG_GAUGES:
             yield GaugeMetricFamily(name, text, value=board.get("log", field))
+
+    def _breaker(self, board: Board) -> Iterable[Metric]:
+        labels = ["destination", "state"]
+        state = GaugeMetricFamily(
+            "certeus_breaker_state", "1 for the breaker's state.", labels=labels
+        )
+        moves = CounterMetricFamily(
+            "certeus_breaker_transitions", "Moves into a state.", labels=labels
+        )
+        current = board.get("flush", "breaker_state")
+        for number, name in enumerate(BREAKER_STATES, start=1):
+            state.add_metric(["postgres", name], float(number == current))
+            word = f"breaker_{name.replace('-', '_')}_total"
+            moves.add_metric(["postgres", name], board.get("flush", word))
+        failures = GaugeMetricFamily(
+            "certeus_breaker_failures", "Failures since the last delivery.", labels=["destination"]
+        )
+        failures.add_metric(["postgres"], board.get("flush", "breaker_failures"))
+        yield from (state, moves, failures)
 
     def _histograms(self, board: Board) -> Iterable[Metric]:
         for table, field, name, text, scale in HISTOGRAMS:

@@ -159,13 +159,48 @@ async def post_drain(request: Request) -> Done:
     return Done(SCHEMA_VERSION, "draining")
 
 
+def _number(request: Request, name: str) -> int:
+    text = request.query.get(name, "")
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise ProblemError(400, "bad-request", "bad request", f"{name} is a number")
+    return int(text)
+
+
 async def post_gap_accept(request: Request) -> Done:
-    """Let the flusher go on behind a range that its log no longer has."""
-    if not request.backend.accept_gap():
+    """Let the flusher write off the very range at which it is stopped, and no other."""
+    asked = _number(request, "first_seq"), _number(request, "last_seq")
+    gap = request.backend.gap()
+    if gap is None:
         raise ProblemError(
             409, "no-gap", "no gap", "the flusher does not wait for the acceptance of a gap"
         )
-    return Done(SCHEMA_VERSION, "gap accepted")
+    if gap != asked:
+        raise ProblemError(
+            409, "other-gap", "another gap",
+            f"the flusher is stopped at {gap[0]}..{gap[1]}, not at {asked[0]}..{asked[1]}",
+        )  # fmt: skip
+    request.backend.accept_gap(*asked)
+    return Done(SCHEMA_VERSION, f"gap {asked[0]}..{asked[1]} accepted")
+
+
+async def post_dead_letters_accept(request: Request) -> Done:
+    """Let refused rows become dead letters, however many, up to a seq; without it, all durable."""
+    durable_seq = request.backend.board.get("durability", "durable_seq")
+    until_seq = _number(request, "until_seq") if "until_seq" in request.query else durable_seq
+    if until_seq > durable_seq:
+        raise ProblemError(
+            400, "bad-request", "bad request", f"until_seq is at most the durable seq {durable_seq}"
+        )
+    if not request.backend.accept_dead_letters(until_seq):
+        raise ProblemError(503, "no-flusher", "no flusher", "the flusher is being started again")
+    return Done(SCHEMA_VERSION, f"dead letters up to seq {until_seq} accepted")
+
+
+async def post_retry(request: Request) -> Done:
+    """Let the flusher try PostgreSQL now, whatever its breaker says."""
+    if not request.backend.retry():
+        raise ProblemError(503, "no-flusher", "no flusher", "the flusher is being started again")
+    return Done(SCHEMA_VERSION, "trying now")
 
 
 async def get_metrics(request: Request) -> str:
@@ -191,7 +226,11 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/wait", Access.ADMIN, Waited, ("until", "timeout_s"), get_wait,
           "wait until ready, durable or flushed"),
     Route("POST", "/v1/drain", Access.ADMIN, Done, (), post_drain, "finish and end"),
-    Route("POST", "/v1/gap-accept", Access.ADMIN, Done, (), post_gap_accept, "go on behind a gap"),
+    Route("POST", "/v1/gap-accept", Access.ADMIN, Done, ("first_seq", "last_seq"), post_gap_accept,
+          "write off a gap"),
+    Route("POST", "/v1/dead-letters-accept", Access.ADMIN, Done, ("until_seq",),
+          post_dead_letters_accept, "let refused rows be dead letters"),
+    Route("POST", "/v1/retry", Access.ADMIN, Done, (), post_retry, "try PostgreSQL now"),
     Route("GET", "/metrics", Access.ADMIN, None, (), get_metrics, "Prometheus text"),
     Route("GET", "/openapi.json", Access.ADMIN, None, (), get_openapi, "this API"),
 )

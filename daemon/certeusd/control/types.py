@@ -47,6 +47,20 @@ class Process(msgspec.Struct, frozen=True):
     counters: dict[str, int]
 
 
+class Breaker(msgspec.Struct, frozen=True):
+    """Whether the destination is tried: `closed`, `open` or `half-open`."""
+
+    state: str
+    since: str
+    """When it was closed, or when it ceased to be."""
+    failures: int
+    """Since the last delivery."""
+    cause: str | None
+    """Of the last failure: `away`, `refuses`, `broken`, `dead-letter-rate`, ..."""
+    next_attempt_at: str | None
+    """While open; none: not before `certeus retry`."""
+
+
 class Postgres(msgspec.Struct, frozen=True):
     """The destination; `embedded` or `external`."""
 
@@ -57,6 +71,7 @@ class Postgres(msgspec.Struct, frozen=True):
     version: str | None
     connected: bool
     what: str = ""
+    breaker: Breaker | None = None
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -157,6 +172,38 @@ class Problem(msgspec.Struct, frozen=True):
     title: str
     status: int
     detail: str
+
+
+class _BreakerReport(msgspec.Struct, frozen=True):
+    """What the flusher tells of its breaker; seconds since 1970."""
+
+    state: str
+    since: float
+    failures: int
+    cause: str | None
+    next_attempt_at: float | None
+
+
+class _GapReport(msgspec.Struct, frozen=True):
+    """What the flusher tells of the gap at which it is stopped."""
+
+    first_seq: int
+    last_seq: int
+
+
+def breaker_of(report: dict[str, object] | None) -> Breaker | None:
+    """Say what the flusher told of its breaker."""
+    if not report:
+        return None
+    told = msgspec.convert(report, _BreakerReport)
+    at = None if told.next_attempt_at is None else rfc3339(told.next_attempt_at)
+    return Breaker(told.state, rfc3339(told.since), told.failures, told.cause, at)
+
+
+def range_of(report: dict[str, object]) -> tuple[int, int]:
+    """Return first and last number of the gap that the flusher told."""
+    told = msgspec.convert(report, _GapReport)
+    return told.first_seq, told.last_seq
 
 
 def rfc3339(seconds: float) -> str:

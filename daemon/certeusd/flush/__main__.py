@@ -10,8 +10,9 @@ from pathlib import Path
 import uvloop
 
 from certeusd import logs
-from certeusd.channel import AcceptGap, Channel, Drain, Start, adopt
-from certeusd.flush.flusher import Flusher, Settings
+from certeusd.channel import AcceptDeadLetters, AcceptGap, Channel, Drain, Retry, Start, adopt
+from certeusd.flush.flusher import Flusher
+from certeusd.flush.settings import Settings
 
 DRAIN_TIMEOUT_S = 2.0
 """So long a batch under way may still take; then it is rolled back."""
@@ -25,6 +26,8 @@ async def serve(channel: Channel, start: Start, board: int, bell: int, log: logs
         postgres=start.config.postgres,
         log_dir=state_dir / "log",
         followers_dir=state_dir / "followers",
+        stall_timeout_s=start.config.postgres.stall_timeout_ms / 1000,
+        lock_timeout_s=start.config.postgres.lock_timeout_ms / 1000,
     )
     channel.setblocking(False)
     flusher = Flusher(settings, board, bell, channel.send, log, random.random)
@@ -40,8 +43,12 @@ async def serve(channel: Channel, start: Start, board: int, bell: int, log: logs
                 case Drain():
                     flusher.drain()
                     drained.set()
-                case AcceptGap():
-                    flusher.accept_gap()
+                case AcceptGap() as gap:
+                    flusher.accept_gap(gap.first_seq, gap.last_seq)
+                case AcceptDeadLetters() as letters:
+                    flusher.accept_dead_letters(letters.until_seq)
+                case Retry():
+                    flusher.retry()
                 case other:
                     log.warning("message_ignored", message=type(other).__name__)
 

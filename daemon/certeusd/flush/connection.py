@@ -22,6 +22,14 @@ LOCK_TIMEOUT_S = 5.0
 STALL_TIMEOUT_S = 60.0
 _GRACE_S = 1.0
 
+_LOCK_HOLDERS = """
+SELECT string_agg(DISTINCT format('%s (%s, %s)', pid,
+    coalesce(nullif(application_name, ''), 'no name'), coalesce(state, 'state not shown')), ', ')
+FROM pg_locks JOIN pg_stat_activity USING (pid) JOIN pg_class ON pg_class.oid = relation
+WHERE granted AND pid <> pg_backend_pid() AND relnamespace = 'certeus'::regnamespace
+    AND mode <> 'AccessShareLock' AND pg_locks.database =
+        (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 _TERMINATE_OTHERS = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
     " WHERE application_name = current_setting('application_name')"
@@ -37,6 +45,9 @@ def application_name(log_uuid: uuid.UUID) -> str:
 def settings_of(log_uuid: uuid.UUID, lock_timeout_s: float) -> dict[str, str]:
     """Return the settings of a session, whatever the role's or the database's defaults are.
 
+    A default of `default_transaction_read_only` is kept: it is how a DBA, or a service whose disk
+    runs full, says that nothing may be written now.
+
     The keepalives are the server's: it then notices within a minute that we are gone, and gives up
     the row lock that a successor of ours would wait for. Over a Unix socket they mean nothing.
     """
@@ -44,7 +55,6 @@ def settings_of(log_uuid: uuid.UUID, lock_timeout_s: float) -> dict[str, str]:
         "application_name": application_name(log_uuid),
         "synchronous_commit": "on",
         "default_transaction_isolation": "read committed",
-        "default_transaction_read_only": "off",
         "lock_timeout": f"{round(lock_timeout_s * 1000)}ms",
         "statement_timeout": "0",
         "tcp_keepalives_idle": "30",
@@ -133,6 +143,10 @@ class Link:
         with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
             return int(await self.run(self.connection.fetchval(_TERMINATE_OTHERS)) or 0)
         return 0
+
+    async def lock_holders(self) -> str:
+        """Name the sessions that hold locks on our tables, for a human; empty if none is seen."""
+        return str(await self.run(self.connection.fetchval(_LOCK_HOLDERS)) or "")
 
 
 def _forget(task: asyncio.Future[Any]) -> None:

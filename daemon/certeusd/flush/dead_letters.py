@@ -2,23 +2,31 @@
 
 COPY refuses as a whole. Its error usually names the line; that is a hint, not a promise, so every
 row that ends here has been refused when it was sent alone.
+
+Where many rows are refused, it is not the rows' fault but a constraint's, a trigger's or a
+column's. So there is a rate: of any `window_rows` rows in a row at most `letters_max` may end here.
+One more rolls the whole batch back, and the breaker opens; the table itself is the memory, so that
+no restart lets more pass.
 """
 
 import datetime
 import json
 import re
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import asyncpg
 import msgspec
 
-from certeusd.flush.errors import Meaning, meaning_of, sqlstate_of
+from certeusd.failpoint import failpoint
+from certeusd.flush.errors import DeadLetterRateError, Meaning, meaning_of, sqlstate_of
 from certeusd.flush.types import Connection
 from certeusd.log.reader import Batch
 
 COUNT_MAX = 1000
 _STRIDE_MIN = 16
 _REASON_LENGTH_MAX = 2000
+_CAUSE_LENGTH_MAX = 500
 _LINE = re.compile(r"^COPY \S+, line (\d+)", re.MULTILINE)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -29,11 +37,26 @@ _INSERT = (
 )
 
 
+_COUNT_IN_WINDOW = (
+    "SELECT count(*) FROM certeus.dead_letters WHERE log_id = $1 AND seq > $2 AND seq <= $3"
+)
+
+
+class Rate(NamedTuple):
+    """How many rows may be refused."""
+
+    letters_max: int
+    window_rows: int
+    accepted_seq: int = 0
+    """Up to here an admin has accepted every dead letter, however many."""
+
+
 async def copy_around(
     connection: Connection,
     log_id: int,
     batch: Batch,
     copy_part: Callable[[int, int], Awaitable[None]],
+    rate: Rate,
 ) -> int:
     """Within the caller's transaction, store all rows that can be, and the others as dead letters.
 
@@ -42,9 +65,13 @@ async def copy_around(
         log_id: of the rows.
         batch: all of it is stored, one way or the other.
         copy_part: sends the rows of a half-open range; raises what the server raises.
+        rate: how many may be refused.
 
     Returns:
         The number of dead letters.
+
+    Raises:
+        DeadLetterRateError: more than that; the caller's transaction must not commit.
     """
     refused = 0
     first, stride, suspect = 0, batch.rows, -1
@@ -61,7 +88,10 @@ async def copy_around(
             if meaning_of(error) is not Meaning.ROW or connection.is_closed():
                 raise
             if end - first == 1:
+                failpoint("flush-before-dead-letter")
                 await _keep(connection, log_id, batch, first, error)
+                failpoint("flush-after-dead-letter")
+                await _check_rate(connection, log_id, batch.event(first)["seq"], error, rate)
                 refused += 1
                 first, suspect = end, -1
             else:
@@ -71,6 +101,25 @@ async def copy_around(
             stride = min(stride * 2, batch.rows)
             first = end
     return refused
+
+
+async def _check_rate(
+    connection: Connection, log_id: int, seq: int, error: asyncpg.PostgresError, rate: Rate
+) -> None:
+    """See whether the dead letter that was just stored is one too many."""
+    if seq <= rate.accepted_seq:
+        return
+    after_seq = max(seq - rate.window_rows, rate.accepted_seq)
+    letters = await connection.fetchval(_COUNT_IN_WINDOW, log_id, after_seq, seq)
+    assert isinstance(letters, int)
+    if letters > rate.letters_max:
+        raise DeadLetterRateError(
+            f"PostgreSQL refuses {letters} of the rows {after_seq + 1}..{seq}, more than"
+            f" {rate.letters_max} of {rate.window_rows}; the last for {sqlstate_of(error)}:"
+            f" {str(error)[:_CAUSE_LENGTH_MAX]}",
+            "Correct the constraint, trigger or column that refuses them: certeus tries again by"
+            " itself. Or let them become dead letters by `certeus dead-letters accept`.",
+        )
 
 
 def _suspect(error: asyncpg.PostgresError, first: int, end: int) -> int:

@@ -1,8 +1,12 @@
 """What an error of PostgreSQL, of asyncpg or of the network means for the flusher."""
 
 import enum
+import ssl
+from collections.abc import Mapping
 
 import asyncpg
+
+from certeusd.flush.breaker import Cause
 
 
 class Meaning(enum.StrEnum):
@@ -18,17 +22,84 @@ class Meaning(enum.StrEnum):
     """The server says that it is damaged: somebody has to look, before more is written to it."""
 
 
-_ROW_CLASSES = ("21", "22", "23")
-# Limits of the server that a row exceeds by itself: an index row, the depth of a document.
-_ROW_STATES = ("54000", "54001", "54023")
-_AWAY_CLASSES = ("08", "40", "53", "55", "57", "58")
-_AWAY_STATES = ("25006", "25P02", "25P03", "25P04")
+CLASSES: Mapping[str, Meaning] = {
+    "00": Meaning.REFUSES,  # success: no error ever has it
+    "01": Meaning.REFUSES,  # warning: neither
+    "02": Meaning.REFUSES,  # no data: neither
+    "03": Meaning.REFUSES,  # statement not yet complete
+    "08": Meaning.AWAY,  # connection
+    "09": Meaning.ROW,  # triggered action
+    "0A": Meaning.REFUSES,  # feature not supported
+    "0B": Meaning.REFUSES,  # invalid transaction initiation
+    "0F": Meaning.REFUSES,  # locator
+    "0L": Meaning.REFUSES,  # invalid grantor
+    "0P": Meaning.REFUSES,  # invalid role specification
+    "0Z": Meaning.REFUSES,  # diagnostics
+    "10": Meaning.ROW,  # XQuery, on a row's data
+    "20": Meaning.ROW,  # case not found, in a trigger
+    "21": Meaning.ROW,  # cardinality violation
+    "22": Meaning.ROW,  # data
+    "23": Meaning.ROW,  # integrity constraint violation
+    "24": Meaning.REFUSES,  # invalid cursor state
+    "25": Meaning.AWAY,  # transaction state: a read-only standby, or a session to be made anew
+    "26": Meaning.REFUSES,  # invalid statement name: a pooler between us
+    "27": Meaning.ROW,  # triggered data change
+    "28": Meaning.REFUSES,  # authorization
+    "2B": Meaning.REFUSES,  # dependent privileges
+    "2D": Meaning.REFUSES,  # invalid transaction termination
+    "2F": Meaning.REFUSES,  # SQL routine
+    "34": Meaning.REFUSES,  # invalid cursor name
+    "38": Meaning.ROW,  # external routine, in a trigger
+    "39": Meaning.ROW,  # its invocation
+    "3B": Meaning.REFUSES,  # savepoint
+    "3D": Meaning.REFUSES,  # no such database
+    "3F": Meaning.REFUSES,  # no such schema
+    "40": Meaning.AWAY,  # rollback: deadlock, serialization
+    "42": Meaning.REFUSES,  # syntax, names, grants
+    "44": Meaning.ROW,  # check option
+    "53": Meaning.AWAY,  # resources: disk, memory, connections
+    "54": Meaning.ROW,  # limits that a row exceeds: an index row, the depth of a document
+    "55": Meaning.AWAY,  # not in prerequisite state: locks
+    "57": Meaning.AWAY,  # operator intervention
+    "58": Meaning.AWAY,  # system: input and output
+    "72": Meaning.AWAY,  # snapshot too old
+    "F0": Meaning.REFUSES,  # configuration file
+    "HV": Meaning.REFUSES,  # foreign data
+    "P0": Meaning.ROW,  # raised by a trigger
+    "XX": Meaning.BROKEN,  # internal: damage
+}
+"""What each class of SQLSTATE means; one that is not here refuses, so that somebody looks."""
+
+STATES: Mapping[str, Meaning] = {
+    "25001": Meaning.REFUSES,  # a statement that cannot run in a transaction
+    "54011": Meaning.REFUSES,  # too many columns: the table's fault, not a row's
+}
+"""Single states that mean something else than their class."""
+
+WITHOUT_STATE: Mapping[type[Exception], Meaning] = {
+    # A subclass stands before its base.
+    asyncpg.ClientConfigurationError: Meaning.REFUSES,
+    asyncpg.UnsupportedClientFeatureError: Meaning.REFUSES,
+    asyncpg.UnsupportedServerFeatureError: Meaning.REFUSES,
+    asyncpg.InterfaceError: Meaning.AWAY,
+    # Of several hosts none is the primary at the moment; or what came was no protocol: a cut.
+    asyncpg.InternalClientError: Meaning.AWAY,
+    asyncpg.PostgresError: Meaning.AWAY,
+    ssl.SSLCertVerificationError: Meaning.REFUSES,
+    OSError: Meaning.AWAY,
+    EOFError: Meaning.AWAY,
+    BufferError: Meaning.AWAY,
+    ValueError: Meaning.REFUSES,
+}
+"""What errors mean that carry no SQLSTATE; the first that fits."""
 
 
 class FlushError(Exception):
     """Something that the flusher itself found to be wrong with the server."""
 
     meaning = Meaning.REFUSES
+    cause: Cause | None = None
+    """Why the breaker opens, if it is not for the meaning."""
     code: str | None = None
     """The reason's code, if it is not that of the meaning."""
 
@@ -47,7 +118,22 @@ class StalledError(FlushError):
 class LogUnreadableError(FlushError):
     """The log itself cannot be read: PostgreSQL has nothing to do with it."""
 
+    cause: Cause | None = Cause.LOG_UNREADABLE
     code: str | None = "log-unreadable"
+
+
+class LockedError(FlushError):
+    """A session of somebody else holds a lock that we need. Nothing was stored."""
+
+    meaning = Meaning.AWAY
+    code: str | None = "postgres-locked"
+
+
+class DeadLetterRateError(FlushError):
+    """So many rows are refused that it is not the rows' fault. Nothing was stored."""
+
+    cause: Cause | None = Cause.DEAD_LETTER_RATE
+    code: str | None = "dead-letter-rate"
 
 
 class PositionLostError(Exception):
@@ -68,20 +154,17 @@ def in_words(error: Exception) -> str:
 
 
 def meaning_of(error: BaseException) -> Meaning:
-    """Classify an error by its SQLSTATE, or as lost connection if it has none."""
+    """Classify an error: exactly one meaning each, by its SQLSTATE if it has one."""
     if isinstance(error, FlushError):
         return error.meaning
     state = sqlstate_of(error)
-    if state.startswith(_ROW_CLASSES) or state in _ROW_STATES:
-        return Meaning.ROW
-    if state.startswith(_AWAY_CLASSES) or state in _AWAY_STATES:
-        return Meaning.AWAY
-    if state.startswith("XX"):
-        return Meaning.BROKEN
     if state:
-        return Meaning.REFUSES
-    if isinstance(error, (asyncpg.InterfaceError, OSError, TimeoutError, EOFError)):
-        # A DSN that cannot be understood is configuration; all else is the connection's end.
-        is_dsn = isinstance(error, asyncpg.ClientConfigurationError)
-        return Meaning.REFUSES if is_dsn else Meaning.AWAY
+        return STATES.get(state) or CLASSES.get(state[:2], Meaning.REFUSES)
+    for kind, meaning in WITHOUT_STATE.items():
+        if isinstance(error, kind):
+            return meaning
     return Meaning.REFUSES
+
+
+DESTINATION_ERRORS: tuple[type[Exception], ...] = (FlushError, *WITHOUT_STATE)
+"""All that a destination can raise; whatever else is raised is our own mistake."""

@@ -10,6 +10,8 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+from certeusd.failpoint import failpoint
+
 FOLLOWER = "postgres"
 _FILE_VERSION = 1
 
@@ -43,13 +45,18 @@ def write_file(path: Path, log_uuid: uuid.UUID, position: Position) -> None:
     )
     path.parent.mkdir(mode=0o750, exist_ok=True)
     fresh = path.with_name(path.name + ".tmp")
+    failpoint("flush-before-position-write")
     with fresh.open("w") as file:
         file.write(text + "\n")
         file.flush()
+        failpoint("flush-after-position-write")
         os.fsync(file.fileno())
+    failpoint("flush-after-position-sync")
     fresh.rename(path)
+    failpoint("flush-after-position-rename")
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+    failpoint("flush-after-position-dirsync")

@@ -22,6 +22,10 @@ class Reasons:
         self._tell(State(code=code, what=what, next=next_step))
         return True
 
+    def is_active(self, code: str) -> bool:
+        """Whether this life has begun the reason and not ended it."""
+        return code in self._active
+
     def end(self, code: str) -> None:
         """Tell that a reason is gone, if it was there; a life before this one may have told it."""
         if self._active.pop(code, None) is not None or code not in self._told:

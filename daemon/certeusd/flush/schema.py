@@ -12,6 +12,7 @@ from typing import Literal
 
 import asyncpg
 
+from certeusd.failpoint import failpoint
 from certeusd.flush.errors import FlushError
 from certeusd.flush.types import Connection
 
@@ -190,7 +191,9 @@ async def make_leaf(connection: Connection, day: int) -> None:
     if ready:
         return
     try:
+        failpoint("flush-before-leaf")
         await connection.execute("SELECT certeus.make_leaf($1)", date_of(day))
+        failpoint("flush-after-leaf")
     except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedFunctionError) as error:
         role, _ = await _names(connection)
         raise SchemaError(

@@ -5,12 +5,14 @@ commits for a life before this one, and then find the position moved. So a COMMI
 lost needs no further inquiry: whoever comes next reads the position and goes on from there.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 import asyncpg
 
 from certeusd._native import COPY_COLUMNS
+from certeusd.failpoint import failpoint
 from certeusd.flush import dead_letters, schema
 from certeusd.flush.errors import Meaning, PositionLostError, meaning_of
 from certeusd.flush.position import FOLLOWER, Position
@@ -61,13 +63,21 @@ async def read_position(connection: Connection, log_id: int) -> Position:
         FOLLOWER,
         bytes(32),
     )
+    position = await look_at_position(connection, log_id)
+    assert position is not None
+    return position
+
+
+async def look_at_position(connection: Connection, log_id: int) -> Position | None:
+    """Return the position of this log's flusher if there is one; writes nothing."""
     row = await connection.fetchrow(
         "SELECT epoch, group_no, seq, root FROM certeus.flush_position"
         " WHERE log_id = $1 AND follower = $2",
         log_id,
         FOLLOWER,
     )
-    assert row is not None
+    if row is None:
+        return None
     return Position(row["group_no"], row["seq"], row["root"], row["epoch"])
 
 
@@ -91,6 +101,7 @@ async def compare_and_set(
         before.seq,
         before.root,
     )
+    failpoint("flush-after-compare-and-set")
     if status != "UPDATE 1":
         raise PositionLostError(f"the flush position is not group {before.group} any more")
 
@@ -106,6 +117,7 @@ async def copy_rows(
             yield chunk
         moved()
 
+    failpoint("flush-before-copy")
     await connection.copy_to_table(
         schema.leaf_name(day),
         schema_name="certeus",
@@ -113,6 +125,7 @@ async def copy_rows(
         format="binary",
         source=source(),
     )
+    failpoint("flush-after-copy")
 
 
 async def store(
@@ -121,6 +134,7 @@ async def store(
     before: Position,
     prepared: Prepared,
     moved: Callable[[], None],
+    rate: dead_letters.Rate,
 ) -> tuple[Position, int]:
     """Commit one batch: all of it, or nothing.
 
@@ -132,6 +146,7 @@ async def store(
 
     Raises:
         PositionLostError: somebody else moved the position; nothing was stored.
+        DeadLetterRateError: more rows are refused than `rate` allows; nothing was stored.
         asyncpg.PostgresError: anything that is not a row's fault; nothing was stored, unless the
             connection was lost during COMMIT, which only `read_position` can tell.
     """
@@ -140,7 +155,7 @@ async def store(
     epoch = batch.epoch or before.epoch
     after = Position(batch.group, batch.last_seq, batch.root, epoch)
     try:
-        async with connection.transaction(isolation="read_committed"):
+        async with _transaction(connection):
             await compare_and_set(connection, target.log_id, before, after)
             await store_gaps(connection, target.log_id, batch.gaps)
             if batch.rows:
@@ -154,24 +169,36 @@ async def store(
         chunks = batch.copy(first_row, end_row, CHUNK_BYTES, target.log_id, target.jsonb)
         await copy_rows(connection, batch.day, chunks, moved)
 
-    async with connection.transaction(isolation="read_committed"):
+    async with _transaction(connection):
         await compare_and_set(connection, target.log_id, before, after)
         await store_gaps(connection, target.log_id, batch.gaps)
-        refused = await dead_letters.copy_around(connection, target.log_id, batch, copy_part)
+        refused = await dead_letters.copy_around(connection, target.log_id, batch, copy_part, rate)
     return after, refused
+
+
+@contextlib.asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncGenerator[None]:
+    """All or nothing, of what is in the block."""
+    failpoint("flush-before-begin")
+    async with connection.transaction(isolation="read_committed"):
+        failpoint("flush-after-begin")
+        yield
+        failpoint("flush-before-commit")
+    failpoint("flush-after-commit")
 
 
 async def store_gaps(connection: Connection, log_id: int, gaps: Sequence[Gap]) -> None:
     """Name missing numbers, within the caller's transaction."""
     for first_seq, last_seq, reason in gaps:
         await connection.execute(_INSERT_GAP, log_id, first_seq, last_seq, reason)
+        failpoint("flush-after-gap")
 
 
 async def accept_gap(
     connection: Connection, target: Target, before: Position, after: Position
 ) -> None:
     """Write off the numbers between two positions, in a transaction of its own."""
-    async with connection.transaction(isolation="read_committed"):
+    async with _transaction(connection):
         await compare_and_set(connection, target.log_id, before, after)
         gap = (before.seq + 1, after.seq, "trimmed")
         await store_gaps(connection, target.log_id, [gap] if after.seq > before.seq else [])

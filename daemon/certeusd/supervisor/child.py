@@ -69,12 +69,17 @@ class Child:
         """`log`, `flush`, `worker-0`, ..."""
         return name_of(self.role, self.index)
 
-    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send a message; a child that has stopped reading is killed, and replaced as any other."""
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
+        """Send a message; a child that has stopped reading is killed, and replaced as any other.
+
+        Returns:
+            Whether it is in the channel.
+        """
         try:
-            self.channel.send(message, list(descriptors))
+            return self.channel.send(message, list(descriptors))
         except BlockingIOError:
             self.kill()
+            return False
 
     def kill(self) -> None:
         """SIGKILL; the death is then learned as any other."""

@@ -47,9 +47,11 @@ END_GRACE_S = 5.0
 GAUGES: dict[Role, tuple[str, ...]] = {
     "worker": ("sessions", "ring_bytes", "in_flight"),
     "log": (),
-    "flush": ("connected",),
+    "flush": ("connected", "breaker_state", "breaker_failures"),
 }
 """Words of the board that end with the life of who wrote them."""
+FLUSHER_REPORTS = ("breaker", "gap")
+"""What holds only while the flusher lives."""
 PAIR_PAGES_BYTES = 4 * 4096
 """Words of the two rings of a pair, beside their data (`daemon/src/envelope.rs`)."""
 
@@ -279,6 +281,9 @@ class Fleet:
         slot.child = None
         slot.measured = (0.0, 0)
         self._reasons.forget(slot.name)
+        if slot.role == "flush":
+            for kind in FLUSHER_REPORTS:
+                self.reports.pop(kind, None)
         for gauge in GAUGES[slot.role]:
             self._equipment.board.set(slot.role, gauge, 0, slot.index)
         self._part(slot)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from certeusd import __version__, config_sources, systemd
 from certeusd.board import BOARD_BYTES, Board
-from certeusd.channel import AcceptGap, Role
+from certeusd.channel import AcceptDeadLetters, AcceptGap, Order, Retry, Role
 from certeusd.config_sources import Loaded
 from certeusd.control import types
 from certeusd.control.server import ControlServer, bind, group_number
@@ -359,16 +359,24 @@ class Supervisor:
 
     def _postgres_status(self) -> types.Postgres:
         connected = bool(self.board.get("flush", "connected"))
+        breaker = types.breaker_of(self._fleet.reports.get("breaker"))
         reported = self._fleet.reports.get("postgres", {}).get("version")
         version = str(reported) if reported is not None else None
         server = self._postgres
         if server is not None:
             what = server.failure if server.state is ServerState.AWAY else ""
             state, since = str(server.state), rfc3339(server.since)
-            return types.Postgres("embedded", state, since, server.version, connected, what)
+            return types.Postgres(
+                "embedded", state, since, server.version, connected, what, breaker
+            )
         state = "ready" if connected else "away"
         return types.Postgres(
-            "external", state, rfc3339(self._external_since[0]), version, connected
+            "external",
+            state,
+            rfc3339(self._external_since[0]),
+            version,
+            connected,
+            breaker=breaker,
         )
 
     def workers(self) -> list[types.Process]:
@@ -406,13 +414,26 @@ class Supervisor:
         """As SIGTERM does."""
         self._drain_asked.set()
 
-    def accept_gap(self) -> bool:
-        """Tell the flusher, if it waits behind its log."""
+    def gap(self) -> tuple[int, int] | None:
+        """First and last number of the gap at which the flusher is stopped."""
+        report = self._fleet.reports.get("gap")
+        return types.range_of(report) if report else None
+
+    def accept_gap(self, first_seq: int, last_seq: int) -> None:
+        """Tell the flusher, which compares once more."""
+        self._order(AcceptGap(first_seq, last_seq))
+
+    def accept_dead_letters(self, until_seq: int) -> bool:
+        """Tell the flusher."""
+        return self._order(AcceptDeadLetters(until_seq))
+
+    def retry(self) -> bool:
+        """Tell the flusher."""
+        return self._order(Retry())
+
+    def _order(self, order: Order) -> bool:
         child = self._fleet.flush.child
-        if child is None or "behind-log" not in {r.code for r in self._reasons.listed()}:
-            return False
-        child.send(AcceptGap())
-        return True
+        return child is not None and child.send(order)
 
 
 def _code(code: str) -> str:

@@ -152,14 +152,12 @@ impl<D: Disk> Keeper<D> {
         self.state.1.notify_one();
     }
 
-    /// Every required follower needs only segments from `segment_no` on.
+    /// Every required follower needs only segments from `segment_no` on; it may take that back.
     pub fn trim_below(&self, segment_no: u64, window_from_seq: u64) {
         let mut state = self.lock();
         state.window_from_seq = window_from_seq;
-        if segment_no > state.trim_below {
-            state.trim_below = segment_no;
-            self.state.1.notify_one();
-        }
+        state.trim_below = segment_no;
+        self.state.1.notify_one();
     }
 
     pub fn size(&self) -> Size {

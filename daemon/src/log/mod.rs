@@ -395,7 +395,8 @@ impl<D: Disk> LogWriter<D> {
         // A segment without a group yet does not say where the log ends: the one before does.
         let newest = self.current.segment_no - u64::from(self.current.header.is_some());
         let below = below.min(newest);
-        if below > self.trimmed_below {
+        // Lower than before: PostgreSQL was put back, and replays what is still there.
+        if below != self.trimmed_below {
             self.trimmed_below = below;
             let from = self.window.oldest().map_or(u64::MAX, |oldest| oldest.seq);
             self.keeper.trim_below(below, from);
