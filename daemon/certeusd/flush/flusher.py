@@ -220,7 +220,7 @@ class Flusher:
         try:
             await asyncio.wait_for(self._draining.wait(), delay_s)
         except TimeoutError:
-            self._board.set("flush", "heartbeat_ns", time.time_ns())
+            self._board.set("flush", "heartbeat_ns", time.monotonic_ns())
 
     async def _log_uuid(self) -> uuid.UUID | None:
         """Return the log's name; `None`, after a little while, if there is no log yet."""
@@ -376,7 +376,7 @@ class Flusher:
         board.add("flush", "commit_ns_sum", took_ns)
         board.observe("flush", "batch_ns_buckets_64", took_ns)
         board.observe("flush", "batch_rows_buckets_64", batch.rows)
-        board.set("flush", "heartbeat_ns", time.time_ns())
+        board.set("flush", "heartbeat_ns", time.monotonic_ns())
         self._away.reset()
         self._refused.reset()
         if refused:
@@ -462,7 +462,7 @@ class Flusher:
             raise ConnectionResetError("the connection to PostgreSQL was lost")
 
     async def _housekeep(self, place: Place) -> None:
-        self._board.set("flush", "heartbeat_ns", time.time_ns())
+        self._board.set("flush", "heartbeat_ns", time.monotonic_ns())
         await self._sync_position(force=False)
         await self._look_after_leaves(place.link)
         if time.monotonic() - self._dead_letters_at >= DEAD_LETTERS_INTERVAL_S:

@@ -411,7 +411,7 @@ impl<D: Disk> LogWriter<D> {
         page.set(count::DEDUP_KEYS, self.window.len() as u64);
         page.set(count::PRODUCERS, self.producers.len() as u64);
         page.set(count::EPOCH, self.epoch);
-        page.set(count::HEARTBEAT_NS, now_ns());
+        page.set(count::HEARTBEAT_NS, crate::board::monotonic_ns());
         let from_seq = self.window.oldest().map_or(self.position.next_seq, |oldest| oldest.seq);
         let older = self.ages.partition_point(|(seq, _)| *seq <= from_seq);
         self.ages.drain(..older.saturating_sub(1));
