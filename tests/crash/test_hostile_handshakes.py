@@ -268,6 +268,7 @@ def largest_events(path: str, rng: random.Random) -> str:
     """Events as large as they may be, as fast as they go."""
     with certeus.connect(path, source="shake", ring_bytes=4 << 20) as producer:
         data = b'"' + b"x" * (256 * 1024 - 2) + b'"'
+        last = 0
         for _ in range(rng.randrange(5, 20)):
             last = producer.append("large", data)
         producer.wait_durable(last, timeout=60.0)
