@@ -197,7 +197,7 @@ def soak(plan: list[Planned], first_life: int) -> tuple[Striker, Judged, int]:
 def test_whatever_is_killed_and_killed_again_nothing_is_lost_or_doubled(
     attack: Attack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = attack.cases(12, 1000)
+    wanted = attack.cases(12, 1200)
     before = set(os.listdir("/dev/shm"))
     total, all_judged = Counter[str](), Judged()
     in_flight, next_life = 1 << 30, 1
