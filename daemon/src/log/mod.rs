@@ -62,6 +62,9 @@ use window::{Key, Window};
 const PENDING_BYTES_MAX: u64 = 512 * 1024;
 /// One entry that says who a producer is: its names are bounded by the configuration.
 const PRODUCER_ENTRY_BYTES_MAX: u64 = 2048;
+/// Verdicts, of 32 bytes each, that producers without a session have not read; looked at once a
+/// segment.
+const UNREAD_RUNS_MAX: usize = 1 << 20;
 /// Numbers between two notes of the time, for the age of the dedup window.
 const AGE_STEP: u64 = 65_536;
 
@@ -304,6 +307,7 @@ impl<D: Disk> LogWriter<D> {
         let (first_seq, next_seq) = (self.current.first_seq, self.position.next_seq);
         let spare = self.keeper.take_spare(next_seq)?;
         let (segment_no, file) = spare.expect("may_gather saw it, and nobody else takes it");
+        self.producers.forget_unread(UNREAD_RUNS_MAX);
         let mut sealed =
             Sidecar::new(self.current.segment_no, first_seq, next_seq, &self.producers);
         sealed.keys = std::mem::take(&mut self.current.keys);
