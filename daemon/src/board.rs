@@ -92,6 +92,13 @@ fields! {
     INVALID_EXTENSIONS_TOTAL = 42, SOURCE_NOT_ALLOWED_TOTAL = 43,
 }
 
+/// For heartbeats: a clock that is set must not look like a process that stands still.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (now.tv_sec * 1_000_000_000 + now.tv_nsec) as u64
+}
+
 /// The mapped board.
 #[derive(Clone)]
 pub struct Board {

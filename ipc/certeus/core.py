@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from certeus._native import RING_BYTES_MAX, RING_BYTES_MIN, GarbageError, Ring
 from certeus.errors import ClosedError, ConnectError, Error, ForkedError, InDoubtError
@@ -19,6 +19,8 @@ from certeus.receipts import Entry, Receipt, Receipts
 from certeus.session import FINAL_REASONS, Hello, LostError, RefusedError, Welcome, dial
 
 CHUNK_ROWS = 256
+BORN_NOW = (1 << 62) - 1
+"""The ``birth_seq`` of a producer that has tickets behind it and is new to the log all the same."""
 _PLAIN_REST = (None, None, None, None, None, None, None)
 
 
@@ -194,6 +196,8 @@ class Core:
         if self.closed:
             ring.retire()
         self.ring = ring
+        if self.birth_seq == BORN_NOW:
+            self.birth_seq = welcome.birth_seq
         self.log_id = welcome.log_id
         self.connected = True
         self.reconnects += 1
@@ -202,6 +206,11 @@ class Core:
         """Whether a later refusal is final; the producer has then ended."""
         self.last_loss = str(refusal)
         if refusal.reason not in FINAL_REASONS:
+            return False
+        if refusal.reason == "producer-expired" and not self.unsettled():
+            # Nothing was offered that has no verdict, so nothing is in doubt: go on as a new one.
+            self.hello = replace(self.hello, producer=_random_bits())
+            self.birth_seq = BORN_NOW
             return False
         if refusal.reason == "producer-expired":
             then = "look for them in the log by their ids before appending them again"
@@ -294,7 +303,11 @@ def first_hello(source: str, ring_bytes: int) -> Hello:
             f"cannot use a ring of {ring_bytes} bytes: give a power of two from "
             f"{RING_BYTES_MIN} to {RING_BYTES_MAX}"
         )
-    return Hello(secrets.token_hex(16), source, ring_bytes, None, 0)
+    return Hello(_random_bits(), source, ring_bytes, None, 0)
+
+
+def _random_bits() -> str:
+    return secrets.token_hex(16)
 
 
 def open_core(path: str, hello: Hello, timeout: float) -> tuple[Core, Welcome]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +88,40 @@ def test_who_has_a_session_is_not_forgotten_because_others_come_and_go() -> None
             del other
         producer.append("t", 2)
         producer.close(timeout=5.0)
+
+
+def forgotten(daemon: Daemon, path: Path, *, unsettled: bool) -> certeus.Producer:
+    """A producer that cannot come back before the log has forgotten it."""
+    path.symlink_to(daemon.ingest)
+    producer = certeus.connect(path, source="forgotten")
+    producer.wait_durable(producer.append("t", 1), timeout=30.0)
+    path.unlink()
+    daemon.kill("worker")
+    wait_until("the loss", lambda: not producer.statistics().connected)
+    if unsettled:
+        producer.append("t", 2)
+    for number in range(3):
+        with certeus.connect(daemon.ingest, source=f"other-{number}") as other:
+            other.wait_durable(other.append("t", 1), timeout=30.0)
+            daemon.kill("worker")
+            other.wait_durable(other.append("t", 2), timeout=30.0)
+    path.symlink_to(daemon.ingest)
+    return producer
+
+
+def test_forgotten_producer_goes_on_when_nothing_is_in_doubt(tmp_path: Path) -> None:
+    with running(CONFIG + "[dedup]\nproducers = 1\n") as daemon:
+        producer = forgotten(daemon, tmp_path / "link", unsettled=False)
+        wait_until("new session", lambda: producer.statistics().connected)
+        producer.wait_durable(producer.append("t", 3), timeout=30.0)
+        assert producer.statistics().accepted == 2
+        producer.close(timeout=30.0)
+        assert daemon.status()["durable_seq"] == 8
+
+
+def test_forgotten_producer_is_told_what_is_in_doubt(tmp_path: Path) -> None:
+    with running(CONFIG + "[dedup]\nproducers = 1\n") as daemon:
+        producer = forgotten(daemon, tmp_path / "link", unsettled=True)
+        with pytest.raises(certeus.InDoubtError) as caught:
+            producer.wait_durable(2, timeout=30.0)
+        assert list(caught.value.tickets) == [2]

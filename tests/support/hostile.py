@@ -11,6 +11,7 @@ from typing import Any
 
 PAGE_BYTES = 4096
 TAIL = 128
+SETTLED = 384
 RING_BYTES = 4 << 20
 KIND_EVENT = 1
 
@@ -29,25 +30,34 @@ def event(data: bytes, attributes: bytes = b"\x01\x01\x00t") -> bytes:
     return struct.pack("<IB3x", len(attributes), 0) + attributes + data
 
 
+def connected(path: str) -> socket.socket:
+    """A connection that has said nothing yet."""
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    end.settimeout(20)
+    end.connect(path)
+    return end
+
+
+def hello(source: str = "hostile", ring_bytes: int = RING_BYTES) -> dict[str, object]:
+    """A new producer's first message."""
+    return {
+        "certeus": 1, "producer": os.urandom(16).hex(), "source": source,
+        "ring_bytes": ring_bytes, "birth_seq": None, "settled": 0, "pid": os.getpid(),
+    }  # fmt: skip
+
+
 class HostileClient:
     """One session, whose P is ours to write as we like."""
 
-    def __init__(self, path: str, source: str = "hostile") -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(10)
-        self.socket.connect(path)
-        hello = {
-            "certeus": 1, "producer": os.urandom(16).hex(), "source": source,
-            "ring_bytes": RING_BYTES, "birth_seq": None, "settled": 0, "pid": os.getpid(),
-        }  # fmt: skip
-        self.socket.send(json.dumps(hello).encode())
+    def __init__(self, path: str, source: str = "hostile", ring_bytes: int = RING_BYTES) -> None:
+        self.socket = connected(path)
+        self.socket.send(json.dumps(hello(source, ring_bytes)).encode())
         packet, descriptors, _, _ = socket.recv_fds(self.socket, 65536, 8)
         self.welcome: dict[str, Any] = json.loads(packet)
-        p, *others = descriptors
-        self.memory = mmap.mmap(p, PAGE_BYTES + RING_BYTES)
-        self.doorbell = os.dup(others[1])
-        for descriptor in descriptors:
-            os.close(descriptor)
+        assert "welcome" in self.welcome, f"refused: {self.welcome}"
+        self.p, self.c, self.doorbell = descriptors
+        self.memory = mmap.mmap(self.p, PAGE_BYTES + ring_bytes)
+        self.words = mmap.mmap(self.c, PAGE_BYTES, prot=mmap.PROT_READ)
         self.tail = 0
 
     def write(self, raw: bytes) -> None:
@@ -61,6 +71,19 @@ class HostileClient:
         self.tail = tail
         self.memory[TAIL : TAIL + 8] = struct.pack("<Q", tail)
         os.eventfd_write(self.doorbell, 1)
+
+    def settled(self) -> int:
+        """The last ticket whose verdict is out."""
+        (ticket,) = struct.unpack_from("<Q", self.words, SETTLED)
+        return int(ticket)
+
+    def word(self) -> dict[str, Any] | None:
+        """What the daemon has said besides bells, so far; an empty one is the end of file."""
+        while select.select([self.socket], [], [], 0)[0]:
+            packet = self.socket.recv(65536)
+            if packet[:1] != b"\x01":
+                return dict(json.loads(packet)) if packet else {}
+        return None
 
     def ended(self) -> str:
         """The reason with which the daemon ends the session; bells are passed over."""
@@ -80,4 +103,6 @@ class HostileClient:
     ) -> None:  # fmt: skip
         self.socket.close()
         self.memory.close()
-        os.close(self.doorbell)
+        self.words.close()
+        for descriptor in (self.p, self.c, self.doorbell):
+            os.close(descriptor)

@@ -373,6 +373,25 @@ def test_a_producer_that_the_daemon_has_forgotten_is_in_doubt_and_never_guessed(
     assert list(caught.value.tickets) == [2, 3]
 
 
+def test_expired_producer_with_nothing_in_doubt_goes_on_as_a_new_one(
+    daemon: FakeDaemon, producer: certeus.Producer, session: Session
+) -> None:
+    producer.append_many("t", [b"1"] * 3)
+    session.accept(3)
+    producer.wait_durable(3)
+    daemon.refuse("producer-expired")
+    session.die()
+    again = daemon.session()
+    assert again.hello["producer"] != session.hello["producer"]
+    assert (again.hello["birth_seq"], again.hello["settled"]) == ((1 << 62) - 1, 3)
+    assert producer.append("t", b"4") == 4
+    assert [event.ticket for event in again.accept(1)] == [4]
+    producer.wait_durable(4)
+    again.die()
+    assert daemon.session().hello["birth_seq"] == 17
+    assert producer.statistics().accepted == 4
+
+
 SCRIBBLES: list[tuple[int, int]] = [
     (384, 99),  # settled beyond what was given
     (392, 5000),  # more verdicts than the ring holds

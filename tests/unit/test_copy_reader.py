@@ -307,6 +307,21 @@ def test_a_check_of_a_whole_log_finds_nothing(log: Log) -> None:
     assert not LogReader(log.folder).check(log_key=bytes(32))["ok"]
 
 
+def test_a_check_of_a_log_that_is_trimmed_meanwhile_finds_nothing(log: Log) -> None:
+    for _ in range(4):
+        log.segment()
+        log.group(2)
+    first = min(int(path.stem) for path in log.folder.glob("*.log"))
+
+    def trim(done: int, _: int) -> None:
+        if done == 1:
+            for number in (first, first + 1):
+                log.path(number).unlink()
+
+    report = LogReader(log.folder).check(trim, KEY)
+    assert report["ok"], report["findings"]
+
+
 def test_a_check_names_each_damaged_range(log: Log) -> None:
     log.segment()
     log.group(3)

@@ -61,6 +61,8 @@ class Child:
         self.pid = process.pid
         self.ready = False
         self.spawned_at = time.time()
+        """To be shown; the clock may be set meanwhile."""
+        self.spawned_monotonic = time.monotonic()
         self._process = process
         self._measured = psutil.Process(process.pid)
 

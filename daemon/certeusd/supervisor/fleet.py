@@ -213,9 +213,13 @@ class Fleet:
             self._logger.info("crash_loop_left", child=slot.name)
 
     def forgive(self, now: float) -> None:
-        """Count a minute at work as progress: an idle service must not stay a crash loop."""
+        """Count a minute at work as progress: an idle service must not stay a crash loop.
+
+        Args:
+            now: monotonic seconds.
+        """
         for slot in self.slots:
-            since = slot.child.spawned_at if slot.child and slot.child.ready else now
+            since = slot.child.spawned_monotonic if slot.child and slot.child.ready else now
             if slot.backoff.crash_loop and now - since >= FORGIVEN_AFTER_S:
                 self._progressed(slot)
 

@@ -108,6 +108,10 @@ class Reasons:
         for key in [key for key in self._reasons if key[0] == owner]:
             del self._reasons[key]
 
+    def told_by(self, owner: str) -> bool:
+        """Whether `owner` has an active reason."""
+        return any(key[0] == owner for key in self._reasons)
+
     def listed(self) -> list[Reason]:
         """All, the oldest first."""
         return sorted(self._reasons.values(), key=lambda reason: (reason.since, reason.code))

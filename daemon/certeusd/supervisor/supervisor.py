@@ -30,11 +30,11 @@ from certeusd.supervisor import listeners, locks, memory, pinning
 from certeusd.supervisor.child import default_command
 from certeusd.supervisor.fleet import Equipment, Fleet, Slot
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
+from certeusd.supervisor.progress import Progress
 from certeusd.supervisor.state import TAKES_EVENTS, Facts, Reasons, State, next_state
 
 TICK_S = 1.0
 LAG_SAMPLES_MAX = 3600
-STALLED_TICKS = 5
 RECOVERY_EXTEND_US = 30_000_000
 
 
@@ -97,10 +97,10 @@ class Supervisor:
         self._command = settings.command
         self._logger = logger
         self._state = State.STARTING
-        self._since = self._started_at = time.time()
+        self._since = time.time()
+        self._started_at = time.monotonic()
         self._reasons = Reasons()
         self._lag: deque[tuple[float, int]] = deque(maxlen=LAG_SAMPLES_MAX)
-        self._stalled = (0, 0)
         self._drain_asked = asyncio.Event()
         self._told_ready = False
         self._owned = contextlib.ExitStack()
@@ -138,6 +138,7 @@ class Supervisor:
         self._board_fd = memory.shared_memory(BOARD_BYTES)
         self._owned.callback(os.close, self._board_fd)
         self.board = Board(self._board_fd)
+        self._progress = Progress(self.board, self._reasons)
         self._follower_bell = memory.bell()
         self._owned.callback(os.close, self._follower_bell)
         self._listeners = [self._listen(at) for at in range(len(self._config.ingest))]
@@ -241,7 +242,7 @@ class Supervisor:
     async def _tick(self) -> None:
         while True:
             self._fleet.measure()
-            self._fleet.forgive(time.time())
+            self._fleet.forgive(time.monotonic())
             self._sample()
             if self._state is State.RECOVERING and not self._told_ready:
                 systemd.notify(
@@ -252,20 +253,12 @@ class Supervisor:
             await asyncio.sleep(TICK_S)
 
     def _sample(self) -> None:
-        """Note the durable position, and whether commits go on while events wait for them."""
-        durable = self.board.get("durability", "durable_seq")
-        accepted = self.board.get("durability", "accepted_seq")
-        self._lag.append((time.monotonic(), durable))
-        at, ticks = self._stalled
-        stalled = accepted > durable and at == durable and self._fleet.log.ready
-        self._stalled = (durable, ticks + 1 if stalled else 0)
-        if self._stalled[1] >= STALLED_TICKS:
-            self._reasons.add(
-                "supervisor", "log-stalled", f"no sync has returned, durable seq {durable}",
-                "look at the disk of the state directory (dmesg, iostat)", time.time(),
-            )  # fmt: skip
-        else:
-            self._reasons.remove("supervisor", "log-stalled")
+        """Note the durable position, whether everybody gets on, and whether there is room."""
+        self._lag.append((time.monotonic(), self.board.get("durability", "durable_seq")))
+        ready: list[tuple[Role, int]] = [
+            (slot.role, slot.index) for slot in self._fleet.slots if slot.ready
+        ]
+        self._progress.sample(ready, time.time())
         if self.board.get("log", "full"):
             self._reasons.add(
                 "supervisor", "log-full", "the log or its disk has no room left: producers wait",
@@ -294,7 +287,7 @@ class Supervisor:
 
     def status(self) -> types.Status:
         """Everything about the service."""
-        board, now = self.board, time.time()
+        board = self.board
         durable = board.get("durability", "durable_seq")
         flushed = board.get("follower", "position_seq")
         from_ns = board.get("log", "dedup_from_ns")
@@ -308,7 +301,7 @@ class Supervisor:
             pid=os.getpid(),
             state=str(self._state),
             since=rfc3339(self._since),
-            uptime_seconds=round(now - self._started_at, 3),
+            uptime_seconds=round(time.monotonic() - self._started_at, 3),
             reasons=reasons,
             log_id=self._log_id(),
             durable_seq=durable,

@@ -68,6 +68,9 @@ use window::{Key, Window};
 const PENDING_BYTES_MAX: u64 = 512 * 1024;
 /// One entry that says who a producer is: its names are bounded by the configuration.
 const PRODUCER_ENTRY_BYTES_MAX: u64 = 2048;
+/// Verdicts, of 32 bytes each, that producers without a session have not read; looked at once a
+/// segment.
+const UNREAD_RUNS_MAX: usize = 1 << 20;
 /// Numbers between two notes of the time, for the age of the dedup window.
 const AGE_STEP: u64 = 65_536;
 
@@ -310,6 +313,7 @@ impl<D: Disk> LogWriter<D> {
         let (first_seq, next_seq) = (self.current.first_seq, self.position.next_seq);
         let spare = self.keeper.take_spare(next_seq)?;
         let (segment_no, file) = spare.expect("may_gather saw it, and nobody else takes it");
+        self.producers.forget_unread(UNREAD_RUNS_MAX);
         let mut sealed =
             Sidecar::new(self.current.segment_no, first_seq, next_seq, &self.producers);
         sealed.keys = std::mem::take(&mut self.current.keys);
@@ -418,7 +422,7 @@ impl<D: Disk> LogWriter<D> {
         page.set(count::DEDUP_KEYS, self.window.len() as u64);
         page.set(count::PRODUCERS, self.producers.len() as u64);
         page.set(count::EPOCH, self.epoch);
-        page.set(count::HEARTBEAT_NS, now_ns());
+        page.set(count::HEARTBEAT_NS, crate::board::monotonic_ns());
         let from_seq = self.window.oldest().map_or(self.position.next_seq, |oldest| oldest.seq);
         let older = self.ages.partition_point(|(seq, _)| *seq <= from_seq);
         self.ages.drain(..older.saturating_sub(1));

@@ -257,6 +257,25 @@ impl Producers {
         }
     }
 
+    /// Bounds what the dead have not read: beyond `runs_max` verdicts, whoever left the most of
+    /// them is forgotten first. Many hostile producers would otherwise fill our memory, one after
+    /// the other; who lost a connection has read nearly all of its own.
+    pub fn forget_unread(&mut self, runs_max: usize) {
+        let dead = self.by_no.iter().filter(|(_, producer)| producer.epoch == 0);
+        let mut dead: Vec<_> = dead.map(|(no, producer)| (producer.runs.len(), *no)).collect();
+        let mut runs: usize = dead.iter().map(|(runs, _)| runs).sum();
+        if runs <= runs_max {
+            return;
+        }
+        dead.sort_unstable();
+        while runs > runs_max {
+            let (most, no) = dead.pop().expect("what they have in all is not zero");
+            runs -= most;
+            self.kept_since_seq = self.kept_since_seq.max(self.by_no[&no].active_seq);
+            self.remove(no);
+        }
+    }
+
     /// Takes in what a group of the log says of a producer. Recovery only.
     pub fn replay(&mut self, segment_no: u64, entries: &[LogEntry]) {
         for entry in entries {
@@ -415,6 +434,27 @@ mod tests {
         let mut again = Vec::new();
         Producers::decode(&bytes, 10).unwrap().encode(&mut again);
         assert_eq!(again, bytes);
+    }
+
+    #[test]
+    fn dead_who_left_the_most_unread_are_forgotten_first_and_the_living_never() {
+        let mut table = Producers::new(10);
+        let nos: Vec<u64> = (1..=4).map(|number| table.create(entry(number), 0)).collect();
+        for (no, tickets) in nos.iter().zip([50, 10, 90, 100]) {
+            table.touch(*no, 1, *no * 10);
+            for ticket in 1..=tickets {
+                let verdict = without_seq(ticket, Verdict::Rejected, Reason::TooDeep, 0);
+                table.get_mut(*no).unwrap().decide(verdict);
+            }
+        }
+        table.get_mut(nos[3]).unwrap().epoch = 7;
+        table.forget_unread(150);
+        assert_eq!(table.len(), 4, "150 of the dead are not too many");
+        table.forget_unread(149);
+        assert!(table.get(nos[2]).is_none() && table.len() == 3);
+        let found = |producer: u8, birth_seq| table.find(1, 0, [producer; 16], birth_seq);
+        assert_eq!(found(3, 29), Found::Expired);
+        assert_eq!(found(1, 0), Found::Known(nos[0]));
     }
 
     #[test]

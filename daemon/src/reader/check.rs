@@ -111,6 +111,9 @@ impl Check {
         let successor = self.headers.get(self.at + 1).copied();
         self.at += 1;
         let Some(mut segment) = Segment::open(&self.dir, header.segment_no, false)? else {
+            // Trimmed since the check began, and with it all that is older: the log now begins
+            // with the next one.
+            (self.last, self.trimmed, self.next_seq) = (None, None, 0);
             return Ok(true);
         };
         segment.successor = successor;

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use certeus_ipc::ring::Violation;
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::forward::{Counts, Rules, Stop, take_turn};
 use super::pair::Pair;
 use super::poller::{Poller, Ready};
 use super::session::{Closing, Identity, Link, Published, Session};
 use super::slots::Slots;
-use crate::board::{Page, worker};
+use crate::board::{Page, monotonic_ns, worker};
 use crate::envelope::{Bye, FORWARD_BYE, FORWARD_HELLO, Return, Welcome};
 use crate::validate::Limits;
 
@@ -250,8 +249,7 @@ impl Kernel {
         if !timeout.is_zero() {
             self.page.add(worker::WAKEUPS_TOTAL, 1);
         }
-        let now = clock_gettime(ClockId::Monotonic);
-        self.page.set(worker::HEARTBEAT_NS, (now.tv_sec * 1_000_000_000 + now.tv_nsec) as u64);
+        self.page.set(worker::HEARTBEAT_NS, monotonic_ns());
         if let Some(pair) = &mut self.pair {
             pair.woke();
         }

@@ -1,0 +1,91 @@
+"""Who stands still is told by name; who has nothing to do, or says itself what it lacks, is not."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from certeusd.board import BOARD_BYTES, Board
+from certeusd.channel import Role
+from certeusd.supervisor.progress import FLUSH_STALLED_TICKS, STALLED_TICKS, Progress
+from certeusd.supervisor.state import Reasons
+
+ALL: Sequence[tuple[Role, int]] = [("log", 0), ("worker", 0), ("worker", 1), ("flush", 0)]
+
+
+class Rig:
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.reasons = Reasons()
+        self.progress = Progress(board, self.reasons)
+        self.beats = 0
+
+    def tick(self, count: int, *, but: str = "", ready: Sequence[tuple[Role, int]] = ALL) -> None:
+        """So many ticks, in which everybody gives a sign of life but one."""
+        for _ in range(count):
+            self.beats += 1
+            for role, index in ready:
+                if role != "flush" and f"{role}{index}" != but:
+                    self.board.set(role, "heartbeat_ns", self.beats, index)
+            self.progress.sample(ready, 0.0)
+
+    @property
+    def codes(self) -> list[str]:
+        return [reason.code for reason in self.reasons.listed()]
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    fd = os.memfd_create("board")
+    os.ftruncate(fd, BOARD_BYTES)
+    yield Rig(Board(fd))
+    os.close(fd)
+
+
+def test_idle_service_gives_no_reason(rig: Rig) -> None:
+    rig.tick(30)
+    assert rig.codes == []
+
+
+@pytest.mark.parametrize(("who", "code"), [("log0", "log-stalled"), ("worker1", "worker-stalled")])
+def test_process_without_a_sign_of_life_is_told_until_it_gives_one(
+    rig: Rig, who: str, code: str
+) -> None:
+    rig.tick(2)
+    rig.tick(STALLED_TICKS - 1, but=who)
+    assert rig.codes == []
+    rig.tick(1, but=who)
+    assert rig.codes == [code]
+    rig.tick(1)
+    assert rig.codes == []
+
+
+def test_process_that_is_not_ready_is_not_called_stalled(rig: Rig) -> None:
+    rig.tick(2)
+    rig.tick(30, ready=[("worker", 0)])
+    rig.tick(STALLED_TICKS - 1, but="worker1")
+    assert rig.codes == []
+
+
+def test_sync_that_does_not_return_is_told(rig: Rig) -> None:
+    rig.board.set("durability", "accepted_seq", 9)
+    rig.tick(STALLED_TICKS + 1)
+    (reason,) = rig.reasons.listed()
+    assert (reason.code, reason.what) == ("log-stalled", "no sync has returned, durable seq 0")
+    rig.board.set("durability", "durable_seq", 9)
+    rig.board.set("follower", "position_seq", 9)
+    rig.tick(1)
+    assert rig.codes == []
+
+
+def test_flusher_that_stands_still_is_told_unless_it_says_why(rig: Rig) -> None:
+    rig.board.set("durability", "durable_seq", 9)
+    rig.tick(FLUSH_STALLED_TICKS + 1)
+    assert rig.codes == ["flush-stalled"]
+    rig.reasons.add("flush", "postgres-away", "it is away", "", 0.0)
+    rig.tick(1)
+    assert rig.codes == ["postgres-away"]
+    rig.reasons.forget("flush")
+    rig.board.set("follower", "position_seq", 5)
+    rig.tick(FLUSH_STALLED_TICKS)
+    assert rig.codes == []
