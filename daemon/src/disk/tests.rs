@@ -1,8 +1,5 @@
 //! The machine's disk: what the kernel refuses is an error, and nothing less.
 
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
-
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use super::*;
@@ -30,8 +27,7 @@ fn a_write_that_stops_in_the_middle_is_gone_on_with() {
     let memory = memfd_create("certeus-test", MemfdFlags::ALLOW_SEALING).unwrap();
     ftruncate(&memory, 4096).unwrap();
     fcntl_add_seals(&memory, SealFlags::GROW).unwrap();
-    let path = PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
-    let file = RealDisk.open(&path, false).unwrap();
+    let file = RealFile(memory.into());
     // The kernel writes the first page, says so, and refuses the second one when it is asked again.
     let result = file.write_at(0, &[&[1; 3000], &[2; 3000]]);
     assert_eq!(errno(result), Some(Errno::PERM.raw_os_error()));
