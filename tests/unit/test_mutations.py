@@ -29,6 +29,7 @@ REQUIRED = (
     "key without tenant",
     "peer credentials not checked",
     "second log-writer lock off",
+    "gap record not written",
 )
 FENCE = re.compile(r"store_release\(|fence_acquire\(\);|fence_seq_cst\(\);")
 MUTANTS = load()

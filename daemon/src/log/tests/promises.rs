@@ -294,3 +294,23 @@ fn sessions_of_a_dead_worker_are_over() {
     let reason = crate::envelope::EndReason::ProducerExpired;
     assert_eq!(world.answers(&mut worker), [Return::Refused { session, reason }]);
 }
+
+#[test]
+fn a_leave_to_trim_can_be_taken_back() {
+    let disk = SimDisk::new();
+    let limits = Setup::default().options(Path::new("/quarantine")).segments;
+    let keeper = Keeper::start(Arc::new(disk.clone()), PathBuf::from(DIR), limits, 9);
+    for number in [1, 2] {
+        disk.open(Path::new(&segment_name(number)), true).unwrap();
+        keeper.add(number, limits.segment_bytes, number, true);
+    }
+    // PostgreSQL was at segment 3, and then at an earlier state again, before the helper came to it.
+    for below in [3, 2, 0] {
+        keeper.trim_below(below, 0);
+    }
+    keeper.step().unwrap();
+    assert_eq!(keeper.size().segments, 2);
+    keeper.trim_below(2, 0);
+    keeper.step().unwrap();
+    assert_eq!(keeper.size().segments, 1);
+}
