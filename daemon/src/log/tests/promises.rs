@@ -304,7 +304,7 @@ fn a_leave_to_trim_can_be_taken_back() {
         disk.open(Path::new(&segment_name(number)), true).unwrap();
         keeper.add(number, limits.segment_bytes, number, true);
     }
-    // PostgreSQL was at segment 3, and then at an earlier state again, before the helper came to it.
+    // PostgreSQL was at segment 3, and then went back, before the helper had come to it.
     for below in [3, 2, 0] {
         keeper.trim_below(below, 0);
     }
