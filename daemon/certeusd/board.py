@@ -1,17 +1,22 @@
 """The board: one shared page a process, in which it counts, and the durability page.
 
-`daemon/src/board.rs` says what each word means; this is the same memory as numpy arrays. Pages
-outlive the process that counts in them, so counters never go back. Each page has one writer.
+`daemon/src/board.rs` says what each word means; this is the same memory as words. Pages outlive
+the process that counts in them, so counters never go back. Each page has one writer.
+
+Every process of the daemon maps the board at its start, so numpy is imported only by who wants a
+histogram: it would be the largest part of the time to the first answer.
 """
 
 import mmap
 import os
 from collections.abc import Iterator
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from certeusd import _native
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 PAGE_BYTES = 4096
 PAGE_WORDS = PAGE_BYTES // 8
@@ -29,9 +34,9 @@ class Board:
         size = os.fstat(fd).st_size
         assert size == BOARD_BYTES, f"the board has {size} bytes, not {BOARD_BYTES}"
         self._memory = mmap.mmap(fd, BOARD_BYTES, flags=mmap.MAP_SHARED)
-        self._words: npt.NDArray[np.uint64] = np.frombuffer(self._memory, dtype=np.uint64)
+        self._words = memoryview(self._memory).cast("Q")
 
-    def page(self, table: str, index: int = 0) -> npt.NDArray[np.uint64]:
+    def page(self, table: str, index: int = 0) -> "memoryview[int]":
         """Return the 512 words of a page, shared; `index` is the worker's."""
         first, _ = _native.BOARD[table]
         assert index == 0 or (table == "worker" and 0 <= index < WORKERS_MAX)
@@ -40,7 +45,7 @@ class Board:
 
     def get(self, table: str, field: str, index: int = 0) -> int:
         """One word."""
-        return int(self.page(table, index)[_native.BOARD[table][1][field]])
+        return self.page(table, index)[_native.BOARD[table][1][field]]
 
     def set(self, table: str, field: str, value: int, index: int = 0) -> None:
         """Store one word; only the page's own process does that."""
@@ -48,25 +53,28 @@ class Board:
 
     def add(self, table: str, field: str, count: int, index: int = 0) -> None:
         """Count on; only the page's own process does that."""
-        self.page(table, index)[_native.BOARD[table][1][field]] += np.uint64(count)
+        self.page(table, index)[_native.BOARD[table][1][field]] += count
 
     def observe(self, table: str, field: str, value: int, index: int = 0) -> None:
         """Count `value` in a histogram: bucket `b` holds values below `2^b`."""
         assert field.endswith(_HISTOGRAM_SUFFIX)
         bucket = min(value.bit_length(), HISTOGRAM_WORDS - 1)
-        self.page(table, index)[_native.BOARD[table][1][field] + bucket] += np.uint64(1)
+        self.page(table, index)[_native.BOARD[table][1][field] + bucket] += 1
 
-    def histogram(self, table: str, field: str, index: int = 0) -> npt.NDArray[np.uint64]:
+    def histogram(self, table: str, field: str, index: int = 0) -> "npt.NDArray[np.uint64]":
         """Copy the 64 counts of a histogram."""
+        import numpy as np
+
         at = _native.BOARD[table][1][field]
-        return self.page(table, index)[at : at + HISTOGRAM_WORDS].copy()
+        counts = self.page(table, index)[at : at + HISTOGRAM_WORDS]
+        return np.frombuffer(counts, dtype=np.uint64).copy()
 
     def items(self, table: str, index: int = 0) -> Iterator[tuple[str, int]]:
         """Every plain word of a page by name; histograms are left out."""
         page = self.page(table, index)
         for field, at in _native.BOARD[table][1].items():
             if not field.endswith(_HISTOGRAM_SUFFIX):
-                yield field, int(page[at])
+                yield field, page[at]
 
 
 def histogram_fields(table: str) -> list[str]:

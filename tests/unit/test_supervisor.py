@@ -281,3 +281,13 @@ def test_shared_memory_has_no_name() -> None:
         assert not os.get_inheritable(descriptor)
     finally:
         os.close(descriptor)
+
+
+def test_the_first_answer_waits_for_no_arrays() -> None:
+    modules = "supervisor.supervisor", "worker.__main__", "log.__main__", "flush.__main__"
+    for module in modules:
+        looking = f"import certeusd.{module}, sys; print('numpy' in sys.modules)"
+        answer = subprocess.run(
+            [sys.executable, "-P", "-c", looking], capture_output=True, text=True, check=True
+        )
+        assert answer.stdout.strip() == "False", module

@@ -49,6 +49,13 @@ def show(status: Json) -> None:
         f"[{style}]● {state}[/] since {status['since']}   certeus {status['version']},"
         f" pid {status['pid']}, up {human_seconds(cast(float, status['uptime_seconds']))}"
     )
+    recovery = cast(Json | None, status.get("recovery"))
+    if recovery is not None:
+        done, total = cast(int, recovery["bytes_done"]), cast(int, recovery["bytes"])
+        out.print(
+            f"  {recovery['phase']}: segment {recovery['segments_done']} of"
+            f" {recovery['segments']}, {human_bytes(done)} of {human_bytes(total)}"
+        )
     for reason in cast(list[dict[str, str]], status["reasons"]):
         out.print(f"  [yellow]{reason['code']}[/] since {reason['since']}:"
                       f" {escape(reason['what'])}")  # fmt: skip

@@ -83,6 +83,11 @@ LOG_GAUGES = (
     ("dedup_from_seq", "certeus_dedup_from_seq", "Oldest seq of the dedup window."),
     ("producers", "certeus_producers", "Producers known to the log writer."),
     ("full", "certeus_log_full", "1 while the log is full."),
+    ("recovery_phase", "certeus_recovery_phase", "0: no start is under way; 1 to 3: its phase."),
+    ("recovery_segments", "certeus_recovery_segments", "Segments that the start has to read."),
+    ("recovery_segments_done", "certeus_recovery_read_segments", "Segments it has read."),
+    ("recovery_bytes", "certeus_recovery_bytes", "Bytes of them without a sidecar."),
+    ("recovery_bytes_done", "certeus_recovery_read_bytes", "Bytes it has read."),
 )
 FLUSH_COUNTERS = (
     ("batches_total", "certeus_batches", "Batches committed in PostgreSQL."),

@@ -92,6 +92,19 @@ class Log(msgspec.Struct, frozen=True):
     damaged_total: int = 0
 
 
+class Recovery(msgspec.Struct, frozen=True):
+    """How far the start of the log writer is; only while the state is `recovering`."""
+
+    phase: str
+    """`waiting` (no log writer is at it), `looking`, `reading`, `opening`."""
+    segments: int
+    """To be read: the others are known by their headers."""
+    segments_done: int
+    bytes: int
+    """Of the segments that have no sidecar."""
+    bytes_done: int
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """`certeus status`."""
 
@@ -112,6 +125,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     producers: int
     dedup: Dedup
     log: Log
+    recovery: Recovery | None = None
     postgres: Postgres
     workers: list[Process]
     processes: list[Process]

@@ -26,7 +26,7 @@ from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
 from certeusd.logs import Logger
 from certeusd.paths import Paths
-from certeusd.supervisor import listeners, locks, memory, pinning
+from certeusd.supervisor import listeners, locks, memory, pinning, recovering
 from certeusd.supervisor.child import default_command
 from certeusd.supervisor.fleet import Equipment, Fleet, Slot
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
@@ -247,7 +247,7 @@ class Supervisor:
             if self._state is State.RECOVERING and not self._told_ready:
                 systemd.notify(
                     f"EXTEND_TIMEOUT_USEC={RECOVERY_EXTEND_US}",
-                    f"STATUS=recovering, durable seq {self.board.get('durability', 'durable_seq')}",
+                    f"STATUS={recovering.line(self.board, self._reasons.listed())}",
                 )
             self._update()
             await asyncio.sleep(TICK_S)
@@ -317,6 +317,7 @@ class Supervisor:
                 board.get("log", "dedup_keys"),
             ),
             log=self._log_status(),
+            recovery=recovering.seen(self.board) if self._state is State.RECOVERING else None,
             postgres=self._postgres_status(),
             workers=self.workers(),
             processes=self.processes(),

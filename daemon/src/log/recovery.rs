@@ -227,7 +227,9 @@ impl<D: Disk> Segments<'_, D> {
                 continue;
             }
             if index > 0 && number > self.used[index - 1].number + 1 {
-                self.miss(self.used[index - 1].number + 1, number);
+                // What the next header does not count as before it was never there.
+                let to = valid.map_or(number, |header| number.min(header.before_segment_no + 1));
+                self.miss(self.used[index - 1].number + 1, to);
             }
             if let Some(header) = &valid {
                 self.arrive(index, header)?;
