@@ -8,6 +8,7 @@ the list: they count like a survivor.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import msgspec
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTS = "tests/mutations"
@@ -29,6 +31,8 @@ SCRATCH = ROOT / "target" / "mutants"
 KINDS = ("core", "ipc", "loom", "pytest")
 NATIVE = {"core": "daemon/certeusd/_native.abi3.so", "ipc": "ipc/certeus/_native.abi3.so"}
 CARGO_TIMEOUT_S = 1200.0
+MARK = "CERTEUS_MUTANTS"
+"""In the environment of all that is started here, so that what a mutant leaves behind is found."""
 HANG_S = 30.0
 """So long a killer may take whose mutant is known to make it hang."""
 CARGO_ENV = {
@@ -158,6 +162,7 @@ class Tree:
             "CARGO_TARGET_DIR": str(self.cargo_target),
             "PYTHONPATH": os.pathsep.join(folders),
             "PYTHONDONTWRITEBYTECODE": "1",
+            MARK: str(os.getpid()),
         }
 
 
@@ -186,6 +191,14 @@ def run(command: Sequence[str], tree: Tree, folder: str, timeout_s: float, **env
         os.killpg(process.pid, signal.SIGKILL)
         raise
     return Run(process.returncode, output)
+
+
+def end_strays() -> None:
+    """End what tests of a mutant have left behind: nothing else carries our mark."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(os.getpid()):
+                process.kill()
 
 
 @dataclass(frozen=True)
@@ -394,6 +407,7 @@ class Trial:
         except ListError as error:
             result.error = str(error)
         finally:
+            end_strays()
             if text is not None:
                 self.tree.mend(mutant, text)
             if native:
