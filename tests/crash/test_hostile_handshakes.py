@@ -166,6 +166,18 @@ def flood(path: str, rng: random.Random) -> str:
     return got
 
 
+def slow_hellos(path: str, rng: random.Random) -> str:
+    """Connections that say nothing in time; whoever comes after them is served at once."""
+    with contextlib.ExitStack() as stack:
+        ends = [stack.enter_context(connected(path)) for _ in range(rng.randrange(1, 40))]
+        with HostileClient(path, "shake", RING_BYTES) as client:
+            client.write(frame(1, event(b'{"n":1}')))
+            wait_until("its verdict", lambda: client.settled() == 1)
+        got = {answer(end) for end in ends}
+    assert got == {"hello-timeout"}, got
+    return "hello-timeout"
+
+
 def changed_memory(path: str, rng: random.Random) -> str:
     """Every harm that seals forbid is forbidden; the one that they allow is read as zeros."""
     with HostileClient(path, "shake", RING_BYTES) as client:
@@ -294,7 +306,8 @@ def forked_producer(path: str, rng: random.Random) -> str:
 
 CASES = (
     (mutated_hello, 30), (oversize_hello, 4), (several_packets, 6), (half_a_handshake, 10),
-    (foreign_descriptors, 6), (no_room_for_descriptors, 4), (flood, 1), (changed_memory, 4),
+    (foreign_descriptors, 6), (no_room_for_descriptors, 4), (flood, 1), (slow_hellos, 1),
+    (changed_memory, 4),
     (odd_doorbell, 4), (full_verdict_ring, 2), (silent_bell, 1), (busy_reconnects, 4),
     (largest_events, 1), (forked_producer, 1),
 )  # fmt: skip

@@ -35,9 +35,11 @@ segment_bytes = 8388608
 """
 WEIGHTS = {
     "worker": 6, "log": 6, "flush": 4, "backend": 3, "postgres": 2, "producer": 4,
-    "supervisor": 2, "all": 2,
+    "supervisor": 2, "all": 2, "world": 1,
 }  # fmt: skip
+"""``all``: the whole daemon with PostgreSQL; ``world``: and every producer with it."""
 SECONDS = ("worker", "log", "flush", "supervisor", "all", "producer", "postgres")
+WHOLE = ("all", "world", "supervisor")
 IN_FLIGHT_MIN = 100
 STRIKES_A_DAEMON = 80
 HUNG_AFTER_S = 90.0
@@ -121,13 +123,16 @@ class Striker:
         return self.load.settled() > settled
 
     def _pids(self, target: str) -> list[int]:
+        producers = [life.process.pid for life in self.load.current]
         if target == "producer":
-            return [life.process.pid for life in self.load.current]
+            return producers
+        if target == "world":
+            return processes.find(self.daemon, "all") + producers
         return processes.find(self.daemon, target)
 
     def _victims(self, target: str, which: int) -> list[int]:
         pids = self._pids(target)
-        if target in ("all", "postgres", "supervisor"):
+        if target in (*WHOLE, "postgres"):
             return pids
         return pids[which % len(pids) :][:1] if pids else []
 
@@ -135,7 +140,10 @@ class Striker:
         """Do what an administrator does: start again what nobody else starts."""
         if target == "producer":
             self.load.replace(which % len(self.load.current))
-        if target in ("supervisor", "all"):
+        if target == "world":
+            for index in range(len(self.load.current)):
+                self.load.replace(index)
+        if target in WHOLE:
             assert self.daemon.process is not None
             self.daemon.process.wait(60)
             self.daemon.start(ready=False)

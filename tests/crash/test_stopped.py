@@ -65,16 +65,31 @@ def pids_of(daemon: Daemon, load: Load, target: str) -> list[int]:
 
 
 @contextmanager
-def stopped(pids: list[int]) -> Generator[None]:
-    """They stand still for the length of a block."""
+def stopped(load: Load, pids: list[int]) -> Generator[int]:
+    """They stand still for the length of a block; the events in flight when they were stopped."""
     held = processes.held(pids)
-    for process in held:
-        process.send(signal.SIGSTOP)
-    try:
-        yield
-    finally:
+
+    def tell(number: signal.Signals) -> None:
         for process in held:
-            process.send(signal.SIGCONT)
+            process.send(number)
+
+    def strikes() -> int:
+        """Only a stop in the middle of work counts; otherwise they go on, and it is tried again."""
+        load.keep_in_flight(5 * IN_FLIGHT_MIN)
+        if load.in_flight() <= IN_FLIGHT_MIN:
+            return 0
+        tell(signal.SIGSTOP)
+        in_flight = load.in_flight()
+        if in_flight <= IN_FLIGHT_MIN:
+            tell(signal.SIGCONT)
+            return 0
+        return in_flight
+
+    try:
+        yield wait_until("stop amid events in flight", strikes, ANSWER_S)
+    finally:
+        tell(signal.SIGCONT)
+        for process in held:
             process.close()
 
 
@@ -95,10 +110,7 @@ def keep_going(load: Load, seconds: float) -> int:
 def one(daemon: Daemon, load: Load, case: Stop) -> int:
     """Stop, look, and let go on; the events in flight at the stop."""
     wait_until(f"process of {case.target}", lambda: pids_of(daemon, load, case.target), ANSWER_S)
-    pids = pids_of(daemon, load, case.target)
-    wait_until("events in flight", lambda: load.keep_in_flight(5 * IN_FLIGHT_MIN), ANSWER_S)
-    with stopped(pids):
-        in_flight = load.in_flight()
+    with stopped(load, pids_of(daemon, load, case.target)) as in_flight:
         for pid in pids_of(daemon, load, case.killed) if case.killed else ():
             for process in processes.held([pid]):
                 process.send(processes.SIGKILL)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from support.daemon import Daemon
@@ -24,7 +24,6 @@ class Life:
     page: LifePage
     process: "subprocess.Popen[bytes]"
     killed: bool = False
-    rejected: set[int] = field(default_factory=set[int])
 
     @property
     def with_ids(self) -> bool:
