@@ -314,3 +314,23 @@ fn a_leave_to_trim_can_be_taken_back() {
     keeper.step().unwrap();
     assert_eq!(keeper.size().segments, 1);
 }
+
+#[test]
+fn a_copy_in_the_quarantine_survives_the_power() {
+    let mut world = World::new(Setup::default());
+    let mut worker = world.attach();
+    let session = world.connect(&mut worker, 1);
+    for ticket in 1..=3 {
+        worker.event(&session, ticket, "x");
+        world.run();
+    }
+    let name = world.segments()[0].clone();
+    // The second of three groups.
+    world.disk.damage(&name, |bytes| bytes[2 * 4096 + 130] ^= 1);
+    let damaged = world.disk.read(&name)[2 * 4096..3 * 4096].to_vec();
+    let world = world.kill();
+    assert_eq!(world.report.gaps.len(), 1);
+    let disk = world.disk.restart(|| false);
+    let copy = disk.names().into_iter().find(|name| name.ends_with(".bin")).expect("a copy");
+    assert_eq!(disk.read(&copy), damaged);
+}
