@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::board::{PAGE_LOG, log as count};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::gap::GapEntry;
 use crate::log::recovery::{Gap, segment_name};
@@ -305,6 +305,21 @@ fn who_was_active_before_a_recorded_gap_is_refused_in_every_later_life() {
         }
         world = world.kill();
     }
+}
+
+#[test]
+fn a_segment_that_is_brought_back_is_read_though_its_loss_was_recorded() {
+    let disk = log();
+    let bytes = disk.read(&segment_name(3));
+    disk.unlink(&path(3)).unwrap();
+    let world = start(&disk);
+    assert_eq!(world.report.gaps.len(), 1);
+    let disk = world.disk.after_kill();
+    disk.open(&path(3), true).unwrap().write_at(0, &[&bytes]).unwrap();
+    let world = start(&disk);
+    assert_eq!((&world.report.gaps[..], world.durable_seq()), (&[][..], LIVES * EACH));
+    let (rows, gaps) = Files::of(&world.disk).rows_and_gaps(LIVES * EACH);
+    assert_eq!((rows.len() as u64, gaps), (LIVES * EACH, vec![]));
 }
 
 #[test]
