@@ -12,6 +12,7 @@ import pytest
 import certeus
 from support.daemon import Daemon, scratch_dir
 from support.power import power_cut_disk
+from support.waiting import wait_until
 
 NO_POSTGRES = '[postgres]\ndsn = "postgresql://nobody@/none?host=/nonexistent"\n'
 
@@ -51,8 +52,8 @@ def test_events_are_durable_without_postgres_and_rows_after_a_kill_of_everything
         try:
             daemon.start()
             acknowledged = append_acknowledged(daemon, 1000)
+            wait_until("the flusher's word", lambda: daemon.status()["state"] == "degraded")
             status = daemon.status()
-            assert status["state"] == "degraded"
             away = next(r for r in status["reasons"] if r["code"] == "postgres-away")
             assert away["since"]
             assert away["next"]

@@ -93,3 +93,22 @@ pub fn naming(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
         if in_the_way { io::Error::new(cause.kind(), Obstacle { path, cause }) } else { cause }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_a_human_can_mend_names_its_file_and_what_the_disk_does_stays_as_it_is() {
+        let path = Path::new("/log/5.log");
+        let errors = [13, 20, 21, 30, 40].map(io::Error::from_raw_os_error);
+        for error in errors {
+            let text = naming(path)(error).to_string();
+            assert!(text.starts_with("cannot use /log/5.log: "), "{text}");
+        }
+        for number in [5, 28] {
+            let error = naming(path)(io::Error::from_raw_os_error(number));
+            assert_eq!(error.raw_os_error(), Some(number), "EIO and ENOSPC are the disk's");
+        }
+    }
+}

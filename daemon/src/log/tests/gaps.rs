@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::board::{PAGE_LOG, log as count};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::gap::GapEntry;
 use crate::log::recovery::{Gap, segment_name};
@@ -193,13 +193,15 @@ fn a_segment_whose_last_group_is_not_the_one_that_its_successor_names_is_set_asi
 
 #[test]
 fn a_sidecar_that_disagrees_with_the_headers_is_not_believed() {
-    for from in [2, 4] {
+    // Its own one that tells a number too many, and those of its neighbours; each is whole.
+    for from in [3, 2, 4] {
         let disk = log();
-        let foreign = disk.read(&keys(from));
+        let other = disk.read(&keys(from));
         disk.damage(&keys(3), |bytes| {
-            // The number and the checksum are right, the rest is of another segment.
-            *bytes = foreign;
+            *bytes = other;
             bytes[16..24].copy_from_slice(&3_u64.to_le_bytes());
+            let next_seq = crate::format::u64_at(bytes, 32) + u64::from(from == 3);
+            bytes[32..40].copy_from_slice(&next_seq.to_le_bytes());
             let crc = crc32c::crc32c(&bytes[16..]);
             bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         });
@@ -273,7 +275,9 @@ fn nothing_of_a_gap_is_published_before_its_record_is_durable() {
     // The writer has done nothing yet but to open the log; now the power goes.
     let disk = world.disk.restart(|| false);
     assert_eq!(records(&disk).len(), 1, "the record and its name were synced");
-    assert!(disk.names().iter().any(|name| name.ends_with(".bin")), "and so was the copy");
+    let copy = disk.names().into_iter().find(|name| name.ends_with(".bin")).unwrap();
+    let bytes = damaged.read(&segment_name(LIVES))[2 * 4096..3 * 4096].to_vec();
+    assert_eq!(disk.read(&copy), bytes, "and so was the copy");
     let world = start(&disk);
     assert_eq!((world.report.gaps.len(), world.durable_seq()), (0, LIVES * EACH));
 }
@@ -301,6 +305,21 @@ fn who_was_active_before_a_recorded_gap_is_refused_in_every_later_life() {
         }
         world = world.kill();
     }
+}
+
+#[test]
+fn a_segment_that_is_brought_back_is_read_though_its_loss_was_recorded() {
+    let disk = log();
+    let bytes = disk.read(&segment_name(3));
+    disk.unlink(&path(3)).unwrap();
+    let world = start(&disk);
+    assert_eq!(world.report.gaps.len(), 1);
+    let disk = world.disk.after_kill();
+    disk.open(&path(3), true).unwrap().write_at(0, &[&bytes]).unwrap();
+    let world = start(&disk);
+    assert_eq!((&world.report.gaps[..], world.durable_seq()), (&[][..], LIVES * EACH));
+    let (rows, gaps) = Files::of(&world.disk).rows_and_gaps(LIVES * EACH);
+    assert_eq!((rows.len() as u64, gaps), (LIVES * EACH, vec![]));
 }
 
 #[test]
