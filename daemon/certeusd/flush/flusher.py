@@ -228,7 +228,7 @@ class Flusher:
         try:
             await asyncio.wait_for(self._draining.wait(), delay_s)
         except TimeoutError:
-            self._board.set("flush", "heartbeat_ns", time.time_ns())
+            self._board.set("flush", "heartbeat_ns", time.monotonic_ns())
 
     async def _log_uuid(self) -> uuid.UUID | None:
         """Return the log's name; `None`, after a little while, if there is no log yet."""
@@ -410,7 +410,7 @@ class Flusher:
         board.add("flush", "commit_ns_sum", took_ns)
         board.observe("flush", "batch_ns_buckets_64", took_ns)
         board.observe("flush", "batch_rows_buckets_64", batch.rows)
-        board.set("flush", "heartbeat_ns", time.time_ns())
+        board.set("flush", "heartbeat_ns", time.monotonic_ns())
         self._delivered()
         if refused:
             self._log.error("rows_refused", first_seq=batch.first_seq, rows=refused)
@@ -472,7 +472,7 @@ class Flusher:
             raise ConnectionResetError("the connection to PostgreSQL was lost")
 
     async def _housekeep(self, place: Place) -> None:
-        self._board.set("flush", "heartbeat_ns", time.time_ns())
+        self._board.set("flush", "heartbeat_ns", time.monotonic_ns())
         await self._confirmed.sync()
         await self._leaves.look_after(place.link)
         if time.monotonic() - self._looked_at >= self._settings.look_s:

@@ -73,7 +73,7 @@ class Guard:
             at = self._breaker.next_attempt_at
             wait_s = HEARTBEAT_S if at is None else min(HEARTBEAT_S, max(at - now, 0.0))
             await _first_of(wait_s, draining, self._asked)
-            self._board.set("flush", "heartbeat_ns", time.time_ns())
+            self._board.set("flush", "heartbeat_ns", time.monotonic_ns())
         return not draining.is_set()
 
     def _move(self, event: Event, cause: Cause | None = None, pause: Pause | None = None) -> None:
