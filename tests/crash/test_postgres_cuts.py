@@ -138,7 +138,7 @@ def test_a_connection_cut_at_every_byte_of_a_transaction_stores_each_row_once(
                     ),
                 ):
                     rig.durable()
-                    await rig.flushed(timeout_s=300)
+                    await rig.flushed(timeout_s=300 if attack.full else 40)
             await watch.look()
             in_order = await connection.fetch("SELECT seq FROM certeus.events ORDER BY ctid")
             assert [row["seq"] for row in in_order] == sorted(row["seq"] for row in in_order)

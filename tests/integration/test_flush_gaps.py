@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from certeusd.log.reader import LogReader
 from support.flushing import Rig, gaps, seqs, wait_until
 
 pytestmark = pytest.mark.integration
@@ -108,6 +109,32 @@ def test_an_acceptance_is_void_when_another_range_is_missing_by_then(
     asyncio.run(run())
 
 
+def test_an_acceptance_is_void_when_more_is_missing_by_then(rig: Rig, database: str) -> None:
+    rig.begin()
+    rig.append(4)
+    for _ in range(3):
+        rig.log.segment()
+        rig.log.producer(1, "default", "check")
+        rig.append(4)
+    second, third = (rig.log_dir / f"{number:020}.log" for number in (2, 3))
+
+    async def run() -> None:
+        second.unlink()
+        async with rig.flusher(database, recheck_s=3600) as flusher:
+            rig.durable()
+            await wait_until(lambda: rig.report("gap").get("last_seq") == 8, "5..8 is told")
+            third.unlink()
+            flusher.accept_gap(5, 8)
+            await wait_until(lambda: rig.report("gap").get("last_seq") == 12, "5..12 is told")
+            await rig.housekept()
+            assert await gaps(database) == []
+            flusher.accept_gap(5, 12)
+            await rig.flushed()
+        assert [gap[:2] for gap in await gaps(database)] == [(5, 12)]
+
+    asyncio.run(run())
+
+
 def test_a_gap_at_the_end_of_the_log_is_stopped_at_and_rows_behind_it_follow(
     rig: Rig, database: str
 ) -> None:
@@ -159,3 +186,17 @@ def test_behind_log_stops_until_the_gap_is_accepted(rig: Rig, database: str) -> 
         assert await gaps(database) == [(6, 10, "trimmed")]
 
     asyncio.run(run())
+
+
+def test_a_position_behind_a_gap_is_ours_though_several_segments_begin_behind_its_group(
+    rig: Rig,
+) -> None:
+    rig.begin()
+    rig.append(4)
+    rig.log.segment()
+    make_gap(rig, 11)
+    reader = LogReader(rig.log_dir)
+    batch = reader.next_batch(14, 100, 1 << 20)
+    assert batch is not None
+    told = [reader.position_status(batch.group, batch.root, seq) for seq in (4, 10, 11)]
+    assert told == ["ok", "ok", "diverged"]

@@ -128,7 +128,7 @@ class Link:
                 self.connection.terminate()
                 task.cancel()
                 await asyncio.wait({task}, timeout=_GRACE_S)
-                task.add_done_callback(_forget)
+            task.add_done_callback(_forget)
 
     async def close(self) -> None:
         """End the connection, politely if the server answers."""

@@ -45,7 +45,8 @@ impl LogReader {
         if group == 0 {
             return Ok(Status::Start);
         }
-        if let Some(next) = headers.iter().find(|header| header.before_group == group) {
+        // Several segments may begin behind one group, later ones above a gap: the last one rules.
+        if let Some(next) = headers.iter().rfind(|header| header.before_group == group) {
             let ours = next.before_root == *root && seq < next.before_next_seq;
             return Ok(if ours { Status::Ok } else { Status::Diverged });
         }
