@@ -9,11 +9,7 @@ from support.flushing import Rig, query
 
 pytestmark = pytest.mark.integration
 
-WEAK = {
-    "synchronous_commit": "off",
-    "default_transaction_isolation": "serializable",
-    "default_transaction_read_only": "on",
-}
+WEAK = {"synchronous_commit": "off", "default_transaction_isolation": "serializable"}
 
 
 def test_a_database_that_is_set_to_forget_commits_does_not_make_the_session_forget_them(
@@ -33,7 +29,6 @@ def test_a_database_that_is_set_to_forget_commits_does_not_make_the_session_forg
         assert shown == {
             "synchronous_commit": "on",
             "default_transaction_isolation": "read committed",
-            "default_transaction_read_only": "off",
         }
 
     asyncio.run(run())

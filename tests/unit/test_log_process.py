@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,8 +70,6 @@ def test_a_second_log_writer_gets_nothing_while_the_first_one_lives(
 def test_a_log_that_fails_ends_its_writer_with_a_code_of_its_own(
     state_dir: Path, board_fd: int
 ) -> None:
-    # What looks like a segment can be neither read nor written.
-    (state_dir / "log" / f"{1:020}.log").mkdir()
     bell = os.eventfd(0, os.EFD_CLOEXEC)
     channel, end = channels.pair()
     os.set_inheritable(end.fileno(), True)
@@ -80,6 +79,8 @@ def test_a_log_that_fails_ends_its_writer_with_a_code_of_its_own(
         stderr=subprocess.PIPE,
     )
     end.close()
+    # The kernel refuses to make any file longer than this: writing the first segment fails.
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (4096, 4096))
     with child, contextlib.closing(channel):
         start = Start("log", 0, Config(), str(state_dir), str(state_dir), "info", BOARD_BYTES)
         channel.send(start, [board_fd, bell])
