@@ -1,4 +1,9 @@
 //! A disk in memory whose power can be cut: only what was synced is sure to be there afterwards.
+//!
+//! A sector of 512 bytes is written whole or not at all, and in any order; so is a file's length;
+//! operations on names survive in their order, as on any journaling file system. [`SimDisk::cuts`]
+//! keeps the disk as it was before each changing call, and [`SimDisk::survive`] makes of such a
+//! moment the disk of any choice of what reached the platter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -7,34 +12,62 @@ use std::sync::{Arc, Mutex};
 
 use super::{Disk, DiskFile};
 
-const SECTOR: usize = 4096;
+const SECTOR: usize = 512;
+/// Stands among the sectors for the length of a file that was truncated.
+const LENGTH: usize = usize::MAX;
 
 #[derive(Clone, Default)]
 struct Inode {
-    current: Vec<u8>,
-    durable: Vec<u8>,
+    current: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
     /// Sectors of `current` that no sync has covered yet.
     dirty: BTreeSet<usize>,
 }
 
 impl Inode {
     fn sync(&mut self) {
-        self.durable.resize(self.current.len(), 0);
-        for sector in std::mem::take(&mut self.dirty) {
-            self.take_sector(sector);
-        }
+        self.durable = self.current.clone();
+        self.dirty.clear();
     }
 
     fn take_sector(&mut self, sector: usize) {
+        if sector == LENGTH {
+            Arc::make_mut(&mut self.durable).resize(self.current.len(), 0);
+            return;
+        }
         let start = sector * SECTOR;
         let end = (start + SECTOR).min(self.current.len());
         if start < end {
-            if self.durable.len() < end {
-                self.durable.resize(end, 0);
+            let durable = Arc::make_mut(&mut self.durable);
+            if durable.len() < end {
+                durable.resize(end, 0);
             }
-            self.durable[start..end].copy_from_slice(&self.current[start..end]);
+            durable[start..end].copy_from_slice(&self.current[start..end]);
         }
     }
+
+    /// Whether it makes a difference that the sector reaches the platter.
+    fn differs(&self, sector: usize) -> bool {
+        if sector == LENGTH {
+            return self.durable.len() != self.current.len();
+        }
+        let start = sector * SECTOR;
+        let end = (start + SECTOR).min(self.current.len());
+        start < end && self.durable.get(start..end) != Some(&self.current[start..end])
+    }
+}
+
+/// What a power cut may take: operations on names, in order, and sectors, each by file and number.
+#[derive(Clone, Debug, Default)]
+pub struct Unsynced {
+    pub names: usize,
+    pub sectors: Vec<(usize, usize)>,
+}
+
+/// The disk before a changing call, and what was true at that moment.
+pub struct Cut<T> {
+    pub disk: SimDisk,
+    pub told: T,
 }
 
 #[derive(Default)]
@@ -51,6 +84,23 @@ struct State {
     syncs_fail: bool,
     writes_fail: bool,
     free_bytes: u64,
+    before_change: Option<BeforeChange>,
+}
+
+type BeforeChange = Box<dyn FnMut(&State) + Send>;
+
+impl State {
+    /// A copy that nothing is about to happen to.
+    fn as_it_is(&self) -> Self {
+        Self {
+            inodes: self.inodes.clone(),
+            names: self.names.clone(),
+            durable_names: self.durable_names.clone(),
+            pending_names: self.pending_names.clone(),
+            free_bytes: self.free_bytes,
+            ..Self::default()
+        }
+    }
 }
 
 /// Cheap to clone: all clones are one disk. One directory, names only.
@@ -94,58 +144,84 @@ impl SimDisk {
         self.0.lock().unwrap().free_bytes = bytes;
     }
 
-    /// The machine comes up again: of what was not synced, `keep` decides what survived, sector by
-    /// sector; of directory operations, a prefix.
-    pub fn restart(&self, mut keep: impl FnMut() -> bool) -> Self {
-        let mut state = self.0.lock().unwrap();
-        let pending = std::mem::take(&mut state.pending_names);
-        for operation in pending {
-            if !keep() {
-                break;
-            }
-            for (name, inode) in operation {
-                match inode {
-                    Some(inode) => state.durable_names.insert(name, inode),
-                    None => state.durable_names.remove(&name),
-                };
-            }
+    /// From now on, notes the disk before each changing call, with what `told` says then.
+    pub fn cuts<T: Send + 'static>(
+        &self,
+        mut told: impl FnMut() -> T + Send + 'static,
+    ) -> Arc<Mutex<Vec<Cut<T>>>> {
+        let cuts = Arc::new(Mutex::new(Vec::new()));
+        let noted = cuts.clone();
+        self.0.lock().unwrap().before_change = Some(Box::new(move |state| {
+            noted.lock().unwrap().push(Cut { disk: Self::of(state.as_it_is()), told: told() });
+        }));
+        cuts
+    }
+
+    /// What is not synced, as far as it makes a difference.
+    pub fn unsynced(&self) -> Unsynced {
+        let state = self.0.lock().unwrap();
+        let sectors = state.inodes.iter().enumerate().flat_map(|(number, inode)| {
+            let dirty = inode.dirty.iter().filter(|sector| inode.differs(**sector));
+            dirty.map(move |sector| (number, *sector))
+        });
+        Unsynced { names: state.pending_names.len(), sectors: sectors.collect() }
+    }
+
+    /// The machine comes up again: of what was not synced, just the first `names` operations on
+    /// names and these `sectors` survived.
+    pub fn survive(&self, names: usize, sectors: &[(usize, usize)]) -> Self {
+        let mut next = self.0.lock().unwrap().as_it_is();
+        for (name, inode) in next.pending_names.drain(..).take(names).flatten() {
+            match inode {
+                Some(inode) => next.durable_names.insert(name, inode),
+                None => next.durable_names.remove(&name),
+            };
         }
-        for inode in &mut state.inodes {
-            for sector in std::mem::take(&mut inode.dirty) {
-                if keep() {
-                    inode.take_sector(sector);
-                }
-            }
+        for (inode, sector) in sectors {
+            next.inodes[*inode].take_sector(*sector);
+        }
+        for inode in &mut next.inodes {
+            inode.dirty.clear();
             inode.current = inode.durable.clone();
         }
-        let next = State {
-            inodes: state.inodes.clone(),
-            names: state.durable_names.clone(),
-            durable_names: state.durable_names.clone(),
-            free_bytes: state.free_bytes,
-            ..State::default()
-        };
-        Self(Arc::new(Mutex::new(next)))
+        next.names = next.durable_names.clone();
+        Self::of(next)
+    }
+
+    /// The machine comes up again: of what was not synced, `keep` decides what survived.
+    pub fn restart(&self, mut keep: impl FnMut() -> bool) -> Self {
+        let mut unsynced = self.unsynced();
+        let names = (0..unsynced.names).take_while(|_| keep()).count();
+        unsynced.sectors.retain(|_| keep());
+        self.survive(names, &unsynced.sectors)
     }
 
     /// The process was killed, the machine was not: everything written is there.
     pub fn after_kill(&self) -> Self {
+        Self::of(self.0.lock().unwrap().as_it_is())
+    }
+
+    /// A number of what is on the platter, to tell two disks apart.
+    pub fn digest(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
         let state = self.0.lock().unwrap();
-        Self(Arc::new(Mutex::new(State {
-            inodes: state.inodes.clone(),
-            names: state.names.clone(),
-            durable_names: state.durable_names.clone(),
-            pending_names: state.pending_names.clone(),
-            free_bytes: state.free_bytes,
-            ..State::default()
-        })))
+        let mut hasher = DefaultHasher::new();
+        for (name, inode) in &state.durable_names {
+            let bytes = &state.inodes[*inode].durable;
+            (name, bytes.len(), crc32c::crc32c(bytes)).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    fn of(state: State) -> Self {
+        Self(Arc::new(Mutex::new(state)))
     }
 
     /// The bytes of a file as the next reader sees them, to be damaged by a test.
     pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.0.lock().unwrap();
         let inode = state.names[name];
-        change(&mut state.inodes[inode].current);
+        change(Arc::make_mut(&mut state.inodes[inode].current));
         state.inodes[inode].durable = state.inodes[inode].current.clone();
     }
 
@@ -157,7 +233,7 @@ impl SimDisk {
     /// The bytes of a file as the next reader sees them.
     pub fn read(&self, name: &str) -> Vec<u8> {
         let state = self.0.lock().unwrap();
-        state.inodes[state.names[name]].current.clone()
+        state.inodes[state.names[name]].current.to_vec()
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -169,6 +245,10 @@ impl SimDisk {
         state.calls += 1;
         if state.dead_at.is_some_and(|at| state.calls >= at) {
             return Err(io::Error::other("the power is cut"));
+        }
+        if let Some(mut note) = state.before_change.take() {
+            note(&state);
+            state.before_change = Some(note);
         }
         act(&mut state)
     }
@@ -259,12 +339,13 @@ impl DiskFile for SimFile {
             }
             let inode = &mut state.inodes[self.inode];
             let mut at = offset as usize;
+            let current = Arc::make_mut(&mut inode.current);
             for part in parts.iter().filter(|part| !part.is_empty()) {
                 let end = at + part.len();
-                if inode.current.len() < end {
-                    inode.current.resize(end, 0);
+                if current.len() < end {
+                    current.resize(end, 0);
                 }
-                inode.current[at..end].copy_from_slice(part);
+                current[at..end].copy_from_slice(part);
                 inode.dirty.extend(at / SECTOR..=(end - 1) / SECTOR);
                 at = end;
             }
@@ -291,8 +372,8 @@ impl DiskFile for SimFile {
     fn truncate(&self, bytes: u64) -> io::Result<()> {
         self.disk.change(|state| {
             let inode = &mut state.inodes[self.inode];
-            inode.current.resize(bytes as usize, 0);
-            inode.durable.truncate(bytes as usize);
+            Arc::make_mut(&mut inode.current).resize(bytes as usize, 0);
+            inode.dirty.insert(LENGTH);
             Ok(())
         })
     }

@@ -7,13 +7,18 @@ use crate::reader::position::Status;
 
 const EVENTS: u64 = 12;
 
-/// A log of three segments and one more start, about 16 KiB of it used; its rows; the last group.
+/// A log of three segments and one more start, about 32 KiB of it used; its rows.
 fn small_log() -> (SimDisk, Vec<Row>) {
+    log_of(EVENTS)
+}
+
+/// A log of three lives and two events a group.
+fn log_of(events: u64) -> (SimDisk, Vec<Row>) {
     let mut world = World::new(setup());
     for life in 0..3 {
         let mut worker = world.attach();
         let session = world.connect(&mut worker, life + 1);
-        for ticket in 1..=EVENTS / 3 {
+        for ticket in 1..=events / 3 {
             let id = format!("{life} {ticket}");
             worker.event_with_id(&session, ticket, &id, &format!("event {life} {ticket}"));
             if ticket % 2 == 0 {
@@ -25,7 +30,7 @@ fn small_log() -> (SimDisk, Vec<Row>) {
         }
     }
     let rows = world.read();
-    assert_eq!(rows.len() as u64, EVENTS);
+    assert_eq!(rows.len() as u64, events);
     (world.disk.after_kill(), rows)
 }
 
@@ -33,11 +38,10 @@ fn setup() -> Setup {
     Setup { segment_bytes: 64 * 1024, ..Setup::default() }
 }
 
-/// Where the events of the last group begin: only they may be taken for a torn write.
-const LAST_GROUP_FROM: u64 = EVENTS - 1;
-
 /// Recovers a damaged log and checks that nothing acknowledged is dropped in silence.
 fn recovers(disk: &SimDisk, rows: &[Row], what: &str) {
+    // Where the events of the last group begin: only they may be taken for a torn write.
+    let last_group_from = rows.len() as u64 - 1;
     let world = World::on(disk.after_kill(), setup()).unwrap();
     let durable_seq = world.durable_seq();
     let (found, gaps) = Files::of(&world.disk).rows_and_gaps(durable_seq);
@@ -47,7 +51,7 @@ fn recovers(disk: &SimDisk, rows: &[Row], what: &str) {
     }
     let told = |seq: u64| gaps.iter().any(|(first, last)| (*first..=*last).contains(&seq));
     for row in rows.iter().filter(|row| !found.iter().any(|kept| kept.seq == row.seq)) {
-        let torn = row.seq >= LAST_GROUP_FROM && durable_seq < LAST_GROUP_FROM;
+        let torn = row.seq >= last_group_from && durable_seq < last_group_from;
         assert!(told(row.seq) || torn, "{what}: {} is missing, gaps {gaps:?}", row.seq);
         if torn {
             let label = world.report.label;
@@ -56,31 +60,69 @@ fn recovers(disk: &SimDisk, rows: &[Row], what: &str) {
             assert_eq!(torn > 0, label == "torn" || label == "torn-first", "{what}: {label}");
         }
     }
-    // And the log goes on.
+    // And the log goes on, in this life and in the next one, which finds nothing new.
     let mut world = world;
     let mut worker = world.attach();
     let session = world.connect(&mut worker, 77);
     worker.event(&session, 1, "goes on");
     let told = verdicts(&world.answers(&mut worker), session.number);
     assert_eq!(told[0].seq, durable_seq + 1, "{what}");
+    let world = world.kill();
+    assert_eq!(world.durable_seq(), durable_seq + 1, "{what}: the second start");
+    assert_eq!(world.report.gaps, [], "{what}: found twice");
+}
+
+/// Runs `strike` for each of `count` cases, on all processors.
+fn each(count: usize, strike: impl Fn(usize) + Sync) {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(case) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).filter(|case| *case < count)
+                {
+                    strike(case);
+                }
+            });
+        }
+    });
+}
+
+/// Every byte of every segment, by name and place, of which something is written.
+fn written(disk: &SimDisk) -> Vec<(String, usize)> {
+    let mut places = Vec::new();
+    for name in disk.names().into_iter().filter(|name| name.ends_with(".log")) {
+        let bytes = disk.read(&name);
+        let last = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last / 4096 + 1);
+        places.extend((0..last * 4096).map(|at| (name.clone(), at)));
+    }
+    places
 }
 
 #[test]
 fn no_flipped_bit_drops_an_acknowledged_event_in_silence() {
-    let (disk, rows) = small_log();
-    // Without optimisation, one bit of each byte.
-    let bits = |at: usize| if cfg!(debug_assertions) { at % 8..at % 8 + 1 } else { 0..8 };
-    for name in disk.names().iter().filter(|name| name.ends_with(".log")) {
-        let bytes = disk.read(name);
-        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        for at in (0..written).filter(|at| bytes[*at] != 0 || at % 256 == 0) {
-            for bit in bits(at) {
-                let damaged = disk.after_kill();
-                damaged.damage(name, |bytes| bytes[at] ^= 1 << bit);
-                recovers(&damaged, &rows, &format!("{name} byte {at} bit {bit}"));
-            }
-        }
-    }
+    let (full, seed) = attack();
+    // Three segments with header, copy and four groups each: 68 KiB.
+    let (disk, rows) = if full { log_of(24) } else { small_log() };
+    let places = written(&disk);
+    assert!(!full || places.len() >= 64 * 1024, "{}", places.len());
+    // Of the fast size: one bit of every byte that is not zero, and of some that are.
+    let cases: Vec<(usize, u8)> = (0..places.len() * 8)
+        .map(|case| (case / 8, (case % 8) as u8))
+        .filter(|(place, bit)| {
+            let (name, at) = &places[*place];
+            let told = disk.read(name)[*at] != 0 || at % 256 == 0;
+            full || *bit == ((*at as u64 + seed) % 8) as u8 && told
+        })
+        .collect();
+    each(cases.len(), |case| {
+        let (place, bit) = cases[case];
+        let (name, at) = &places[place];
+        let damaged = disk.after_kill();
+        damaged.damage(name, |bytes| bytes[*at] ^= 1 << bit);
+        recovers(&damaged, &rows, &format!("{name} byte {at} bit {bit}"));
+    });
+    report("log: a bit flipped", cases.len(), cases.len() * rows.len(), 0);
 }
 
 #[test]
@@ -104,25 +146,34 @@ fn no_flipped_bit_of_a_sidecar_changes_anything() {
 
 #[test]
 fn a_cut_file_is_told_as_a_gap_once_a_follower_knows_more() {
-    let (disk, rows) = small_log();
+    let (full, seed) = attack();
+    let (disk, rows) = if full { log_of(24) } else { small_log() };
+    let events = rows.len() as u64;
     let root = last_root(&disk);
-    for name in disk.names().iter().filter(|name| name.ends_with(".log")) {
-        let step = if cfg!(debug_assertions) { 5 * 64 } else { 64 };
-        for bytes in (0..disk.read(name).len().min(24 * 1024)).step_by(step) {
-            let damaged = disk.after_kill();
-            damaged.damage(name, |file| file.truncate(bytes));
-            let follower = FollowerPosition { group: 6, seq: EVENTS, root };
-            let setup = Setup { follower, ..setup() };
-            let world = World::on(damaged, setup).unwrap();
-            assert!(world.durable_seq() >= EVENTS, "{name} cut to {bytes}: a number comes again");
-            let (found, gaps) = Files::of(&world.disk).rows_and_gaps(world.durable_seq());
-            for row in &rows {
-                let told = gaps.iter().any(|(a, b)| (*a..=*b).contains(&row.seq));
-                let kept = found.iter().any(|kept| kept.seq == row.seq && kept.data == row.data);
-                assert!(told != kept, "{name} cut to {bytes}: {row:?}");
-            }
-        }
+    let mut places = written(&disk);
+    if !full {
+        places.retain(|(_, at)| (*at as u64 + seed) % 320 == 0);
     }
+    each(places.len(), |case| {
+        let (name, bytes) = &places[case];
+        let damaged = disk.after_kill();
+        damaged.damage(name, |file| file.truncate(*bytes));
+        let follower = FollowerPosition { group: events / 2, seq: events, root };
+        let setup = Setup { follower, ..setup() };
+        let world = World::on(damaged, setup).unwrap();
+        assert!(world.durable_seq() >= events, "{name} cut to {bytes}: a number comes again");
+        let (found, gaps) = Files::of(&world.disk).rows_and_gaps(world.durable_seq());
+        for row in &rows {
+            let told = gaps.iter().any(|(a, b)| (*a..=*b).contains(&row.seq));
+            let kept = found.iter().any(|kept| kept.seq == row.seq && kept.data == row.data);
+            assert!(told != kept, "{name} cut to {bytes}: {row:?}");
+        }
+        let durable_seq = world.durable_seq();
+        let world = world.kill();
+        assert_eq!(world.durable_seq(), durable_seq, "{name} cut to {bytes}: the second start");
+        assert_eq!(world.report.gaps, [], "{name} cut to {bytes}: found twice");
+    });
+    report("log: cut to a length", places.len(), places.len() * rows.len(), 0);
 }
 
 fn last_root(disk: &SimDisk) -> crate::merkle::Hash {

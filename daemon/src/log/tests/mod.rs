@@ -3,6 +3,7 @@
 //! [`World`] is one log with its writer; [`Worker`] the other end of a pair, on real shared memory;
 //! [`Session`] what a worker knows of one producer. `restart.rs` and `power.rs` kill the writer.
 
+mod crash_states;
 mod damage;
 mod gaps;
 mod power;
@@ -39,6 +40,20 @@ pub fn memory(bytes: u64) -> OwnedFd {
     let fd = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
     ftruncate(&fd, bytes).unwrap();
     fd
+}
+
+/// Whether to try everything (`CERTEUS_ATTACK=full`), and the seed (`CERTEUS_SEED`).
+pub fn attack() -> (bool, u64) {
+    let full = std::env::var("CERTEUS_ATTACK").is_ok_and(|size| size == "full");
+    (full, std::env::var("CERTEUS_SEED").map_or(1, |seed| seed.parse().expect("a number")))
+}
+
+/// Prints a row of the attacks' table, for `tests/crash/test_simulated_disk.py`.
+pub fn report(attack: &str, cases: usize, acknowledged: usize, in_flight: u64) {
+    println!(
+        "ATTACK {{\"attack\": \"{attack}\", \"cases\": {cases}, \
+         \"acknowledged\": {acknowledged}, \"in_flight\": {in_flight}}}"
+    );
 }
 
 /// What a test may set; small, so that segments rotate and groups fill.
@@ -219,7 +234,9 @@ impl Files {
         static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("certeus-log-{}-{number}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
+        // Nothing here is synced, and a hundred thousand of them are quicker in memory.
+        let memory = PathBuf::from("/dev/shm");
+        let dir = if memory.is_dir() { memory } else { std::env::temp_dir() }.join(name);
         std::fs::create_dir(&dir).unwrap();
         Self { dir }
     }

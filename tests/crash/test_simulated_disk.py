@@ -1,0 +1,45 @@
+"""The log on a disk in memory: power cuts sector by sector, each bit flipped, each length cut.
+
+The attacks are Rust tests of the log; here they run in release mode, and their rows are taken.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.attack import Attack, Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+_CARGO = (
+    *("cargo", "test", "--locked", "--release", "--quiet"),
+    *("-p", "certeus-core", "--no-default-features", "--lib"),
+)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(
+    "test",
+    [
+        "every_crash_state_keeps_what_was_acknowledged",
+        "no_flipped_bit_drops_an_acknowledged_event_in_silence",
+        "a_cut_file_is_told_as_a_gap_once_a_follower_knows_more",
+    ],
+)
+def test_nothing_acknowledged_is_lost_in_silence(attack: Attack, test: str) -> None:
+    size = "full" if attack.full else "fast"
+    run = subprocess.run(
+        [*_CARGO, test, "--", "--nocapture"],
+        cwd=ROOT,
+        env={**os.environ, "CERTEUS_ATTACK": size, "CERTEUS_SEED": str(attack.seed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, f"CERTEUS_SEED={attack.seed}\n{run.stdout}\n{run.stderr}"
+    told = [line.partition("ATTACK ")[2] for line in run.stdout.splitlines() if "ATTACK " in line]
+    assert len(told) == 1, run.stdout
+    attack.report(Outcome(**json.loads(told[0])))
