@@ -146,6 +146,11 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
+    /// Whether no segment can be made: the log is as large as it may be, or the disk has no room.
+    pub fn is_full(&self) -> bool {
+        self.lock().full
+    }
+
     /// The segment before the current one is sealed: its sidecar is to be written.
     pub fn seal(&self, sidecar: Sidecar) {
         self.lock().sidecars.push(sidecar);

@@ -111,6 +111,8 @@ pub struct LogWriter<D: Disk> {
     pending: Vec<VerdictEntry>,
     pending_bytes: u64,
     last_count: u32,
+    /// Events are not taken for now: there is no place for the next group.
+    held: bool,
     trimmed_below: u64,
     page: Page,
     durable: Page,
@@ -150,7 +152,9 @@ impl<D: Disk> LogWriter<D> {
         self.trim();
         self.keeper.step()?;
         let full = !self.may_gather()?;
-        self.page.set(count::FULL, u64::from(full));
+        self.held = full;
+        // Not full is a log whose next segment is only not ready yet.
+        self.page.set(count::FULL, u64::from(full && self.keeper.is_full()));
         if full {
             // Sessions begin and end, and answers that waited for room go out, all the same.
             let taken = self.gather(true)?;
@@ -430,10 +434,11 @@ impl<D: Disk> LogWriter<D> {
         page.set(count::DEDUP_FROM_NS, self.ages.first().map_or(0, |(_, ns)| *ns));
     }
 
-    /// Whether the next cycle should come soon although nobody rings: a full ring or a full log.
+    /// Whether the next cycle should come soon although nobody rings: a full ring, or no place yet
+    /// for the next group.
     #[must_use]
     pub fn is_waiting(&mut self) -> bool {
-        self.page.get(count::FULL) != 0 || self.peers.values_mut().any(Peer::is_blocked)
+        self.held || self.peers.values_mut().any(Peer::is_blocked)
     }
 
     /// Says that the writer is about to sleep. True: nothing has come meanwhile.

@@ -112,6 +112,7 @@ pub fn open<D: Disk>(
         pending: Vec::new(),
         pending_bytes: 0,
         last_count: 0,
+        held: false,
         trimmed_below: 0,
         page,
         durable,
