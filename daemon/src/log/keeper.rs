@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::recovery::segment_name;
 use super::sidecar::{self, Sidecar};
+use super::trim::{self, Record};
 use crate::disk::{Disk, DiskFile};
 use crate::format::SEGMENT_HEADER_BYTES;
 
@@ -45,6 +46,8 @@ struct State<F> {
     window_from_seq: u64,
     sidecar_ends: BTreeMap<u64, u64>,
     full: bool,
+    /// The record of trims, once there was something to trim.
+    record: Option<Record<F>>,
     stopping: bool,
     failed: Option<io::Error>,
 }
@@ -80,6 +83,7 @@ impl<D: Disk> Keeper<D> {
             window_from_seq: 0,
             sidecar_ends: BTreeMap::new(),
             full: false,
+            record: None,
             stopping: false,
             failed: None,
         };
@@ -284,6 +288,7 @@ impl<D: Disk> Work<D> {
                 let Some((segment_no, _)) = gone else { break };
                 (*segment_no, state.spare.is_none())
             };
+            self.record_trim(segment_no)?;
             let path = self.dir.join(segment_name(segment_no));
             let file = self.disk.open(&path, false)?;
             let whole = file.bytes()? == self.limits.segment_bytes;
@@ -297,6 +302,29 @@ impl<D: Disk> Work<D> {
             self.lock().segments.remove(&segment_no);
         }
         self.trim_sidecars()
+    }
+
+    /// Syncs that the log begins behind `segment_no`; only then may that one go.
+    fn record_trim(&self, segment_no: u64) -> io::Result<()> {
+        let (mut record, next) = {
+            let mut state = self.lock();
+            let next = state.segments.range(segment_no + 1..).next();
+            let next = next.map(|(no, known)| (*no, known.first_seq));
+            (state.record.take(), next)
+        };
+        let mut open = match record.take() {
+            Some(record) => record,
+            None => Record::open(&*self.disk, &self.dir)?,
+        };
+        let (lowest_no, first_seq) = next.expect("the current segment stays");
+        if !open.covers(lowest_no) {
+            let before = trim::read(&*self.disk, &self.dir)?;
+            let uuid = before.map_or([0; 16], |(_, point)| point.log_uuid);
+            let point = trim::point_at(&*self.disk, &self.dir, lowest_no, first_seq, uuid)?;
+            open.write(point)?;
+        }
+        self.lock().record = Some(open);
+        Ok(())
     }
 
     fn trim_sidecars(&self) -> io::Result<()> {

@@ -16,6 +16,7 @@
 //! Whatever is decided in a cycle is told only after the cycle's sync, in ticket order; a cycle
 //! without records needs no sync, since all that its verdicts rest on is durable already.
 
+pub mod beginning;
 pub mod decision;
 pub mod group;
 pub mod keeper;
@@ -33,6 +34,7 @@ pub mod replay;
 pub mod run;
 pub mod sidecar;
 pub mod tickets;
+pub mod trim;
 pub mod walk;
 pub mod window;
 

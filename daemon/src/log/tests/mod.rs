@@ -13,6 +13,7 @@ mod restart;
 mod segments;
 mod sessions;
 mod tables;
+mod trims;
 mod walk;
 mod worker;
 
