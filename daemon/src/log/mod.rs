@@ -367,6 +367,7 @@ impl<D: Disk> LogWriter<D> {
         self.publish_durability();
         let producers = &self.producers;
         let mut told = false;
+        failpoint("log-before-verdicts");
         for peer in self.peers.values_mut() {
             told |= peer.publish_verdicts(|answer| {
                 let producer = producers.get(answer.welcome.producer_no);
@@ -375,6 +376,7 @@ impl<D: Disk> LogWriter<D> {
             });
         }
         failpoint("log-after-verdicts");
+        failpoint("log-before-head");
         for peer in self.peers.values_mut() {
             peer.release();
         }
@@ -388,6 +390,7 @@ impl<D: Disk> LogWriter<D> {
         page.set(durability::ACCEPTED_SEQ, durable_seq);
         page.set(durability::SEGMENT_NO, self.current.segment_no);
         page.set(durability::DURABLE_GROUP, self.position.group);
+        failpoint("log-before-page");
         // SYNC: durable seq release → acquire: who sees it can read every group up to it.
         page.word(durability::DURABLE_SEQ).store(durable_seq, Ordering::Release);
         failpoint("log-after-page");
@@ -409,7 +412,9 @@ impl<D: Disk> LogWriter<D> {
         if below != self.trimmed_below {
             self.trimmed_below = below;
             let from = self.window.oldest().map_or(u64::MAX, |oldest| oldest.seq);
+            failpoint("log-before-trim");
             self.keeper.trim_below(below, from);
+            failpoint("log-after-trim");
         }
     }
 
