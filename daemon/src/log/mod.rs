@@ -26,6 +26,7 @@ mod newest;
 mod older;
 pub mod open;
 pub mod peer;
+pub mod plan;
 pub mod producers;
 pub mod progress;
 pub mod quarantine;
