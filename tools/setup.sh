@@ -39,6 +39,8 @@ stages() {
   is_done rust-tools "$PATH" || STAGES+=(rust-tools)
   [ "$GOAL" = check ] && return
   [ -x /usr/lib/postgresql/15/bin/postgres ] || STAGES+=(postgresql)
+  FUZZ=$(digest fuzz/Cargo.lock)
+  is_done fuzz "$FUZZ" && command -v c++ >/dev/null || STAGES+=(fuzz)
 }
 wants() { [[ " ${STAGES[*]} " == *" $1 "* ]]; }
 
@@ -89,6 +91,7 @@ missing() {
     cargo fmt --version >/dev/null 2>&1 || echo "rustfmt-web|checks the format of Rust files"
     cargo clippy --version >/dev/null 2>&1 || echo "rust-web-clippy|lints Rust files"
   fi
+  wants fuzz && ! command -v c++ >/dev/null && echo "g++|builds libFuzzer, which the fuzz targets are linked with"
   wants postgresql && echo "postgresql-15|tests run against Debian's server too (its own cluster is not touched)"
   return 0
 }
@@ -179,5 +182,9 @@ for stage in "${STAGES[@]}"; do
     ;;
   rust-tools) rust_tools && mark rust-tools "$PATH" ;;
   postgresql) : ;;
+  fuzz)
+    step fuzz "crates of the fuzz targets" cargo fetch --locked --manifest-path fuzz/Cargo.toml
+    mark fuzz "$FUZZ"
+    ;;
   esac
 done
