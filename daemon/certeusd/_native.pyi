@@ -406,6 +406,9 @@ class LogFailedError(Exception):
 class LogBlockedError(Exception):
     """Only a human can move what is in the way of a start; names the file. Nothing was changed."""
 
+class LogNoRoomError(Exception):
+    """A start finds no room for its segment; nothing was published, trying again is safe."""
+
 class LogOptions(TypedDict):
     """The numbers of `[log]` and `[dedup]`, and what the follower's position file says."""
 
@@ -415,6 +418,7 @@ class LogOptions(TypedDict):
     linger_us: int
     bytes_max: int
     disk_reserve_bytes: int
+    retain_bytes: int
     recycle: bool
     dedup_keys: int
     dedup_producers: int
@@ -456,6 +460,7 @@ class LogWriter:
 
         Raises:
             BlockingIOError: another process holds the lock; nothing was touched.
+            LogNoRoomError: the disk has no room for a segment.
             LogBlockedError: a file of the log cannot be used before somebody mends it.
             LogFailedError: the disk refuses.
         """

@@ -32,6 +32,7 @@ pub mod progress;
 pub mod quarantine;
 pub mod recovery;
 pub mod replay;
+pub mod room;
 pub mod run;
 pub mod sidecar;
 pub mod tickets;
@@ -431,6 +432,8 @@ impl<D: Disk> LogWriter<D> {
         page.set(count::SEGMENTS, size.segments);
         page.set(count::LOG_BYTES, size.bytes);
         page.set(count::FIRST_SEQ, size.first_seq);
+        page.set(count::DISK_FREE_BYTES, size.free_bytes);
+        page.set(count::DISK_SHORT, u64::from(size.short));
         page.set(count::DEDUP_KEYS, self.window.len() as u64);
         page.set(count::PRODUCERS, self.producers.len() as u64);
         page.set(count::EPOCH, self.epoch);

@@ -18,6 +18,7 @@ use crate::log::open::{Options, Report, open};
 use crate::log::peer::Peer;
 use crate::log::progress::Obstacle;
 use crate::log::recovery::{FollowerPosition, Settings};
+use crate::log::room::is_no_room;
 use crate::log::run::Loop;
 use crate::log::{Limits, LogWriter as Kernel};
 
@@ -34,6 +35,21 @@ create_exception!(
     PyException,
     "Something that only a human can move is in the way of a start; nothing was changed."
 );
+
+create_exception!(
+    certeusd._native,
+    LogNoRoomError,
+    PyException,
+    "A start finds no room for its segment on the disk; nothing was published, try again."
+);
+
+/// What keeps the log from being opened; want of room is no failure of it.
+fn unopened(error: std::io::Error) -> PyErr {
+    if is_no_room(&error) {
+        return LogNoRoomError::new_err(format!("cannot make a segment of the log: {error}"));
+    }
+    failed(error)
+}
 
 fn failed(error: std::io::Error) -> PyErr {
     if error.get_ref().is_some_and(|inner| inner.is::<Obstacle>()) {
@@ -52,6 +68,7 @@ struct Numbers {
     linger_us: u64,
     bytes_max: u64,
     disk_reserve_bytes: u64,
+    retain_bytes: u64,
     recycle: bool,
     dedup_keys: usize,
     dedup_producers: usize,
@@ -115,11 +132,12 @@ impl LogWriter {
                 segment_bytes: options.segment_bytes,
                 bytes_max,
                 disk_reserve_bytes: options.disk_reserve_bytes,
+                retain_bytes: options.retain_bytes,
                 recycle: options.recycle,
             },
         };
         let opened = py.detach(|| open(disk.clone(), &log_dir, &board, &options));
-        let (writer, report): (Kernel<_>, Report) = opened.map_err(failed)?;
+        let (writer, report): (Kernel<_>, Report) = opened.map_err(unopened)?;
         disk.live();
         writer.set_bytes_max(bytes_max);
         Ok(Self { kernel: Loop::new(writer)?, report, _lock: lock })
@@ -198,6 +216,7 @@ impl LogWriter {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LogWriter>()?;
     module.add("LogFailedError", module.py().get_type::<LogFailedError>())?;
+    module.add("LogNoRoomError", module.py().get_type::<LogNoRoomError>())?;
     module.add("LogBlockedError", module.py().get_type::<LogBlockedError>())?;
     Ok(())
 }

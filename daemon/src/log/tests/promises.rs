@@ -172,6 +172,7 @@ fn a_segment_that_somebody_reads_is_not_made_into_another_one() {
         segment_bytes: 32 * 1024,
         bytes_max: 0,
         disk_reserve_bytes: 0,
+        retain_bytes: 0,
         recycle: true,
     };
     for (spare_no, read) in [(8, false), (9, true)] {
@@ -207,6 +208,7 @@ fn an_error_of_the_helper_ends_the_log_writer() {
         segment_bytes: 32 * 1024,
         bytes_max: 1 << 40,
         disk_reserve_bytes: 0,
+        retain_bytes: 0,
         recycle: true,
     };
     // Its directory is not there: the first thing that it does fails.
