@@ -115,7 +115,12 @@ impl<D: Disk> Keeper<D> {
     }
 
     /// Without a second thread, does here and now what that would do.
+    ///
+    /// Errors: what ended the helper; the log writer ends with it, long before it needs a spare.
     pub fn step(&self) -> io::Result<()> {
+        if let Some(error) = self.lock().failed.take() {
+            return Err(error);
+        }
         self.stepped.as_ref().map_or(Ok(()), Work::step)
     }
 

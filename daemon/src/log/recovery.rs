@@ -134,6 +134,8 @@ pub(super) struct Item {
     pub header: Header,
     pub valid: Option<SegmentHeader>,
     pub bytes: u64,
+    /// The disk refused to give its first bytes.
+    pub unreadable: bool,
 }
 
 /// Why the next number that is missing is missing, and where.
@@ -215,6 +217,18 @@ impl<D: Disk> Segments<'_, D> {
     pub(super) fn open(&self, segment_no: u64) -> io::Result<D::File> {
         let path = self.dir.join(segment_name(segment_no));
         self.disk.open(&path, false).map_err(naming(&path))
+    }
+
+    /// Where the log ends, bytes that the disk refuses cannot be told from such as were never
+    /// written, and what they hold may be acknowledged: that is no end of a log, but of a process.
+    pub(super) fn end_is_readable(
+        &self,
+        number: u64,
+        refused: Option<io::Error>,
+    ) -> io::Result<()> {
+        let path = self.dir.join(segment_name(number));
+        let told = |cause| format!("cannot read the end of the log, {}: {cause}", path.display());
+        refused.map_or(Ok(()), |cause| Err(io::Error::other(told(cause))))
     }
 
     pub(super) fn load(&mut self, first: usize) -> io::Result<()> {
