@@ -5,6 +5,7 @@
 
 mod crash_states;
 mod damage;
+mod dedup;
 mod gaps;
 mod power;
 mod promises;
