@@ -2,8 +2,9 @@
 
 Method: a log writer, a worker's kernel and one client ring in one process, over a log on a disk
 that is given. N events with an id each (36 bytes, 64 bytes of data) are appended and settled; then
-the last half million of them again, which are all duplicates. RSS is read before the first and behind the last, once
-with ids and once without, in a fresh process each: the difference is the window's, divided by N.
+the last half million of them again, which are all duplicates. RSS is read before the first and
+behind the last append, once with ids and once without, in a fresh process each: the difference is
+the window's, divided by N.
 A second start on the same directory measures what a restart takes.
 
     .venv/bin/python bench/dedup.py [--dir D] [N ...]

@@ -1,9 +1,9 @@
 //! The dedup window against a model: the newest ids in log order, through restarts and harm.
 //!
-//! The model is a list of every accepted id in log order. What the writer publishes as `from_seq` is
-//! its promise: whatever the model has from there on is recognised, by its newest event, with the
-//! right verdict. While nobody took a sidecar away and the size was the same, `from_seq` is exactly
-//! that of the newest N.
+//! The model is a list of every accepted id in log order. What the writer publishes as `from_seq`
+//! is its promise: whatever the model has from there on is recognised, by its newest event, with
+//! the right verdict. While nobody took a sidecar away and the size was the same, `from_seq` is
+//! exactly that of the newest N.
 
 use crate::board::{PAGE_FOLLOWER, PAGE_LOG, follower, log as count};
 
