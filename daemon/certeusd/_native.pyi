@@ -8,6 +8,9 @@ from typing import Literal, TypedDict
 BOARD: dict[str, tuple[int, dict[str, int]]]
 """`{table: (first page, {field: word index})}` of `daemon/src/board.rs`, names in lower case."""
 
+FAILPOINTS: list[str]
+"""Every name of `daemon/src/failpoint.rs`."""
+
 BOARD_PAGES: int
 """Pages of 4096 bytes of the board."""
 

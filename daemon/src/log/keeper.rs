@@ -13,9 +13,12 @@ use std::time::Duration;
 
 use super::recovery::segment_name;
 use super::sidecar::{self, Sidecar};
+use super::trim::{self, Record};
 use crate::disk::{Disk, DiskFile};
 use crate::format::SEGMENT_HEADER_BYTES;
 
+/// Failpoints know what the helper does by its thread's name.
+pub const THREAD_NAME: &str = "log-keeper";
 const FILL_BYTES: usize = 1 << 20;
 /// How often a full log looks whether there is room again.
 const RECHECK: Duration = Duration::from_millis(100);
@@ -45,6 +48,8 @@ struct State<F> {
     window_from_seq: u64,
     sidecar_ends: BTreeMap<u64, u64>,
     full: bool,
+    /// The record of trims, once there was something to trim.
+    record: Option<Record<F>>,
     stopping: bool,
     failed: Option<io::Error>,
 }
@@ -80,6 +85,7 @@ impl<D: Disk> Keeper<D> {
             window_from_seq: 0,
             sidecar_ends: BTreeMap::new(),
             full: false,
+            record: None,
             stopping: false,
             failed: None,
         };
@@ -88,7 +94,7 @@ impl<D: Disk> Keeper<D> {
         let (thread, stepped) = if disk.is_stepped() {
             (None, Some(worker))
         } else {
-            let thread = std::thread::Builder::new().name("log-keeper".into());
+            let thread = std::thread::Builder::new().name(THREAD_NAME.into());
             (Some(thread.spawn(move || worker.run()).expect("a thread can be started")), None)
         };
         Self { disk, dir, limits, state, thread, stepped }
@@ -144,6 +150,11 @@ impl<D: Disk> Keeper<D> {
             Some(error) => Err(error),
             None => Ok(state.spare.is_some()),
         }
+    }
+
+    /// Whether no segment can be made: the log is as large as it may be, or the disk has no room.
+    pub fn is_full(&self) -> bool {
+        self.lock().full
     }
 
     /// The segment before the current one is sealed: its sidecar is to be written.
@@ -279,6 +290,7 @@ impl<D: Disk> Work<D> {
                 let Some((segment_no, _)) = gone else { break };
                 (*segment_no, state.spare.is_none())
             };
+            self.record_trim(segment_no)?;
             let path = self.dir.join(segment_name(segment_no));
             let file = self.disk.open(&path, false)?;
             let whole = file.bytes()? == self.limits.segment_bytes;
@@ -292,6 +304,29 @@ impl<D: Disk> Work<D> {
             self.lock().segments.remove(&segment_no);
         }
         self.trim_sidecars()
+    }
+
+    /// Syncs that the log begins behind `segment_no`; only then may that one go.
+    fn record_trim(&self, segment_no: u64) -> io::Result<()> {
+        let (mut record, next) = {
+            let mut state = self.lock();
+            let next = state.segments.range(segment_no + 1..).next();
+            let next = next.map(|(no, known)| (*no, known.first_seq));
+            (state.record.take(), next)
+        };
+        let mut open = match record.take() {
+            Some(record) => record,
+            None => Record::open(&*self.disk, &self.dir)?,
+        };
+        let (lowest_no, first_seq) = next.expect("the current segment stays");
+        if !open.covers(lowest_no) {
+            let before = trim::read(&*self.disk, &self.dir)?;
+            let uuid = before.map_or([0; 16], |(_, point)| point.log_uuid);
+            let point = trim::point_at(&*self.disk, &self.dir, lowest_no, first_seq, uuid)?;
+            open.write(point)?;
+        }
+        self.lock().record = Some(open);
+        Ok(())
     }
 
     fn trim_sidecars(&self) -> io::Result<()> {

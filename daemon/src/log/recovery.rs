@@ -20,6 +20,7 @@ use super::progress::{Phase, Progress, naming};
 use super::quarantine::{self, Range};
 use super::replay::{recorded, remember, replay};
 use super::sidecar::Sidecar;
+use super::trim::TrimPoint;
 use super::walk::{Found, Hole, Position, Walk, group_at, walk};
 use super::window::{Key, Window};
 use crate::disk::Disk;
@@ -92,6 +93,8 @@ pub struct Recovered {
     pub segment_no: u64,
     /// Zero-headed files ahead, to be used.
     pub spares: Vec<u64>,
+    /// What was recorded of trims, if that is of this log.
+    pub trimmed: Option<TrimPoint>,
     pub kept: Vec<Kept>,
     /// `(segment_no, next_seq)` of every sidecar.
     pub sidecars: Vec<(u64, u64)>,
@@ -159,6 +162,8 @@ pub(super) struct Segments<'a, D: Disk> {
     pub cause: Cause,
     /// No number below was ever free: what was set aside may have given it out.
     pub floor: u64,
+    /// Where the log began when it was last trimmed, if that is what numbers are counted from.
+    pub begin: Option<TrimPoint>,
     /// The sidecars that are worth reading, each checked against both headers.
     pub sidecars: BTreeMap<u64, Sidecar>,
 }
@@ -185,6 +190,7 @@ pub fn recover<D: Disk>(
         end: (0, 0),
         segment_no: 1,
         spares: Vec::new(),
+        trimmed: None,
         kept: Vec::new(),
         sidecars: Vec::new(),
         gaps: Vec::new(),
@@ -198,9 +204,11 @@ pub fn recover<D: Disk>(
         dedup_floor: 0,
     };
     let (used, sidecars) = (Vec::new(), BTreeMap::new());
+    let (cause, floor, begin) = (LOST, 0, None);
     let mut segments =
-        Segments { disk, dir, settings, progress, used, found, cause: LOST, floor: 0, sidecars };
+        Segments { disk, dir, settings, progress, used, found, cause, floor, begin, sidecars };
     segments.look(&numbers(&names, ".log"))?;
+    segments.begin()?;
     progress.phase(Phase::Reading);
     let first = segments.plan(&numbers(&names, ".keys"))?;
     segments.load(first)?;
@@ -227,8 +235,12 @@ impl<D: Disk> Segments<'_, D> {
         if let Some(header) = self.used.first().and_then(|item| item.valid) {
             self.count_on_from(taken, oldest, header.before_next_seq);
         }
+        self.miss_the_beginning();
         for index in 0..self.used.len() {
             let Item { number, valid, bytes, .. } = self.used[index];
+            if let Some(header) = valid.filter(|_| index == 0 && index < first) {
+                self.arrive(index, &header)?;
+            }
             if index < first {
                 let first_seq = valid.map_or(0, |header| header.before_next_seq);
                 self.found.kept.push(Kept { segment_no: number, bytes, first_seq });
@@ -281,7 +293,7 @@ impl<D: Disk> Segments<'_, D> {
 
     /// A header says at which number its segment goes on: what was read ends there, or before it.
     pub(super) fn arrive(&mut self, index: usize, header: &SegmentHeader) -> io::Result<()> {
-        if index == 0 {
+        if index == 0 && self.begin.is_none() {
             // What is before the oldest segment was trimmed.
             let position = &mut self.found.position;
             position.next_seq = position.next_seq.max(header.before_next_seq);
@@ -422,7 +434,9 @@ impl<D: Disk> Segments<'_, D> {
             self.found.producers.forget_all(self.found.position.next_seq);
         }
         if self.used.is_empty() {
-            self.found.segment_no = self.found.spares.iter().copied().min().unwrap_or(1);
+            let lowest = self.begin.map_or(1, |point| point.segment_no);
+            self.found.segment_no =
+                self.found.spares.iter().copied().min().unwrap_or(1).max(lowest);
         }
         if self.found.last_group.as_ref().map(|last| last.header.group)
             != Some(self.found.position.group)

@@ -32,6 +32,7 @@ fn board_tables<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BOARD", board_tables(module.py())?)?;
+    module.add("FAILPOINTS", crate::failpoint::names())?;
     module.add("BOARD_PAGES", board::BOARD_PAGES)?;
     module.add_class::<worker::Worker>()?;
     module.add_function(wrap_pyfunction!(worker::check_json, module)?)?;
