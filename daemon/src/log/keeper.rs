@@ -205,7 +205,9 @@ impl<D: Disk> Keeper<D> {
 
     /// Ends the thread when its work is done: every sealed segment has its sidecar.
     pub fn stop(&mut self) -> io::Result<()> {
-        self.lock().stopping = true;
+        if std::mem::replace(&mut self.lock().stopping, true) {
+            return Ok(());
+        }
         self.step()?;
         self.state.1.notify_one();
         if let Some(thread) = self.thread.take() {

@@ -133,7 +133,9 @@ impl LogWriter {
             let what = format!("{} is locked by {holder}", path.display());
             return Err(PyBlockingIOError::new_err(what));
         }
-        sign(&lock).map_err(failed)?;
+        // The lock is what counts: a full disk keeps the pid out, not the log writer.
+        sign(&lock)
+            .or_else(|error| if is_no_room(&error) { Ok(()) } else { Err(failed(error)) })?;
         let board = Board::map(borrowed(board_fd)).map_err(std::io::Error::from)?;
         let (all_bytes, _) = disk.space(&log_dir).map_err(failed)?;
         let bytes_max = if options.bytes_max == 0 { all_bytes / 4 } else { options.bytes_max };
