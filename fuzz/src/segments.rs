@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use certeus_core::board::{BOARD_PAGES, Board, PAGE_BYTES, PAGE_DURABILITY, durability};
 use certeus_core::disk::{Disk, RealDisk};
+use certeus_core::format::NUMBER_MAX;
 use certeus_core::log::Limits;
 use certeus_core::log::keeper;
 use certeus_core::log::open::{Options, Report, open};
@@ -134,8 +135,15 @@ fn start(home: &Home, script: &Script) {
     let Some((second, again)) = life(home, script) else {
         panic!("the second start fails, after {}", first.label);
     };
+    if durable >= NUMBER_MAX / 2 {
+        // Somebody forged a number so high that the log itself goes beyond what is believed.
+        assert!(script.forged, "{durable}");
+        return;
+    }
     assert_eq!(durable, again, "{} then {}", first.label, second.label);
-    assert_eq!(second.gaps, [], "{} then {}: found twice", first.label, second.label);
+    // Forged headers that contradict each other may be found to be so by each start.
+    let found = if script.forged { &[][..] } else { &second.gaps };
+    assert_eq!(found, [], "{} then {}: found twice", first.label, second.label);
 }
 
 fn life(home: &Home, script: &Script) -> Option<(Report, u64)> {
