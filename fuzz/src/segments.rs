@@ -2,7 +2,7 @@
 //!
 //! Whatever the bytes are, nobody panics and every loop ends. What a reader gives is dense; a start
 //! that goes well goes well again. Where nothing was forged it finds nothing new, and every event
-//! that is read is the one that was written; where nothing was damaged either, all of them are there.
+//! that is read is the one that was written; where nothing was damaged either, all are there.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
