@@ -214,12 +214,13 @@ impl Check {
             self.next_seq = header.before_next_seq;
             self.trimmed = Some((header.before_group, header.before_chain));
             // Who is still there before the oldest proper header, and is part of the log by it.
-            let headless = 0..self.numbers.partition_point(|no| *no <= header.before_segment_no);
-            for number in self.numbers[headless].to_vec() {
+            let numbers = std::mem::take(&mut self.numbers);
+            for number in numbers.iter().copied().filter(|no| *no <= header.before_segment_no) {
                 if number < header.segment_no {
                     self.find(number, (0, 0), (0, 0), "segment-header-damaged");
                 }
             }
+            self.numbers = numbers;
             return;
         }
         let before = self.report.segments.last().map_or(0, |before| before.segment_no);
