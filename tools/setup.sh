@@ -39,7 +39,11 @@ stages() {
   is_done rust-tools "$PATH" || STAGES+=(rust-tools)
   [ "$GOAL" = check ] && return
   [ -x /usr/lib/postgresql/15/bin/postgres ] || STAGES+=(postgresql)
+  has_disk_tools || STAGES+=(disk-tools)
 }
+# Debian keeps mkfs out of an ordinary user's PATH.
+has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
+has_disk_tools() { has strace && has mkfs.xfs && has mkfs.btrfs; }
 wants() { [[ " ${STAGES[*]} " == *" $1 "* ]]; }
 
 # --- what must come from apt ---------------------------------------------------------------------
@@ -90,6 +94,11 @@ missing() {
     cargo clippy --version >/dev/null 2>&1 || echo "rust-web-clippy|lints Rust files"
   fi
   wants postgresql && echo "postgresql-15|tests run against Debian's server too (its own cluster is not touched)"
+  if wants disk-tools; then
+    has strace || echo "strace|makes single system calls fail, in tests"
+    has mkfs.xfs || echo "xfsprogs|makes small XFS file systems to be filled, in tests"
+    has mkfs.btrfs || echo "btrfs-progs|makes small Btrfs file systems to be filled, in tests"
+  fi
   return 0
 }
 
@@ -178,6 +187,6 @@ for stage in "${STAGES[@]}"; do
     mark dev "$DEV"
     ;;
   rust-tools) rust_tools && mark rust-tools "$PATH" ;;
-  postgresql) : ;;
+  postgresql | disk-tools) : ;;
   esac
 done

@@ -1,7 +1,7 @@
 //! The file system, as the log sees it: one small interface, so that tests can cut the power.
 //!
 //! [`RealDisk`] is the machine's. `sim` (tests) keeps what is not synced apart from what is, and
-//! can lose any of it.
+//! can lose any of it. `named` lets the process die on either side of any call.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::fs::{self, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+pub mod named;
 #[cfg(test)]
 pub mod sim;
 #[cfg(test)]

@@ -19,6 +19,8 @@ use super::trim::{self, Record};
 use crate::disk::{Disk, DiskFile};
 use crate::format::SEGMENT_HEADER_BYTES;
 
+/// Failpoints know what the helper does by its thread's name.
+pub const THREAD_NAME: &str = "log-keeper";
 const FILL_BYTES: usize = 1 << 20;
 /// How often a full log looks whether there is room again.
 const RECHECK: Duration = Duration::from_millis(100);
@@ -106,7 +108,7 @@ impl<D: Disk> Keeper<D> {
         let (thread, stepped) = if disk.is_stepped() {
             (None, Some(worker))
         } else {
-            let thread = std::thread::Builder::new().name("log-keeper".into());
+            let thread = std::thread::Builder::new().name(THREAD_NAME.into());
             (Some(thread.spawn(move || worker.run()).expect("a thread can be started")), None)
         };
         Self { disk, dir, limits, state, thread, stepped }
@@ -162,6 +164,11 @@ impl<D: Disk> Keeper<D> {
             Some(error) => Err(error),
             None => Ok(state.spare.is_some()),
         }
+    }
+
+    /// Whether no segment can be made: the log is as large as it may be, or the disk has no room.
+    pub fn is_full(&self) -> bool {
+        self.lock().full
     }
 
     /// The segment before the current one is sealed: its sidecar is to be written.

@@ -26,6 +26,7 @@ mod newest;
 mod older;
 pub mod open;
 pub mod peer;
+pub mod plan;
 pub mod producers;
 pub mod progress;
 pub mod quarantine;
@@ -114,6 +115,8 @@ pub struct LogWriter<D: Disk> {
     pending: Vec<VerdictEntry>,
     pending_bytes: u64,
     last_count: u32,
+    /// Events are not taken for now: there is no place for the next group.
+    held: bool,
     trimmed_below: u64,
     page: Page,
     durable: Page,
@@ -153,7 +156,9 @@ impl<D: Disk> LogWriter<D> {
         self.trim();
         self.keeper.step()?;
         let full = !self.may_gather()?;
-        self.page.set(count::FULL, u64::from(full));
+        self.held = full;
+        // Not full is a log whose next segment is only not ready yet.
+        self.page.set(count::FULL, u64::from(full && self.keeper.is_full()));
         if full {
             // Sessions begin and end, and answers that waited for room go out, all the same.
             let taken = self.gather(true)?;
@@ -364,6 +369,7 @@ impl<D: Disk> LogWriter<D> {
         self.publish_durability();
         let producers = &self.producers;
         let mut told = false;
+        failpoint("log-before-verdicts");
         for peer in self.peers.values_mut() {
             told |= peer.publish_verdicts(|answer| {
                 let producer = producers.get(answer.welcome.producer_no);
@@ -372,6 +378,7 @@ impl<D: Disk> LogWriter<D> {
             });
         }
         failpoint("log-after-verdicts");
+        failpoint("log-before-head");
         for peer in self.peers.values_mut() {
             peer.release();
         }
@@ -385,6 +392,7 @@ impl<D: Disk> LogWriter<D> {
         page.set(durability::ACCEPTED_SEQ, durable_seq);
         page.set(durability::SEGMENT_NO, self.current.segment_no);
         page.set(durability::DURABLE_GROUP, self.position.group);
+        failpoint("log-before-page");
         // SYNC: durable seq release → acquire: who sees it can read every group up to it.
         page.word(durability::DURABLE_SEQ).store(durable_seq, Ordering::Release);
         failpoint("log-after-page");
@@ -406,7 +414,9 @@ impl<D: Disk> LogWriter<D> {
         if below != self.trimmed_below {
             self.trimmed_below = below;
             let from = self.window.oldest().map_or(u64::MAX, |oldest| oldest.seq);
+            failpoint("log-before-trim");
             self.keeper.trim_below(below, from);
+            failpoint("log-after-trim");
         }
     }
 
@@ -435,10 +445,11 @@ impl<D: Disk> LogWriter<D> {
         page.set(count::DEDUP_FROM_NS, self.ages.first().map_or(0, |(_, ns)| *ns));
     }
 
-    /// Whether the next cycle should come soon although nobody rings: a full ring or a full log.
+    /// Whether the next cycle should come soon although nobody rings: a full ring, or no place yet
+    /// for the next group.
     #[must_use]
     pub fn is_waiting(&mut self) -> bool {
-        self.page.get(count::FULL) != 0 || self.peers.values_mut().any(Peer::is_blocked)
+        self.held || self.peers.values_mut().any(Peer::is_blocked)
     }
 
     /// Says that the writer is about to sleep. True: nothing has come meanwhile.

@@ -24,6 +24,7 @@ use super::{Current, Limits, LogWriter, now_ns, pages};
 use crate::board::log as count;
 use crate::board::{Board, durability};
 use crate::disk::{Disk, DiskFile};
+use crate::failpoint::failpoint;
 use crate::format::{ALIGN, GroupHeader, LogEntry, SegmentHeader};
 
 /// Gap records of one start: what fits the smallest segment beside the largest group.
@@ -114,18 +115,21 @@ pub fn open<D: Disk>(
         pending: Vec::new(),
         pending_bytes: 0,
         last_count: 0,
+        held: false,
         trimmed_below: 0,
         page,
         durable,
         follower,
         follower_bell: None,
     };
+    failpoint("log-before-recovered");
     // Everything recovered is durable: the copy of the last group was synced above.
     writer.durable.set(durability::RECORDED_AT_NS, recorded_at_ns);
     writer.durable.set(durability::DURABLE_GROUP, writer.position.group);
     writer.durable.set(durability::SEGMENT_NO, writer.current.segment_no);
     writer.durable.set(durability::ACCEPTED_SEQ, writer.durable_seq());
     writer.durable.word(durability::DURABLE_SEQ).store(writer.durable_seq(), Ordering::Release);
+    failpoint("log-after-recovered");
     writer.page.add(count::TORN_TOTAL, u64::from(found.torn));
     writer.page.add(count::DAMAGED_TOTAL, report.gaps.len() as u64);
     writer.publish_gauges();

@@ -16,7 +16,8 @@ pub struct Key {
 }
 
 impl Key {
-    fn to_words(self) -> [u64; 4] {
+    #[must_use]
+    pub fn to_words(self) -> [u64; 4] {
         [
             crate::format::u64_at(&self.key, 0),
             crate::format::u64_at(&self.key, 8),

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::board::Board;
+use crate::disk::named::{NamedDisk, NamedFile};
 use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
 use crate::log::keeper::Limits as SegmentLimits;
 use crate::log::open::{Options, Report, open};
@@ -78,10 +79,10 @@ struct Numbers {
 
 #[pyclass(module = "certeusd._native")]
 pub struct LogWriter {
-    kernel: Loop<RealDisk>,
+    kernel: Loop<NamedDisk<RealDisk>>,
     report: Report,
     /// Held for as long as the kernel lets this process live.
-    _lock: RealFile,
+    _lock: NamedFile<RealFile>,
 }
 
 fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
@@ -101,13 +102,14 @@ impl LogWriter {
         log_key: [u8; 32],
         options: Numbers,
     ) -> PyResult<Self> {
-        let lock = RealDisk.open(&log_dir.join("LOCK"), true)?;
+        let disk = Arc::new(NamedDisk::new(RealDisk));
+        let lock = disk.open(&log_dir.join("LOCK"), true)?;
         if !lock.try_lock()? {
             let path = log_dir.join("LOCK");
             return Err(PyBlockingIOError::new_err(format!("{} is locked", path.display())));
         }
         let board = Board::map(borrowed(board_fd)).map_err(std::io::Error::from)?;
-        let (all_bytes, _) = RealDisk.space(&log_dir)?;
+        let (all_bytes, _) = disk.space(&log_dir)?;
         let bytes_max = if options.bytes_max == 0 { all_bytes / 4 } else { options.bytes_max };
         let options = Options {
             recovery: Settings {
@@ -134,8 +136,9 @@ impl LogWriter {
                 recycle: options.recycle,
             },
         };
-        let opened = py.detach(|| open(Arc::new(RealDisk), &log_dir, &board, &options));
-        let (writer, report): (Kernel<RealDisk>, Report) = opened.map_err(unopened)?;
+        let opened = py.detach(|| open(disk.clone(), &log_dir, &board, &options));
+        let (writer, report): (Kernel<_>, Report) = opened.map_err(unopened)?;
+        disk.live();
         writer.set_bytes_max(bytes_max);
         Ok(Self { kernel: Loop::new(writer)?, report, _lock: lock })
     }
