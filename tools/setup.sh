@@ -40,6 +40,8 @@ stages() {
   [ "$GOAL" = check ] && return
   [ -x /usr/lib/postgresql/15/bin/postgres ] || STAGES+=(postgresql)
   has_disk_tools || STAGES+=(disk-tools)
+  FUZZ=$(digest fuzz/Cargo.lock)
+  is_done fuzz "$FUZZ" && command -v c++ >/dev/null || STAGES+=(fuzz)
 }
 # Debian keeps mkfs out of an ordinary user's PATH.
 has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
@@ -93,6 +95,7 @@ missing() {
     cargo fmt --version >/dev/null 2>&1 || echo "rustfmt-web|checks the format of Rust files"
     cargo clippy --version >/dev/null 2>&1 || echo "rust-web-clippy|lints Rust files"
   fi
+  wants fuzz && ! command -v c++ >/dev/null && echo "g++|builds libFuzzer, which the fuzz targets are linked with"
   wants postgresql && echo "postgresql-15|tests run against Debian's server too (its own cluster is not touched)"
   if wants disk-tools; then
     has strace || echo "strace|makes single system calls fail, in tests"
@@ -188,5 +191,9 @@ for stage in "${STAGES[@]}"; do
     ;;
   rust-tools) rust_tools && mark rust-tools "$PATH" ;;
   postgresql | disk-tools) : ;;
+  fuzz)
+    step fuzz "crates of the fuzz targets" cargo fetch --locked --manifest-path fuzz/Cargo.toml
+    mark fuzz "$FUZZ"
+    ;;
   esac
 done
