@@ -403,6 +403,9 @@ class Worker:
 class LogFailedError(Exception):
     """A write or sync of the log failed: the process must end, a restart is the only retry."""
 
+class LogReadOnlyError(LogFailedError):
+    """The log's file system is read-only: as any failure, a restart is the only retry."""
+
 class LogBlockedError(Exception):
     """Only a human can move what is in the way of a start; names the file. Nothing was changed."""
 

@@ -8,7 +8,6 @@ named moment of the log; those in a recovery come when its log writer has opened
 
 import os
 import random
-import select
 from collections import Counter
 
 import pytest
@@ -43,7 +42,7 @@ class Cutter:
 
     def pause(self, seconds: float) -> None:
         """A random moment: what it meets is counted, not how long it was."""
-        select.select([], [], [], self.rng.random() * seconds)
+        self.world.pause(self.rng.random() * seconds)
 
     def one(self, moment: str, how: str) -> None:
         """One cut at a moment, the next start, and its first progress."""

@@ -5,13 +5,14 @@ has delivered is seen as `diverged`. ``embedded`` puts it onto the harmed disk i
 """
 
 import contextlib
+import select
 from collections.abc import Callable, Generator
 
 from support import processes
 from support.attack import Attack, Outcome
 from support.daemon import Daemon, scratch_dir
 from support.disks import Disk, small_disk
-from support.postgres import installations, server
+from support.postgres import Server, installations, server
 from support.soak_load import Load
 from support.soak_oracle import Judged, Oracle
 from support.waiting import wait_until
@@ -36,10 +37,11 @@ class MortalDaemon(Daemon):
 class World:
     """One daemon, its disk and its producers."""
 
-    def __init__(self, daemon: Daemon, disk: Disk, load: Load) -> None:
+    def __init__(self, daemon: Daemon, disk: Disk, load: Load, server: Server | None) -> None:
         self.daemon = daemon
         self.disk = disk
         self.load = load
+        self.server = server
         self.struck = 0
         self.in_flight = 1 << 30
 
@@ -47,6 +49,10 @@ class World:
         self, what: str, condition: Callable[[], object], timeout: float = HUNG_AFTER_S
     ) -> None:
         wait_until(what, condition, timeout)
+
+    def pause(self, seconds: float) -> None:
+        """A moment of a strike: what it meets is counted, not how long it was."""
+        select.select([], [], [], seconds)
 
     def busy(self) -> bool:
         """Whether enough is in flight to strike; lets producers append."""
@@ -98,11 +104,11 @@ def world(
 ) -> Generator[World]:
     """A world at work."""
     with contextlib.ExitStack() as stack:
+        outside = None
         if not embedded:
             installed = installations()
-            newest = installed[max(installed)]
-            dsn = stack.enter_context(server(newest)).dsn()
-            config += f'\n[postgres]\ndsn = "{dsn}"\n'
+            outside = stack.enter_context(server(installed[max(installed)]))
+            config += f'\n[postgres]\ndsn = "{outside.dsn()}"\n'
         disk = stack.enter_context(small_disk(kind, mebibytes))
         daemon = MortalDaemon(stack.enter_context(scratch_dir()), config)
         daemon.state_dir = disk.path / "state"
@@ -110,7 +116,7 @@ def world(
         daemon.start()
         load = Load(daemon)
         stack.callback(load.end)
-        yield World(daemon, disk, load)
+        yield World(daemon, disk, load, outside)
 
 
 class Tally:

@@ -59,7 +59,7 @@ def test_a_second_log_writer_gets_nothing_while_the_first_one_lives(
 ) -> None:
     places = (state_dir / "log", state_dir / "quarantine")
     first = LogWriter(*places, board_fd, bytes(32), OPTIONS)
-    with pytest.raises(BlockingIOError, match="LOCK is locked"):
+    with pytest.raises(BlockingIOError, match=f"LOCK is locked by pid {os.getpid()}"):
         LogWriter(*places, board_fd, bytes(32), OPTIONS)
     first.seal()
     del first

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from certeusd import logs
-from certeusd._native import LogBlockedError, LogFailedError, LogNoRoomError, LogWriter
+from certeusd._native import (
+    LogBlockedError,
+    LogFailedError,
+    LogNoRoomError,
+    LogReadOnlyError,
+    LogWriter,
+)
 from certeusd.channel import (
     Attach,
     Channel,
@@ -26,7 +32,7 @@ from certeusd.channel import (
     adopt,
 )
 from certeusd.exits import Exit
-from certeusd.log.follower import read_position
+from certeusd.log.follower import FollowerPosition, read_position
 
 if TYPE_CHECKING:
     from certeusd._native import LogOptions, Recovery
@@ -45,6 +51,36 @@ NO_ROOM_NEXT = (
     " each second, producers wait, and nothing is lost meanwhile"
 )
 
+FAILED_NEXT = (
+    "look at the disk of the state directory (dmesg, smartctl); a new log writer tries again by"
+    " itself, and producers still hold what was not acknowledged"
+)
+READ_ONLY_NEXT = (
+    "find out why (dmesg: the kernel does it after an error), then mount -o remount,rw; certeus"
+    " goes on by itself, and producers still hold what was not acknowledged"
+)
+
+
+def last_words(error: LogFailedError) -> State:
+    """Say why the log writer ends: the supervisor shows it until a later life commits a group."""
+    if isinstance(error, LogReadOnlyError):
+        return State("log-read-only", what=f"the file system is read-only: {error}",
+                     next=READ_ONLY_NEXT)  # fmt: skip
+    return State("log-failed", what=str(error), next=FAILED_NEXT)
+
+
+def read_small_files(state_dir: Path) -> tuple[bytes, FollowerPosition]:
+    """Read the log's key, and what the follower has confirmed.
+
+    Raises:
+        LogFailedError: the disk refuses one of them; to start without would be a guess.
+    """
+    try:
+        key = (state_dir / "keys" / "log.key").read_bytes()
+        return key, read_position(state_dir / "followers")
+    except OSError as error:
+        raise LogFailedError(f"cannot read {error.filename}: {error.strerror}") from error
+
 
 def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> LogWriter | None:
     """Recover the log and open it; wait for a predecessor that the kernel has not ended yet.
@@ -53,7 +89,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         None when the supervisor is gone meanwhile.
     """
     state_dir = Path(start.state_dir)
-    follower = read_position(state_dir / "followers")
+    key, follower = read_small_files(state_dir)
     section, dedup = start.config.log, start.config.dedup
     options: LogOptions = {
         "segment_bytes": section.segment_bytes,
@@ -70,7 +106,6 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         "follower_seq": follower.seq,
         "follower_root": follower.root,
     }
-    key = (state_dir / "keys" / "log.key").read_bytes()
     waiting, blocked = False, ""
     while True:
         try:
@@ -204,7 +239,9 @@ def main() -> int:
         channel.send(Ready())
         return serve(channel, writer)
     except LogFailedError as error:
-        log.error("log_failed", cause=str(error), next="the supervisor starts a new log writer")
+        words = last_words(error)
+        log.error("log_failed", code=words.code, cause=words.what, next=words.next)
+        channel.send(words)
         return Exit.LOG_FAILED
 
 

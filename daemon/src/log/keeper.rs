@@ -112,7 +112,12 @@ impl<D: Disk> Keeper<D> {
     }
 
     /// Without a second thread, does here and now what that would do.
+    ///
+    /// Errors: what ended the helper; the log writer ends with it, long before it needs a spare.
     pub fn step(&self) -> io::Result<()> {
+        if let Some(error) = self.lock().failed.take() {
+            return Err(error);
+        }
         self.stepped.as_ref().map_or(Ok(()), Work::step)
     }
 
@@ -197,7 +202,9 @@ impl<D: Disk> Keeper<D> {
 
     /// Ends the thread when its work is done: every sealed segment has its sidecar.
     pub fn stop(&mut self) -> io::Result<()> {
-        self.lock().stopping = true;
+        if std::mem::replace(&mut self.lock().stopping, true) {
+            return Ok(());
+        }
         self.step()?;
         self.state.1.notify_one();
         if let Some(thread) = self.thread.take() {

@@ -110,6 +110,7 @@ pub fn open<D: Disk>(
         producers: found.producers,
         window: found.window,
         ages: found.ages,
+        dedup_floor: found.dedup_floor,
         peers: BTreeMap::new(),
         group: Group::default(),
         pending: Vec::new(),

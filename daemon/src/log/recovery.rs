@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::ages::Ages;
 use super::decision::{self, Groups, Header, Reach};
 use super::producers::Producers;
 use super::progress::{Phase, Progress, naming};
@@ -107,8 +108,10 @@ pub struct Recovered {
     pub window: Window,
     /// Of the newest group read.
     pub recorded_at_ns: u64,
-    /// `(next_seq, recorded_at_ns)` of segments, oldest first: how old an id is.
-    pub ages: Vec<(u64, u64)>,
+    /// How old an id is.
+    pub ages: Ages,
+    /// From here on the window has every id; below, a sidecar is gone that it needed.
+    pub dedup_floor: u64,
 }
 
 #[must_use]
@@ -134,6 +137,8 @@ pub(super) struct Item {
     pub header: Header,
     pub valid: Option<SegmentHeader>,
     pub bytes: u64,
+    /// The disk refused to give its first bytes.
+    pub unreadable: bool,
 }
 
 /// Why the next number that is missing is missing, and where.
@@ -197,7 +202,8 @@ pub fn recover<D: Disk>(
         producers: Producers::new(settings.dedup_producers),
         window: Window::new(settings.dedup_keys),
         recorded_at_ns: 0,
-        ages: Vec::new(),
+        ages: Ages::default(),
+        dedup_floor: 0,
     };
     let (used, sidecars) = (Vec::new(), BTreeMap::new());
     let (cause, floor, begin) = (LOST, 0, None);
@@ -217,12 +223,31 @@ impl<D: Disk> Segments<'_, D> {
         self.disk.open(&path, false).map_err(naming(&path))
     }
 
+    /// Where the log ends, bytes that the disk refuses cannot be told from such as were never
+    /// written, and what they hold may be acknowledged: that is no end of a log, but of a process.
+    pub(super) fn end_is_readable(
+        &self,
+        number: u64,
+        refused: Option<io::Error>,
+    ) -> io::Result<()> {
+        let path = self.dir.join(segment_name(number));
+        let told = |cause| format!("cannot read the end of the log, {}: {cause}", path.display());
+        refused.map_or(Ok(()), |cause| Err(io::Error::other(told(cause))))
+    }
+
     pub(super) fn load(&mut self, first: usize) -> io::Result<()> {
         let oldest = self.used.first().map_or(u64::MAX, |item| item.number);
         let gone: Vec<u64> = self.sidecars.range(..oldest).map(|(number, _)| *number).collect();
+        let mut taken = None;
         for number in gone {
             let sidecar = self.sidecars.remove(&number).expect("just seen");
-            self.take_sidecar(&sidecar);
+            self.count_on_from(taken, number, sidecar.first_seq);
+            if self.take_sidecar(&sidecar) {
+                taken = Some(number);
+            }
+        }
+        if let Some(header) = self.used.first().and_then(|item| item.valid) {
+            self.count_on_from(taken, oldest, header.before_next_seq);
         }
         self.miss_the_beginning();
         for index in 0..self.used.len() {
@@ -259,6 +284,13 @@ impl<D: Disk> Segments<'_, D> {
             self.progress.segment();
         }
         Ok(())
+    }
+
+    /// A sidecar between two that are there is gone: the window has all ids from the second one on.
+    fn count_on_from(&mut self, taken: Option<u64>, number: u64, first_seq: u64) {
+        if taken.is_some_and(|taken| taken + 1 != number) {
+            self.found.dedup_floor = first_seq;
+        }
     }
 
     /// Numbers between two files: the segments are not there, or were set aside.
@@ -329,7 +361,7 @@ impl<D: Disk> Segments<'_, D> {
         }
         found.position.next_seq = found.position.next_seq.max(sidecar.next_seq);
         found.recorded_at_ns = found.recorded_at_ns.max(sidecar.recorded_at_ns);
-        found.ages.push((sidecar.next_seq, sidecar.recorded_at_ns));
+        found.ages.note(sidecar.next_seq, sidecar.recorded_at_ns);
         found.sidecars.push((sidecar.segment_no, sidecar.next_seq));
         true
     }
@@ -365,6 +397,7 @@ impl<D: Disk> Segments<'_, D> {
             progress.bytes(group.header.group_bytes());
             found.epoch = found.epoch.max(group.header.epoch);
             found.recorded_at_ns = group.header.recorded_at_ns;
+            found.ages.note(group.header.next_seq(), group.header.recorded_at_ns);
             if group.header.group > before_group {
                 replay(found, header.segment_no, &group, log_key, keys);
             }

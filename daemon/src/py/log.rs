@@ -16,7 +16,7 @@ use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
 use crate::log::keeper::Limits as SegmentLimits;
 use crate::log::open::{Options, Report, open};
 use crate::log::peer::Peer;
-use crate::log::progress::Obstacle;
+use crate::log::progress::{Obstacle, naming};
 use crate::log::recovery::{FollowerPosition, Settings};
 use crate::log::room::is_no_room;
 use crate::log::run::Loop;
@@ -27,6 +27,13 @@ create_exception!(
     LogFailedError,
     PyException,
     "A write or sync of the log failed: the process must end, a restart is the only retry."
+);
+
+create_exception!(
+    certeusd._native,
+    LogReadOnlyError,
+    LogFailedError,
+    "The log's file system is read-only: the process must end, a restart is the only retry."
 );
 
 create_exception!(
@@ -54,6 +61,9 @@ fn unopened(error: std::io::Error) -> PyErr {
 fn failed(error: std::io::Error) -> PyErr {
     if error.get_ref().is_some_and(|inner| inner.is::<Obstacle>()) {
         return LogBlockedError::new_err(error.to_string());
+    }
+    if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
+        return LogReadOnlyError::new_err(format!("cannot write the log: {error}"));
     }
     LogFailedError::new_err(format!("cannot write the log: {error}"))
 }
@@ -85,6 +95,19 @@ pub struct LogWriter {
     _lock: NamedFile<RealFile>,
 }
 
+/// Who holds the lock, as far as its file says: it is written behind the lock, by each holder.
+fn holder_of(lock: &impl DiskFile) -> std::io::Result<String> {
+    let mut text = [0; 32];
+    let read = lock.read_at(0, &mut text)?;
+    let pid = String::from_utf8_lossy(&text[..read]).trim().to_owned();
+    Ok(if pid.is_empty() { "another process".into() } else { format!("pid {pid}") })
+}
+
+fn sign(lock: &impl DiskFile) -> std::io::Result<()> {
+    lock.truncate(0)?;
+    lock.write_at(0, &[format!("{}\n", std::process::id()).as_bytes()])
+}
+
 fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
     // SAFETY: Python keeps the descriptor open for the length of the call.
     unsafe { BorrowedFd::borrow_raw(fd) }
@@ -103,13 +126,18 @@ impl LogWriter {
         options: Numbers,
     ) -> PyResult<Self> {
         let disk = Arc::new(NamedDisk::new(RealDisk));
-        let lock = disk.open(&log_dir.join("LOCK"), true)?;
-        if !lock.try_lock()? {
-            let path = log_dir.join("LOCK");
-            return Err(PyBlockingIOError::new_err(format!("{} is locked", path.display())));
+        let path = log_dir.join("LOCK");
+        let lock = disk.open(&path, true).map_err(naming(&path)).map_err(failed)?;
+        if !lock.try_lock().map_err(failed)? {
+            let holder = holder_of(&lock).map_err(failed)?;
+            let what = format!("{} is locked by {holder}", path.display());
+            return Err(PyBlockingIOError::new_err(what));
         }
+        // The lock is what counts: a full disk keeps the pid out, not the log writer.
+        sign(&lock)
+            .or_else(|error| if is_no_room(&error) { Ok(()) } else { Err(failed(error)) })?;
         let board = Board::map(borrowed(board_fd)).map_err(std::io::Error::from)?;
-        let (all_bytes, _) = disk.space(&log_dir)?;
+        let (all_bytes, _) = disk.space(&log_dir).map_err(failed)?;
         let bytes_max = if options.bytes_max == 0 { all_bytes / 4 } else { options.bytes_max };
         let options = Options {
             recovery: Settings {
@@ -217,6 +245,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LogWriter>()?;
     module.add("LogFailedError", module.py().get_type::<LogFailedError>())?;
     module.add("LogNoRoomError", module.py().get_type::<LogNoRoomError>())?;
+    module.add("LogReadOnlyError", module.py().get_type::<LogReadOnlyError>())?;
     module.add("LogBlockedError", module.py().get_type::<LogBlockedError>())?;
     Ok(())
 }

@@ -5,6 +5,8 @@
 
 mod crash_states;
 mod damage;
+mod dedup;
+mod faults;
 mod gaps;
 mod power;
 mod promises;
