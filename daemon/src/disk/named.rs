@@ -21,7 +21,7 @@ use crate::failpoint::{failpoint, is_armed};
 use crate::log::keeper::THREAD_NAME;
 
 /// Every call that the log makes: phase and role, then the methods.
-pub const PLACES: [(&str, &[&str]); 11] = [
+pub const PLACES: [(&str, &[&str]); 13] = [
     ("start-lock", &["open", "try_lock"]),
     ("start-dir", &["list", "space", "sync_dir"]),
     (
@@ -33,10 +33,15 @@ pub const PLACES: [(&str, &[&str]); 11] = [
         "start-sidecar",
         &["open", "read_at", "bytes", "write_at", "truncate", "sync", "rename", "unlink"],
     ),
+    ("start-trim", &["open", "bytes", "read_at", "write_at", "truncate", "sync", "rename"]),
     ("start-quarantine", &["open", "write_at", "truncate", "sync", "sync_dir"]),
     ("live-segment", &["write_at", "sync", "bytes"]),
     ("keeper-dir", &["space", "sync_dir"]),
-    ("keeper-segment", &["open", "bytes", "try_lock", "write_at", "sync", "rename", "unlink"]),
+    ("keeper-trim", &["open", "bytes", "read_at", "write_at", "sync"]),
+    (
+        "keeper-segment",
+        &["open", "read_at", "bytes", "try_lock", "write_at", "sync", "rename", "unlink"],
+    ),
     ("keeper-spare", &["open", "write_at", "truncate", "sync", "rename", "unlink"]),
     ("keeper-sidecar", &["open", "write_at", "truncate", "sync", "rename", "unlink"]),
 ];
@@ -79,6 +84,7 @@ fn role_of(path: &Path) -> &'static str {
     match &*name {
         "LOCK" => "lock",
         "next" => "spare",
+        "trim" | "trim.new" => "trim",
         name if name.ends_with(".log") => "segment",
         name if name.ends_with(".keys") || name.ends_with(".keys.new") => "sidecar",
         name if name.ends_with(".bin") || name == "quarantine" => "quarantine",
