@@ -121,7 +121,7 @@ class Ledger:
             "segment_bytes": SEGMENT_BYTES, "group_bytes_max": 32768, "group_records_max": 64,
             "linger_us": 0, "bytes_max": 1 << 30, "disk_reserve_bytes": 0, "recycle": True,
             "dedup_keys": 100_000, "dedup_producers": 1000,
-            "follower_group": group, "follower_seq": seq, "follower_root": root,
+            "follower_group": group, "follower_seq": seq, "follower_root": root, "log_name": b"",
         }  # fmt: skip
         quarantine = self.folder / "quarantine"
         self.writer = LogWriter(self.log_dir, quarantine, self.board_fd, LOG_KEY, options)

@@ -34,6 +34,7 @@ OPTIONS: "LogOptions" = {
     "follower_group": 0,
     "follower_seq": 0,
     "follower_root": bytes(32),
+    "log_name": b"",
 }
 
 

@@ -97,7 +97,10 @@ pub struct Current<F> {
 pub struct LogWriter<D: Disk> {
     keeper: Keeper<D>,
     limits: Limits,
+    /// In the segments.
     log_uuid: [u8; 16],
+    /// What producers are told.
+    log_name: [u8; 16],
     epoch: u64,
     sessions: u64,
     position: Position,

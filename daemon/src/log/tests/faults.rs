@@ -71,6 +71,8 @@ fn second_life(disk: &SimDisk, told: &mut Told) -> (u64, std::io::Result<()>) {
         assert_eq!(disk.faulted(), Some("read_at"));
         return (world.durable_seq(), Ok(()));
     }
+    let durable_seq = world.durable_seq();
+    assert!(durable_seq >= told.settled, "{durable_seq}: acknowledged and gone");
     let mut worker = world.attach();
     let number = worker.hello(1, Some(0), told.settled);
     let answers = cycles(&mut world).map(|()| worker.take());

@@ -86,6 +86,7 @@ impl Default for Setup {
 impl Setup {
     pub fn options(&self, quarantine_dir: &Path) -> Options {
         Options {
+            name: None,
             recovery: Settings {
                 log_key: LOG_KEY,
                 dedup_keys: self.dedup_keys,
