@@ -27,6 +27,7 @@ pub mod open;
 pub mod peer;
 pub mod producers;
 pub mod progress;
+mod put_back;
 pub mod quarantine;
 pub mod recovery;
 pub mod replay;
@@ -150,6 +151,7 @@ impl<D: Disk> LogWriter<D> {
     /// Errors: the log cannot be written or synced; nothing of the group is published, and the
     /// process must end.
     pub fn cycle(&mut self) -> io::Result<bool> {
+        self.look_for_segment()?;
         self.trim();
         self.keeper.step()?;
         let full = !self.may_gather()?;

@@ -14,6 +14,7 @@ mod restart;
 mod segments;
 mod sessions;
 mod tables;
+mod vanished;
 mod walk;
 mod worker;
 
