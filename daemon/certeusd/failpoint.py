@@ -1,12 +1,14 @@
 """Named places at which a test lets a Python process die; `daemon/src/failpoint.rs` has Rust's.
 
 `CERTEUS_FAILPOINT=name=count@flag` kills the process with SIGKILL when it passes `name` for the
-`count`-th time, once: the file `flag` is made first, and where it exists nothing dies. Without the
-variable a failpoint is one comparison; none stands in a loop over events.
+`count`-th time: the file `flag` is made first, and as long as it exists nothing dies, and no
+passing counts. Several are separated by commas. Without the variable a failpoint is one
+comparison; none stands in a loop over events.
 """
 
 import os
 import signal
+from dataclasses import dataclass
 
 NAMES = (
     # One batch. `begin` to `commit` are one transaction.
@@ -36,27 +38,37 @@ NAMES = (
 """Every failpoint of the daemon's Python processes, in the order in which a batch passes them."""
 
 
-def _armed() -> tuple[str, int, str] | None:
-    name, _, rest = os.environ.get("CERTEUS_FAILPOINT", "").partition("=")
-    count, _, flag = rest.partition("@")
-    return (name, int(count), flag) if count.isdecimal() and flag else None
+@dataclass
+class _Armed:
+    count: int
+    flag: str
+    passed: int = 0
 
 
-_target = _armed()
-_passed = 0
+def _parse(text: str) -> dict[str, _Armed]:
+    found: dict[str, _Armed] = {}
+    for part in text.split(","):
+        name, _, rest = part.partition("=")
+        count, _, flag = rest.partition("@")
+        if count.isdecimal() and flag:
+            found[name] = _Armed(int(count), flag)
+    return found
+
+
+_all = _parse(os.environ.get("CERTEUS_FAILPOINT", ""))
 
 
 def failpoint(name: str) -> None:
     """Die here if a test said so."""
-    global _passed
     assert name in NAMES, name
-    if _target is None or _target[0] != name:
+    armed = _all.get(name) if _all else None
+    if armed is None or os.path.exists(armed.flag):
         return
-    _passed += 1
-    if _passed != _target[1]:
+    armed.passed += 1
+    if armed.passed != armed.count:
         return
     try:
-        os.close(os.open(_target[2], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.close(os.open(armed.flag, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         return
     os.kill(os.getpid(), signal.SIGKILL)

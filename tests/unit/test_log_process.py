@@ -28,6 +28,7 @@ OPTIONS: "LogOptions" = {
     "linger_us": 0,
     "bytes_max": 1 << 23,
     "disk_reserve_bytes": 0,
+    "retain_bytes": 0,
     "recycle": True,
     "dedup_keys": 100,
     "dedup_producers": 10,

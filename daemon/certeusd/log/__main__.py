@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from certeusd import logs
-from certeusd._native import LogBlockedError, LogFailedError, LogReadOnlyError, LogWriter
+from certeusd._native import (
+    LogBlockedError,
+    LogFailedError,
+    LogNoRoomError,
+    LogReadOnlyError,
+    LogWriter,
+)
 from certeusd.channel import (
     Attach,
     Channel,
@@ -40,6 +46,10 @@ BLOCKED_RETRY_MS = 1000
 OBSTACLE_NEXT = (
     "mend or move away what the message names (the log writer needs plain files that its user may"
     " read and write); it looks again each second, and nothing is lost meanwhile"
+)
+NO_ROOM_NEXT = (
+    "make room on the disk of the state directory (or raise its quota); the log writer looks again"
+    " each second, producers wait, and nothing is lost meanwhile"
 )
 
 FAILED_NEXT = (
@@ -93,6 +103,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         "linger_us": section.linger_us,
         "bytes_max": section.bytes_max,
         "disk_reserve_bytes": section.disk_reserve_bytes,
+        "retain_bytes": section.retain_bytes,
         "recycle": section.recycle,
         "dedup_keys": dedup.keys,
         "dedup_producers": dedup.producers,
@@ -101,7 +112,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         "follower_root": follower.root,
         "log_name": b"" if named is None else named.log_uuid.bytes,
     }
-    waiting = blocked = False
+    waiting, blocked = False, ""
     while True:
         try:
             writer = LogWriter(state_dir / "log", state_dir / "quarantine", board, key, options)
@@ -116,19 +127,24 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
             if select.select([channel.fileno()], [], [], LOCK_RETRY_MS / 1000)[0]:
                 return None
             continue
-        except LogBlockedError as error:
+        except (LogBlockedError, LogNoRoomError) as error:
             # No new process would fare better: this one stays, says why, and looks again.
-            if not blocked:
-                log.error("log_blocked", cause=str(error), next=OBSTACLE_NEXT)
-            channel.send(State("log-blocked", what=str(error), next=OBSTACLE_NEXT))
-            blocked = True
+            code, next_step = "log-blocked", OBSTACLE_NEXT
+            if isinstance(error, LogNoRoomError):
+                code, next_step = "disk-full", NO_ROOM_NEXT
+            if blocked != code:
+                log.error("log_blocked", code=code, cause=str(error), next=next_step)
+                if blocked:
+                    channel.send(State(blocked, active=False))
+            channel.send(State(code, what=str(error), next=next_step))
+            blocked = code
             if select.select([channel.fileno()], [], [], BLOCKED_RETRY_MS / 1000)[0]:
                 return None
             continue
         if waiting:
             channel.send(State("waiting-for-lock", active=False))
         if blocked:
-            channel.send(State("log-blocked", active=False))
+            channel.send(State(blocked, active=False))
             log.info("log_unblocked")
         return writer
 

@@ -84,6 +84,8 @@ struct State {
     syncs_fail: bool,
     writes_fail: bool,
     free_bytes: u64,
+    /// Whatever `free_bytes` says, no file may be made or grow.
+    refuses: bool,
     /// Calls of any kind, so far; the one that fails, with which error, and what it was.
     entered: u64,
     fault: Option<(u64, i32)>,
@@ -142,6 +144,11 @@ impl SimDisk {
     /// From now on every write fails and leaves nothing; syncs go on to say that all is well.
     pub fn fail_writes(&self) {
         self.0.lock().unwrap().writes_fail = true;
+    }
+
+    /// Somebody else was faster than who looked for room.
+    pub fn refuse_room(&self, refuses: bool) {
+        self.0.lock().unwrap().refuses = refuses;
     }
 
     /// The `call`-th call of any kind from now on fails with `errno`, and no other one does.
@@ -301,6 +308,9 @@ impl Disk for SimDisk {
             Some(inode) => inode,
             None if !create => return Err(io::ErrorKind::NotFound.into()),
             None => self.change(|state| {
+                if state.refuses {
+                    return Err(io::Error::from_raw_os_error(28));
+                }
                 state.inodes.push(Inode::default());
                 let inode = state.inodes.len() - 1;
                 state.names.insert(name.clone(), inode);
@@ -372,7 +382,12 @@ impl DiskFile for SimFile {
             if state.writes_fail {
                 return Err(io::Error::from_raw_os_error(5));
             }
+            let refuses = state.refuses;
             let inode = &mut state.inodes[self.inode];
+            let end = offset as usize + parts.iter().map(|part| part.len()).sum::<usize>();
+            if refuses && end > inode.current.len() {
+                return Err(io::Error::from_raw_os_error(28));
+            }
             let mut at = offset as usize;
             let current = Arc::make_mut(&mut inode.current);
             for part in parts.iter().filter(|part| !part.is_empty()) {

@@ -18,11 +18,13 @@ use super::progress::{Phase, Progress, naming};
 use super::quarantine::Failure;
 use super::recovery::{self, Aside, Gap, Recovered, numbers, recover, segment_name};
 use super::sidecar;
+use super::trim::{self, Record};
 use super::walk::Position;
 use super::{Current, Limits, LogWriter, now_ns, pages};
 use crate::board::log as count;
 use crate::board::{Board, durability};
 use crate::disk::{Disk, DiskFile};
+use crate::failpoint::failpoint;
 use crate::format::{ALIGN, GroupHeader, LogEntry, SegmentHeader};
 
 /// Gap records of one start: what fits the smallest segment beside the largest group.
@@ -80,6 +82,7 @@ pub fn open<D: Disk>(
     if found.uncopied.is_empty() {
         cut_predecessor(&*disk, dir, &found)?;
     }
+    record_beginning(&*disk, dir, &found, &current, log_uuid)?;
     let report = Report {
         label: found.label,
         older: found.older.iter().filter(|(_, label)| *label != "sealed").copied().collect(),
@@ -114,23 +117,27 @@ pub fn open<D: Disk>(
         producers: found.producers,
         window: found.window,
         ages: found.ages,
+        dedup_floor: found.dedup_floor,
         peers: BTreeMap::new(),
         group: Group::default(),
         pending: Vec::new(),
         pending_bytes: 0,
         last_count: 0,
+        held: false,
         trimmed_below: 0,
         page,
         durable,
         follower,
         follower_bell: None,
     };
+    failpoint("log-before-recovered");
     // Everything recovered is durable: the copy of the last group was synced above.
     writer.durable.set(durability::RECORDED_AT_NS, recorded_at_ns);
     writer.durable.set(durability::DURABLE_GROUP, writer.position.group);
     writer.durable.set(durability::SEGMENT_NO, writer.current.segment_no);
     writer.durable.set(durability::ACCEPTED_SEQ, writer.durable_seq());
     writer.durable.word(durability::DURABLE_SEQ).store(writer.durable_seq(), Ordering::Release);
+    failpoint("log-after-recovered");
     writer.page.add(count::TORN_TOTAL, u64::from(found.torn));
     writer.page.add(count::DAMAGED_TOTAL, report.gaps.len() as u64);
     writer.publish_gauges();
@@ -268,6 +275,27 @@ fn cut_predecessor<D: Disk>(disk: &D, dir: &Path, found: &Recovered) -> io::Resu
         }
     }
     Ok(())
+}
+
+/// Writes down where the log begins, now that all that is missing before that is recorded. Always:
+/// what was read of the record may be in the page cache only.
+fn record_beginning<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    found: &Recovered,
+    current: &Current<D::File>,
+    log_uuid: [u8; 16],
+) -> io::Result<()> {
+    let oldest = found.kept.first().map(|kept| (kept.segment_no, kept.first_seq));
+    let (segment_no, first_seq) = oldest.unwrap_or((current.segment_no, current.first_seq));
+    // Segments that were about to go may still be there: they are no part of the promise.
+    let known =
+        found.trimmed.filter(|point| point.log_uuid == log_uuid && point.segment_no > segment_no);
+    let point = match known {
+        Some(point) => point,
+        None => trim::point_at(disk, dir, segment_no, first_seq, log_uuid)?,
+    };
+    Record::open(disk, dir)?.write(point)
 }
 
 fn start_keeper<D: Disk>(

@@ -10,6 +10,7 @@ use certeus_ipc::verdict::Entry;
 use std::sync::atomic::Ordering;
 
 use crate::envelope::{Return, Welcome, pair_bytes};
+use crate::failpoint::failpoint;
 
 /// What a resumed session is told once everything of it is durable.
 pub struct Answer {
@@ -128,15 +129,24 @@ impl Peer {
         }
         self.outbox.extend(self.others.drain(..));
         let mut wrote = false;
+        let mut welcome = false;
         while let Some(frame) = self.outbox.front() {
             let (kind, payload) = frame.encode();
             if self.returns.append(&payload, kind, 0, 0).is_err() {
                 break;
             }
+            welcome |= matches!(frame, Return::Welcome(_));
             self.outbox.pop_front();
             wrote = true;
         }
-        if wrote && self.returns.publish() {
+        if welcome {
+            failpoint("log-before-welcome");
+        }
+        let asleep = wrote && self.returns.publish();
+        if welcome {
+            failpoint("log-after-welcome");
+        }
+        if asleep {
             ring(&self.return_bell);
         }
         wrote

@@ -23,6 +23,7 @@ const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 56;
 const KEY_BYTES: usize = 32;
 
+#[derive(Clone, Debug)]
 pub struct Sidecar {
     pub segment_no: u64,
     pub first_seq: u64,
@@ -74,7 +75,9 @@ impl Sidecar {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    /// `None`: damaged, or of another version.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let head = bytes.get(..HEAD_BYTES)?;
         let count = usize::try_from(u64_at(head, 48)).ok()?;
         let keys_end = count.checked_mul(KEY_BYTES)?.checked_add(HEAD_BYTES)?;

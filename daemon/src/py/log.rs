@@ -11,12 +11,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::board::Board;
+use crate::disk::named::{NamedDisk, NamedFile};
 use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
 use crate::log::keeper::Limits as SegmentLimits;
 use crate::log::open::{Options, Report, open};
 use crate::log::peer::Peer;
 use crate::log::progress::{Obstacle, naming};
 use crate::log::recovery::{FollowerPosition, Settings};
+use crate::log::room::is_no_room;
 use crate::log::run::Loop;
 use crate::log::{Limits, LogWriter as Kernel};
 
@@ -41,6 +43,21 @@ create_exception!(
     "Something that only a human can move is in the way of a start; nothing was changed."
 );
 
+create_exception!(
+    certeusd._native,
+    LogNoRoomError,
+    PyException,
+    "A start finds no room for its segment on the disk; nothing was published, try again."
+);
+
+/// What keeps the log from being opened; want of room is no failure of it.
+fn unopened(error: std::io::Error) -> PyErr {
+    if is_no_room(&error) {
+        return LogNoRoomError::new_err(format!("cannot make a segment of the log: {error}"));
+    }
+    failed(error)
+}
+
 fn failed(error: std::io::Error) -> PyErr {
     if error.get_ref().is_some_and(|inner| inner.is::<Obstacle>()) {
         return LogBlockedError::new_err(error.to_string());
@@ -61,6 +78,7 @@ struct Numbers {
     linger_us: u64,
     bytes_max: u64,
     disk_reserve_bytes: u64,
+    retain_bytes: u64,
     recycle: bool,
     dedup_keys: usize,
     dedup_producers: usize,
@@ -73,21 +91,21 @@ struct Numbers {
 
 #[pyclass(module = "certeusd._native")]
 pub struct LogWriter {
-    kernel: Loop<RealDisk>,
+    kernel: Loop<NamedDisk<RealDisk>>,
     report: Report,
     /// Held for as long as the kernel lets this process live.
-    _lock: RealFile,
+    _lock: NamedFile<RealFile>,
 }
 
 /// Who holds the lock, as far as its file says: it is written behind the lock, by each holder.
-fn holder_of(lock: &RealFile) -> std::io::Result<String> {
+fn holder_of(lock: &impl DiskFile) -> std::io::Result<String> {
     let mut text = [0; 32];
     let read = lock.read_at(0, &mut text)?;
     let pid = String::from_utf8_lossy(&text[..read]).trim().to_owned();
     Ok(if pid.is_empty() { "another process".into() } else { format!("pid {pid}") })
 }
 
-fn sign(lock: &RealFile) -> std::io::Result<()> {
+fn sign(lock: &impl DiskFile) -> std::io::Result<()> {
     lock.truncate(0)?;
     lock.write_at(0, &[format!("{}\n", std::process::id()).as_bytes()])
 }
@@ -109,8 +127,9 @@ impl LogWriter {
         log_key: [u8; 32],
         options: Numbers,
     ) -> PyResult<Self> {
+        let disk = Arc::new(NamedDisk::new(RealDisk));
         let path = log_dir.join("LOCK");
-        let lock = RealDisk.open(&path, true).map_err(naming(&path)).map_err(failed)?;
+        let lock = disk.open(&path, true).map_err(naming(&path)).map_err(failed)?;
         if !lock.try_lock().map_err(failed)? {
             let holder = holder_of(&lock).map_err(failed)?;
             let what = format!("{} is locked by {holder}", path.display());
@@ -118,7 +137,7 @@ impl LogWriter {
         }
         sign(&lock).map_err(failed)?;
         let board = Board::map(borrowed(board_fd)).map_err(std::io::Error::from)?;
-        let (all_bytes, _) = RealDisk.space(&log_dir).map_err(failed)?;
+        let (all_bytes, _) = disk.space(&log_dir).map_err(failed)?;
         let bytes_max = if options.bytes_max == 0 { all_bytes / 4 } else { options.bytes_max };
         let options = Options {
             name: options.log_name.try_into().ok(),
@@ -142,11 +161,13 @@ impl LogWriter {
                 segment_bytes: options.segment_bytes,
                 bytes_max,
                 disk_reserve_bytes: options.disk_reserve_bytes,
+                retain_bytes: options.retain_bytes,
                 recycle: options.recycle,
             },
         };
-        let opened = py.detach(|| open(Arc::new(RealDisk), &log_dir, &board, &options));
-        let (writer, report): (Kernel<RealDisk>, Report) = opened.map_err(failed)?;
+        let opened = py.detach(|| open(disk.clone(), &log_dir, &board, &options));
+        let (writer, report): (Kernel<_>, Report) = opened.map_err(unopened)?;
+        disk.live();
         writer.set_bytes_max(bytes_max);
         Ok(Self { kernel: Loop::new(writer)?, report, _lock: lock })
     }
@@ -225,6 +246,7 @@ impl LogWriter {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LogWriter>()?;
     module.add("LogFailedError", module.py().get_type::<LogFailedError>())?;
+    module.add("LogNoRoomError", module.py().get_type::<LogNoRoomError>())?;
     module.add("LogReadOnlyError", module.py().get_type::<LogReadOnlyError>())?;
     module.add("LogBlockedError", module.py().get_type::<LogBlockedError>())?;
     Ok(())

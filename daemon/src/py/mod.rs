@@ -6,6 +6,7 @@ use pyo3::types::PyDict;
 use crate::board;
 
 mod log;
+mod look;
 mod reader;
 mod worker;
 
@@ -31,11 +32,15 @@ fn board_tables<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BOARD", board_tables(module.py())?)?;
+    module.add("FAILPOINTS", crate::failpoint::names())?;
     module.add("BOARD_PAGES", board::BOARD_PAGES)?;
     module.add_class::<worker::Worker>()?;
     module.add_function(wrap_pyfunction!(worker::check_json, module)?)?;
     module.add_function(wrap_pyfunction!(worker::check_text, module)?)?;
     module.add_function(wrap_pyfunction!(worker::parse_time, module)?)?;
+    module.add_function(wrap_pyfunction!(look::log_files, module)?)?;
+    module.add_function(wrap_pyfunction!(look::log_group_of, module)?)?;
+    module.add_function(wrap_pyfunction!(look::log_plan, module)?)?;
     log::register(module)?;
     reader::register(module)?;
     Ok(())

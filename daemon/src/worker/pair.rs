@@ -120,6 +120,7 @@ impl Pair {
         if !std::mem::take(&mut self.unpublished) {
             return;
         }
+        failpoint("worker-before-forward");
         let asleep = self.forward.publish();
         failpoint("worker-after-forward");
         if asleep {
@@ -150,7 +151,9 @@ impl Pair {
 
     fn release_returns(&mut self) {
         let position = self.returns.read();
+        failpoint("worker-before-returns");
         self.returns.release(position);
+        failpoint("worker-after-returns");
         // SYNC: room: the head is stored before the wish is loaded here, and the wish before the
         // head there, each with a full fence between, so at least one side sees the other.
         fence(Ordering::SeqCst);

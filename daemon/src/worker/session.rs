@@ -280,6 +280,9 @@ impl Session {
     pub fn publish(&mut self) -> Published {
         let before = self.verdicts.settled();
         let mut settled = before;
+        if !self.queue.is_empty() {
+            failpoint("worker-before-verdicts");
+        }
         while let Some(entry) = self.queue.front() {
             if self.verdicts.room() > 0 {
                 self.verdicts.push(*entry);
@@ -294,6 +297,7 @@ impl Session {
         }
         if settled > before {
             failpoint("worker-after-verdicts");
+            failpoint("worker-before-settled");
             self.verdicts.publish(settled);
             failpoint("worker-after-settled");
         }
@@ -314,6 +318,7 @@ impl Session {
             let position = self.ends[count as usize - 1];
             self.ends.drain(..count as usize);
             self.released += count;
+            failpoint("worker-before-head");
             self.consumer.release(position);
         }
         count
