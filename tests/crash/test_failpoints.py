@@ -8,6 +8,7 @@ everything that producers were told is compared with the rows, to the byte.
 """
 
 import asyncio
+import functools
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -206,7 +207,7 @@ def lose_a_segment(daemon: Daemon, flags: Flags, tally: Tally) -> tuple[int, ran
             if acknowledged < 150:
                 with failpoints.log_writer_away(daemon):
                     before = failpoints.newest(daemon)
-                wait_until("segment", lambda seen=before: failpoints.newest(daemon) != seen)
+                wait_until("segment", functools.partial(failpoints.has_begun_after, daemon, before))
                 wait_until("daemon that takes events", daemon.takes_events, HUNG_AFTER_S)
         with failpoints.log_writer_away(daemon):
             middle = failpoints.segments(daemon).index(lost) - 1

@@ -7,6 +7,7 @@ here unless ordinary work under load never passes it.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import stat
@@ -93,6 +94,16 @@ def newest(daemon: Daemon) -> Path:
     return [path for path in segments(daemon) if not is_spare(path)][-1]
 
 
+def has_begun_after(daemon: Daemon, before: Path) -> bool:
+    """Whether a newer segment was begun since."""
+    return newest(daemon) != before
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no such process is there any more."""
+    return not processes.command(pid)
+
+
 def numbered(daemon: Daemon, ahead: int, ending: str) -> Path:
     """A name so many numbers behind the newest segment."""
     return log_dir(daemon) / f"{int(newest(daemon).stem) + ahead:020}.{ending}"
@@ -139,7 +150,7 @@ def log_writer_away(daemon: Daemon) -> Generator[None]:
             for victim in processes.held([pid]):
                 victim.send(processes.SIGKILL)
                 victim.close()
-            wait_until("death", lambda pid=pid: not processes.command(pid))
+            wait_until("death", functools.partial(is_gone, pid))
         yield
 
 
