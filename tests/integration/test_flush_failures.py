@@ -276,6 +276,42 @@ def test_a_position_file_that_cannot_be_written_holds_trimming_but_no_rows(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("of", ["postgres.tmp", "followers"])
+def test_a_disk_that_fails_the_position_file_holds_trimming_until_it_is_well(
+    rig: Rig, database: str, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    rig.begin()
+    rig.append(5)
+    fsync, refused = os.fsync, list[str]()
+
+    def failing(descriptor: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        if name == of:
+            refused.append(name)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    async def run() -> None:
+        monkeypatch.setattr(os, "fsync", failing)
+        async with rig.flusher(database):
+            rig.durable()
+            await rig.flushed()
+            await wait_until(lambda: rig.is_active("position-file"), "it is told")
+            rig.append(5)
+            rig.durable()
+            await rig.flushed()
+            await wait_until(lambda: len(refused) > 1, "it is tried again")
+            assert rig.board.get("follower", "trim_segment") == 0
+            assert rig.is_active("position-file")
+            monkeypatch.setattr(os, "fsync", fsync)
+            await wait_until(lambda: rig.board.get("follower", "trim_segment") > 0, "leave to trim")
+        assert not rig.is_active("position-file")
+        assert read_position(rig.state_dir / "followers").seq == 10
+        assert await seqs(database) == list(range(1, 11))
+
+    asyncio.run(run())
+
+
 def test_a_log_of_a_later_version_is_told_as_such(rig: Rig, database: str) -> None:
     rig.begin()
     rig.log.record(1, 1, "t", b"1", kind=0x89)

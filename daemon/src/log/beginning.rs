@@ -48,11 +48,12 @@ impl<D: Disk> Segments<'_, D> {
     pub(super) fn begin(&mut self) -> io::Result<()> {
         let path = self.dir.join(trim::NAME);
         let record = trim::read(self.disk, self.dir).map_err(super::progress::naming(&path))?;
+        let record = record.map(|(_, point, made)| (point, made));
         let uuid = self.found.log_uuid;
-        let record = record
-            .map(|(_, point)| point)
-            .filter(|point| uuid.is_none_or(|uuid| uuid == point.log_uuid));
+        let record = record.filter(|(point, _)| uuid.is_none_or(|uuid| uuid == point.log_uuid));
         let recorded = if record.is_some() { Recorded::Good } else { Recorded::Lost };
+        self.found.made = record.map(|(_, made)| made);
+        let record = record.map(|(point, _)| point);
         let point = record.unwrap_or_default();
         let begins = match self.used.first() {
             None => Begins::Nowhere,

@@ -146,6 +146,19 @@ seen! {
 }
 
 seen! {
+    /// What the record of segments made says against the newest one that was begun.
+    Made {
+        /// No record, none that can be read, or one of another log.
+        Lost = "no record",
+        Begun = "nothing",
+        /// Nothing is begun behind one that is not.
+        Ahead = "a spare, there",
+        Apart = "a spare, there, and before it a segment that is not",
+        Gone = "a segment that is not there",
+    }
+}
+
+seen! {
     /// What numbers are missing is counted from.
     From {
         /// What is before it was trimmed.

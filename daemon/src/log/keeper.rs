@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::recovery::segment_name;
 use super::room::{Room, is_no_room};
 use super::sidecar::{self, Sidecar};
-use super::trim::{self, Record};
+use super::trim::{self, Newest, Record};
 use crate::disk::{Disk, DiskFile};
 use crate::format::SEGMENT_HEADER_BYTES;
 
@@ -435,7 +435,14 @@ impl<D: Disk> Work<D> {
         self.disk.sync_dir(&self.dir)?;
         drop(file);
         let file = self.disk.open(&self.dir.join(segment_name(spare_no)), false)?;
-        self.lock().spare = Some((spare_no, file));
+        self.offer(spare_no, file)
+    }
+
+    /// Lets the log writer begin the spare, which has its name for good, once that is recorded.
+    fn offer(&self, segment_no: u64, file: D::File) -> io::Result<()> {
+        let newest = Newest { segment_no, bytes: self.limits.segment_bytes };
+        Record::open(&*self.disk, &self.dir)?.write_newest(newest)?;
+        self.lock().spare = Some((segment_no, file));
         Ok(())
     }
 
@@ -463,7 +470,6 @@ impl<D: Disk> Work<D> {
         };
         self.disk.rename(&next, &self.dir.join(segment_name(spare_no)))?;
         self.disk.sync_dir(&self.dir)?;
-        self.lock().spare = Some((spare_no, file));
-        Ok(())
+        self.offer(spare_no, file)
     }
 }

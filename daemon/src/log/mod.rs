@@ -19,6 +19,7 @@
 pub mod ages;
 pub mod beginning;
 pub mod decision;
+pub mod ending;
 pub mod group;
 pub mod keeper;
 pub mod line;

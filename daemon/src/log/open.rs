@@ -12,13 +12,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::ending;
 use super::group::Group;
 use super::keeper::{self, Keeper};
 use super::progress::{Phase, Progress, naming};
 use super::quarantine::Failure;
 use super::recovery::{self, Aside, Gap, Recovered, numbers, recover, segment_name};
 use super::sidecar;
-use super::trim::{self, Record};
+use super::trim::{self, Newest, Record};
 use super::walk::Position;
 use super::{Current, Limits, LogWriter, now_ns, pages};
 use crate::board::log as count;
@@ -153,6 +154,9 @@ fn new_segment<D: Disk>(
     epoch: u64,
     options: &Options,
 ) -> io::Result<Current<D::File>> {
+    if !found.spares.is_empty() {
+        ending::unmake_spares(disk, dir, found)?;
+    }
     let next = dir.join("next");
     let bytes = options.segments.segment_bytes;
     let file = match take_spare(disk, dir, &found.spares, bytes)? {
@@ -277,8 +281,9 @@ fn cut_predecessor<D: Disk>(disk: &D, dir: &Path, found: &Recovered) -> io::Resu
     Ok(())
 }
 
-/// Writes down where the log begins, now that all that is missing before that is recorded. Always:
-/// what was read of the record may be in the page cache only.
+/// Writes down where the log begins, and the segment that it goes on in, now that all that is
+/// missing before either is recorded. Always: what was read of the record may be in the page cache
+/// only.
 fn record_beginning<D: Disk>(
     disk: &D,
     dir: &Path,
@@ -295,7 +300,8 @@ fn record_beginning<D: Disk>(
         Some(point) => point,
         None => trim::point_at(disk, dir, segment_no, first_seq, log_uuid)?,
     };
-    Record::open(disk, dir)?.write(point)
+    let made = Newest { segment_no: current.segment_no, bytes: current.bytes };
+    Record::open(disk, dir)?.write_both(point, made)
 }
 
 fn start_keeper<D: Disk>(

@@ -20,7 +20,7 @@ use super::progress::{Phase, Progress, naming};
 use super::quarantine::{self, Range};
 use super::replay::{recorded, remember, replay};
 use super::sidecar::Sidecar;
-use super::trim::TrimPoint;
+use super::trim::{Newest, TrimPoint};
 use super::walk::{Found, Hole, Position, Walk, group_at, walk};
 use super::window::{Key, Window};
 use crate::disk::Disk;
@@ -95,6 +95,10 @@ pub struct Recovered {
     pub spares: Vec<u64>,
     /// What was recorded of trims, if that is of this log.
     pub trimmed: Option<TrimPoint>,
+    /// What was recorded as the newest segment made, if that is of this log.
+    pub made: Option<Newest>,
+    /// The newest segment that was ever begun, if there is such a record.
+    pub begun_no: u64,
     pub kept: Vec<Kept>,
     /// `(segment_no, next_seq)` of every sidecar.
     pub sidecars: Vec<(u64, u64)>,
@@ -193,6 +197,8 @@ pub fn recover<D: Disk>(
         segment_no: 1,
         spares: Vec::new(),
         trimmed: None,
+        made: None,
+        begun_no: 0,
         kept: Vec::new(),
         sidecars: Vec::new(),
         gaps: Vec::new(),
@@ -431,6 +437,7 @@ impl<D: Disk> Segments<'_, D> {
     /// Lifts the end above what a follower has confirmed and what was set aside, and leaves out
     /// what earlier starts have recorded.
     pub(super) fn finish(mut self) -> io::Result<Recovered> {
+        self.miss_the_end();
         let follower = self.settings.follower;
         if follower.seq >= self.found.position.next_seq {
             self.found.label = decision::BELOW_FOLLOWER;

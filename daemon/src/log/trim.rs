@@ -1,4 +1,5 @@
-//! `trim`: where the log begins, synced before anything older than that goes.
+//! `trim`: where the log begins, synced before anything older than that goes; and how far it may
+//! have come, synced before the segment can be begun (`ending.rs`).
 //!
 //! Without it, a start cannot tell segments that were trimmed from the oldest ones having vanished:
 //! both leave a log that begins later. With it, what goes was announced, and what is missing though
@@ -9,6 +10,7 @@
 //!  0  magic 8 │ version u32 │ crc u32 (of all behind it)
 //! 16  generation │ segment_no │ next_seq │ group     u64 each
 //! 48  log uuid 16 │ chain 32 │ root 32
+//! 128 newest segment made u64 │ its bytes u64
 //! ```
 //!
 //! A slot is written over in place and not beside and renamed, because a trim is what makes room on
@@ -25,9 +27,9 @@ use crate::merkle::Hash;
 
 pub const NAME: &str = "trim";
 const MAGIC: [u8; 8] = *b"certeusT";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const SLOT_BYTES: u64 = 4096;
-const RECORD_BYTES: usize = 128;
+const RECORD_BYTES: usize = 144;
 
 /// The beginning of the log: the lowest segment that stays, and where the log stands before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +41,13 @@ pub struct TrimPoint {
     pub group: u64,
     pub chain: Hash,
     pub root: Hash,
+}
+
+/// The newest segment that was ever made whole: none above it was ever begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    pub segment_no: u64,
+    pub bytes: u64,
 }
 
 impl From<&SegmentHeader> for TrimPoint {
@@ -55,7 +64,7 @@ impl From<&SegmentHeader> for TrimPoint {
 }
 
 impl TrimPoint {
-    fn encode(&self, generation: u64) -> Vec<u8> {
+    fn encode(&self, generation: u64, newest: Newest) -> Vec<u8> {
         let mut out = Vec::with_capacity(RECORD_BYTES);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
@@ -66,13 +75,15 @@ impl TrimPoint {
         out.extend_from_slice(&self.log_uuid);
         out.extend_from_slice(&self.chain);
         out.extend_from_slice(&self.root);
+        out.extend_from_slice(&newest.segment_no.to_le_bytes());
+        out.extend_from_slice(&newest.bytes.to_le_bytes());
         let crc = crc32c::crc32c(&out[16..]);
         out[12..16].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(out.len(), RECORD_BYTES);
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<(u64, Self)> {
+    fn decode(bytes: &[u8]) -> Option<(u64, Self, Newest)> {
         let bytes = bytes.get(..RECORD_BYTES)?;
         let proper = bytes[..8] == MAGIC
             && u32_at(bytes, 8) == VERSION
@@ -85,12 +96,13 @@ impl TrimPoint {
             chain: bytes[64..96].try_into().expect("32 bytes"),
             root: bytes[96..128].try_into().expect("32 bytes"),
         };
-        proper.then(|| (u64_at(bytes, 16), point))
+        let newest = Newest { segment_no: u64_at(bytes, 128), bytes: u64_at(bytes, 136) };
+        proper.then(|| (u64_at(bytes, 16), point, newest))
     }
 }
 
 /// The newest record, and its generation. `None`: there is none, or none that can be read.
-pub fn read<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<(u64, TrimPoint)>> {
+pub fn read<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<(u64, TrimPoint, Newest)>> {
     match disk.open(&dir.join(NAME), false) {
         Ok(file) => newest(&file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -103,24 +115,25 @@ pub fn read<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<(u64, TrimPoint)
 pub fn parse(bytes: &[u8]) -> Option<TrimPoint> {
     let slots = bytes.chunks(usize::try_from(SLOT_BYTES).expect("fits memory"));
     let points = slots.filter_map(TrimPoint::decode);
-    points.max_by_key(|(generation, _)| *generation).map(|(_, point)| point)
+    points.max_by_key(|(generation, ..)| *generation).map(|(_, point, _)| point)
 }
 
-fn newest<F: DiskFile>(file: &F) -> io::Result<Option<(u64, TrimPoint)>> {
+fn newest<F: DiskFile>(file: &F) -> io::Result<Option<(u64, TrimPoint, Newest)>> {
     let mut slots = [None; 2];
     for (slot, found) in (0..).zip(&mut slots) {
         let mut bytes = [0; RECORD_BYTES];
         let read = read_what_is_left(file, slot * SLOT_BYTES, &mut bytes)?;
         *found = TrimPoint::decode(&bytes[..read]);
     }
-    Ok(slots.into_iter().flatten().max_by_key(|(generation, _)| *generation))
+    Ok(slots.into_iter().flatten().max_by_key(|(generation, ..)| *generation))
 }
 
 /// The record, open for writing.
 pub struct Record<F> {
     file: F,
     generation: u64,
-    log_uuid: [u8; 16],
+    point: TrimPoint,
+    newest: Newest,
 }
 
 impl<F: DiskFile> Record<F> {
@@ -148,24 +161,37 @@ impl<F: DiskFile> Record<F> {
                 file
             }
         };
-        let (generation, point) = newest(&file)?.unwrap_or_default();
-        Ok(Self { file, generation, log_uuid: point.log_uuid })
+        let (generation, point, newest) = newest(&file)?.unwrap_or_default();
+        Ok(Self { file, generation, point, newest })
     }
 
     /// The log that the record is of; zeros for none.
     #[must_use]
     pub fn log_uuid(&self) -> [u8; 16] {
-        self.log_uuid
+        self.point.log_uuid
     }
 
     /// Makes the record durable; what is below it may go as soon as this has returned.
     ///
     /// Errors: the disk's. This or the record before counts: nothing may go.
     pub fn write(&mut self, point: TrimPoint) -> io::Result<()> {
+        self.write_both(point, self.newest)
+    }
+
+    /// Makes durable that no segment above `newest` was ever begun; the beginning stays.
+    ///
+    /// Errors: the disk's. This or the record before counts: nothing may be begun above that.
+    pub fn write_newest(&mut self, newest: Newest) -> io::Result<()> {
+        self.write_both(self.point, newest)
+    }
+
+    /// Makes both durable.
+    pub fn write_both(&mut self, point: TrimPoint, newest: Newest) -> io::Result<()> {
         self.generation += 1;
         let at = self.generation % 2 * SLOT_BYTES;
-        self.file.write_at(at, &[&point.encode(self.generation)])?;
+        self.file.write_at(at, &[&point.encode(self.generation, newest)])?;
         self.file.sync()?;
+        (self.point, self.newest) = (point, newest);
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ mod sessions;
 mod tables;
 mod trims;
 mod vanished;
+mod vanished_end;
 mod walk;
 mod worker;
 

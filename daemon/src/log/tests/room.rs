@@ -99,7 +99,7 @@ fn a_trim_needs_no_room() {
     scene.delivered_below(current);
     let names = scene.world.segments();
     assert!(names.len() <= 2, "{names:?}");
-    let (_, point) = crate::log::trim::read(&scene.world.disk, Path::new(DIR)).unwrap().unwrap();
+    let (_, point, _) = crate::log::trim::read(&scene.world.disk, Path::new(DIR)).unwrap().unwrap();
     // The newest segment without a group needs the one before it.
     assert!(point.segment_no >= current - 1);
 }

@@ -5,9 +5,11 @@ use std::fmt::Write;
 
 use crate::log::beginning::{BEGINNING, beginning_row};
 use crate::log::decision::{
-    Begins, End, FILES, From, Gap, Groups, Header, NEWEST, Newest, OLDER, Older, Place, Quarantine,
-    Reach, Reading, Recorded, Seen, Sidecar, Take, Use, file_row, newest_row, older_row,
+    Begins, End, FILES, From, Gap, Groups, Header, Made, NEWEST, Newest, OLDER, Older, Place,
+    Quarantine, Reach, Reading, Recorded, Seen, Sidecar, Take, Use, file_row, newest_row,
+    older_row,
 };
+use crate::log::ending::{ENDING, ending_row};
 
 fn every_file() -> Vec<(Header, Place, bool)> {
     let mut all = Vec::new();
@@ -97,6 +99,14 @@ fn every_observation_has_exactly_one_row_and_every_row_an_observation() {
         reached.push(labels[0]);
     }
     assert!(NEWEST.iter().all(|row| reached.contains(&row.label)));
+    let mut reached = Vec::new();
+    for made in Made::ALL {
+        let rows = ENDING.iter().filter(|row| fits(row.made, made));
+        let labels: Vec<&str> = rows.map(|row| row.label).collect();
+        assert_eq!(labels, [ending_row(*made).label], "{made:?}");
+        reached.push(labels[0]);
+    }
+    assert!(ENDING.iter().all(|row| reached.contains(&row.label)));
 }
 
 #[test]
@@ -115,6 +125,11 @@ fn no_row_drops_acknowledged_groups_in_silence() {
             recorded == Recorded::Good && matches!(begins, Begins::Behind | Begins::Nowhere);
         let told = row.from == From::Record && row.gap == Gap::IfMissing;
         assert_eq!(told, vanished, "{recorded:?} {begins:?}");
+    }
+    for made in Made::ALL {
+        // What was made and is not there may have been acknowledged.
+        let gone = matches!(made, Made::Apart | Made::Gone);
+        assert_eq!(ending_row(*made).gap == Gap::Yes, gone, "{made:?}");
     }
     for seen in every_older() {
         let row = older_row(seen);
@@ -230,6 +245,13 @@ fn drawing() -> String {
                 let (groups, end) = (cell(row.groups), cell(row.end));
                 vec![label(row.label), cell(row.header), groups, end, take, copied, gap]
             })
+            .collect(),
+    );
+    table(
+        &["behind it", "was made", "gap"],
+        ENDING
+            .iter()
+            .map(|row| vec![label(row.label), cell(row.made), row.gap.word().to_owned()])
             .collect(),
     );
     out
