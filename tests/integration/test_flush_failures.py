@@ -1,7 +1,9 @@
 """Dying servers, cut connections, positions that are not ours: each row once, or a stop."""
 
 import asyncio
+import errno
 import json
+import os
 import random
 import tempfile
 import urllib.parse
@@ -15,6 +17,7 @@ from certeusd.flush import dead_letters, schema, transaction
 from certeusd.flush.connection import Link
 from certeusd.flush.errors import PositionLostError
 from certeusd.flush.position import Position
+from certeusd.log.follower import read_position
 from certeusd.log.reader import LogReader
 from support.cutting_proxy import CuttingProxy
 from support.flushing import NOON_NS, Rig, blocked_in_copy, query, seqs, wait_until
