@@ -1,9 +1,7 @@
 """Dying servers, cut connections, positions that are not ours: each row once, or a stop."""
 
 import asyncio
-import errno
 import json
-import os
 import random
 import tempfile
 import urllib.parse
@@ -17,7 +15,6 @@ from certeusd.flush import dead_letters, schema, transaction
 from certeusd.flush.connection import Link
 from certeusd.flush.errors import PositionLostError
 from certeusd.flush.position import Position
-from certeusd.log.follower import read_position
 from certeusd.log.reader import LogReader
 from support.cutting_proxy import CuttingProxy
 from support.flushing import NOON_NS, Rig, blocked_in_copy, query, seqs, wait_until
@@ -275,42 +272,6 @@ def test_a_position_file_that_cannot_be_written_holds_trimming_but_no_rows(
             await wait_until(lambda: rig.is_active("position-file"), "it is told")
         assert rig.board.get("follower", "trim_segment") == 0
         assert await seqs(database) == [1, 2, 3, 4, 5]
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize("of", ["postgres.tmp", "followers"])
-def test_a_disk_that_fails_the_position_file_holds_trimming_until_it_is_well(
-    rig: Rig, database: str, monkeypatch: pytest.MonkeyPatch, of: str
-) -> None:
-    rig.begin()
-    rig.append(5)
-    fsync, refused = os.fsync, list[str]()
-
-    def failing(descriptor: int) -> None:
-        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
-        if name == of:
-            refused.append(name)
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        fsync(descriptor)
-
-    async def run() -> None:
-        monkeypatch.setattr(os, "fsync", failing)
-        async with rig.flusher(database):
-            rig.durable()
-            await rig.flushed()
-            await wait_until(lambda: rig.is_active("position-file"), "it is told")
-            rig.append(5)
-            rig.durable()
-            await rig.flushed()
-            await wait_until(lambda: len(refused) > 1, "it is tried again")
-            assert rig.board.get("follower", "trim_segment") == 0
-            assert rig.is_active("position-file")
-            monkeypatch.setattr(os, "fsync", fsync)
-            await wait_until(lambda: rig.board.get("follower", "trim_segment") > 0, "leave to trim")
-        assert not rig.is_active("position-file")
-        assert read_position(rig.state_dir / "followers").seq == 10
-        assert await seqs(database) == list(range(1, 11))
 
     asyncio.run(run())
 
