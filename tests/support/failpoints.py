@@ -98,16 +98,24 @@ def numbered(daemon: Daemon, ahead: int, ending: str) -> Path:
     return log_dir(daemon) / f"{int(newest(daemon).stem) + ahead:020}.{ending}"
 
 
-def tear(path: Path) -> None:
-    """Leave the beginnings of a group behind the last one, as a power cut does."""
-    content = path.read_bytes()
+def groups(path: Path, at_most: int = 1 << 30) -> tuple[int, int, int]:
+    """The groups of a segment, up to so many; where they end, and the segment's salt."""
+    count, at = 0, ALIGN
+    with path.open("rb") as file:
+        content = file.read() if at_most > 2 else file.read(1 << 20)
     (salt,) = struct.unpack_from("<Q", content, SALT_AT)
-    at = ALIGN
-    while at + GROUP.size <= len(content):
+    while count < at_most and at + GROUP.size <= len(content):
         magic, _, group_salt, _, _, _, entries, records = GROUP.unpack_from(content, at)
         if magic != b"GRUP" or group_salt != salt:
             break
         at += -(-(128 + entries + records) // ALIGN) * ALIGN
+        count += 1
+    return count, at, salt
+
+
+def tear(path: Path) -> None:
+    """Leave the beginnings of a group behind the last one, as a power cut does."""
+    _, at, salt = groups(path)
     with path.open("r+b") as file:
         file.seek(at)
         file.write(b"GRUP" + bytes(4) + struct.pack("<Q", salt) + b"torn" * 3000)
@@ -160,8 +168,14 @@ def prepare_start(daemon: Daemon, name: str) -> None:
             file.truncate(SEGMENT_BYTES)
 
 
-def restart(daemon: Daemon, flags: Flags, name: str) -> None:
-    """Kill the log writer; its successor meets the failpoint."""
+def restart(daemon: Daemon, flags: Flags, name: str, work: Callable[[], object]) -> None:
+    """Kill the log writer, which has logged something; its successor meets the failpoint."""
+
+    def has_logged() -> bool:
+        work()
+        return groups(newest(daemon), 2)[0] == 2
+
+    wait_until("group of this life", has_logged, 60)
     with log_writer_away(daemon):
         prepare_start(daemon, name)
         flags.arm(name)
