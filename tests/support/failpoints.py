@@ -143,11 +143,11 @@ def log_writer_away(daemon: Daemon) -> Generator[None]:
     """The log writer is dead, and nobody starts another one meanwhile."""
     wait_until("log writer", lambda: processes.find(daemon, "log"))
     with stopped(processes.find(daemon, "supervisor")):
-        for pid in processes.find(daemon, "log"):
-            for victim in processes.held([pid]):
-                victim.send(processes.SIGKILL)
-                victim.close()
-            wait_until("death", lambda pid=pid: not processes.command(pid))
+        pids = processes.find(daemon, "log")
+        for victim in processes.held(pids):
+            victim.send(processes.SIGKILL)
+            victim.close()
+        wait_until("death", lambda: not any(processes.command(pid) for pid in pids))
         yield
 
 
