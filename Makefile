@@ -14,14 +14,15 @@ unexport MAKEFLAGS MFLAGS MAKELEVEL
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 INPUT ?=
+SECONDS ?= 60
 ARGS ?=
 
-.PHONY: help setup run check fmt test crash mutants e2e bench bench-full lock clean
+.PHONY: help setup run check fmt test crash fuzz mutants e2e bench bench-full lock clean
 
 help: ## this list
 	@printf 'certeus: durable events on one host, each exactly once in PostgreSQL\n\n'
 	awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	printf '\nARGS="..." goes to the program behind run, test, crash, mutants, e2e, bench and bench-full.\n'
+	printf '\nARGS="..." goes to the program behind run, test, crash, fuzz, mutants, e2e, bench and bench-full.\n'
 
 setup: ## make .venv, install what is missing, build both Rust crates
 	@tools/setup.sh run
@@ -48,6 +49,10 @@ test: ## everything: check, Rust tests and loom models, pytest (ARGS="-k ring")
 crash: ## every attack at its full size, and one table of what it cost (ARGS="--seed N" repeats a run)
 	@tools/setup.sh test
 	exec $(PYTEST) -m crash --attack full $(ARGS)
+
+fuzz: ## fuzz what reads bytes that others wrote, each target for SECONDS=60 (ARGS="segments" names some)
+	@tools/setup.sh test
+	exec $(PY) tools/fuzz.py --seconds $(SECONDS) $(ARGS)
 
 mutants: ## break each promise's line on purpose: a test must notice (ARGS="--only sync", --list)
 	@tools/setup.sh test

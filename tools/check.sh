@@ -5,10 +5,12 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 . tools/lib.sh
 BIN=.venv/bin
 
+rustfmt_all() { cargo fmt --all "$@" && cargo fmt --manifest-path fuzz/Cargo.toml "$@"; }
+
 if [ "${1:-}" = --fix ]; then
   step lint "fixes what ruff can fix safely" $BIN/ruff check --fix-only .
   step format "every Python file" $BIN/ruff format .
-  ! cargo fmt --version >/dev/null 2>&1 || step rustfmt "formats Rust" cargo fmt --all
+  ! cargo fmt --version >/dev/null 2>&1 || step rustfmt "formats Rust" rustfmt_all
   exit 0
 fi
 
@@ -19,7 +21,7 @@ step mypy "types, strict" $BIN/python -m mypy || failed=1
 step pyright "types again, strict" $BIN/pyright --warnings || failed=1
 step imports "who may import whom" $BIN/lint-imports --no-cache || failed=1
 if cargo fmt --version >/dev/null 2>&1; then
-  step rustfmt "every Rust file as rustfmt writes it" cargo fmt --all --check || failed=1
+  step rustfmt "every Rust file as rustfmt writes it" rustfmt_all --check || failed=1
 else
   say rustfmt "skipped: cargo has no rustfmt here"
 fi

@@ -39,7 +39,13 @@ stages() {
   is_done rust-tools "$PATH" || STAGES+=(rust-tools)
   [ "$GOAL" = check ] && return
   [ -x /usr/lib/postgresql/15/bin/postgres ] || STAGES+=(postgresql)
+  has_disk_tools || STAGES+=(disk-tools)
+  FUZZ=$(digest fuzz/Cargo.lock)
+  is_done fuzz "$FUZZ" && command -v c++ >/dev/null || STAGES+=(fuzz)
 }
+# Debian keeps mkfs out of an ordinary user's PATH.
+has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
+has_disk_tools() { has strace && has mkfs.xfs && has mkfs.btrfs; }
 wants() { [[ " ${STAGES[*]} " == *" $1 "* ]]; }
 
 # --- what must come from apt ---------------------------------------------------------------------
@@ -89,7 +95,13 @@ missing() {
     cargo fmt --version >/dev/null 2>&1 || echo "rustfmt-web|checks the format of Rust files"
     cargo clippy --version >/dev/null 2>&1 || echo "rust-web-clippy|lints Rust files"
   fi
+  wants fuzz && ! command -v c++ >/dev/null && echo "g++|builds libFuzzer, which the fuzz targets are linked with"
   wants postgresql && echo "postgresql-15|tests run against Debian's server too (its own cluster is not touched)"
+  if wants disk-tools; then
+    has strace || echo "strace|makes single system calls fail, in tests"
+    has mkfs.xfs || echo "xfsprogs|makes small XFS file systems to be filled, in tests"
+    has mkfs.btrfs || echo "btrfs-progs|makes small Btrfs file systems to be filled, in tests"
+  fi
   return 0
 }
 
@@ -178,6 +190,10 @@ for stage in "${STAGES[@]}"; do
     mark dev "$DEV"
     ;;
   rust-tools) rust_tools && mark rust-tools "$PATH" ;;
-  postgresql) : ;;
+  postgresql | disk-tools) : ;;
+  fuzz)
+    step fuzz "crates of the fuzz targets" cargo fetch --locked --manifest-path fuzz/Cargo.toml
+    mark fuzz "$FUZZ"
+    ;;
   esac
 done

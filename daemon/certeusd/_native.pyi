@@ -88,6 +88,79 @@ class CheckReport(TypedDict):
     segments: list[SegmentSummary]
     findings: list[Finding]
 
+class LogFile(TypedDict):
+    """One number of the log's directory; `keys`, `first_seq` and `last_seq` are its sidecar's."""
+
+    segment_no: int
+    state: Literal["sealed", "active", "spare", "damaged", "trimmed"]
+    file_bytes: int
+    sidecar: Literal["whole", "damaged", "none"]
+    sidecar_bytes: int
+    keys: int
+    first_seq: int
+    last_seq: int
+
+class RecordPlace(TypedDict):
+    """Where a record stands; what only the log's key can tell is `None` without it."""
+
+    seq: int
+    offset: int
+    bytes: int
+    uid: int | None
+    leaf: bytes | None
+    dedup_key: bytes | None
+    dedup_digest: int | None
+
+class GroupView(TypedDict):
+    """One group as it stands in its segment."""
+
+    segment_no: int
+    offset: int
+    bytes: int
+    group: int
+    first_seq: int
+    last_seq: int
+    recorded_at_ns: int
+    epoch: int
+    entries: int
+    chain: bytes
+    hash: bytes
+    root: bytes
+    root_matches: bool | None
+    records: list[RecordPlace]
+
+class StartPlan(TypedDict):
+    """What a start would do."""
+
+    label: str
+    torn: bool
+    next_seq: int
+    segment_no: int
+    older: list[tuple[int, str]]
+    gaps: list[tuple[int, int, str]]
+    changes: list[tuple[Literal["write", "rename", "unlink"], str, str | None]]
+
+def log_files(log_dir: str | PathLike[str]) -> list[LogFile]:
+    """Return every number that has a segment or a sidecar, ascending."""
+
+def log_group_of(
+    log_dir: str | PathLike[str], seq: int, log_key: bytes | None = None
+) -> GroupView | None:
+    """Return the whole group that holds `seq`; `None`: no whole group of the log does."""
+
+def log_plan(
+    log_dir: str | PathLike[str],
+    quarantine_dir: str | PathLike[str],
+    log_key: bytes,
+    dedup_keys: int,
+    dedup_producers: int,
+    *,
+    follower_group: int,
+    follower_seq: int,
+    follower_root: bytes,
+) -> StartPlan:
+    """Recover the log as a start does, and change nothing. `OSError`: what the disk refuses."""
+
 class LogReader:
     """Reads the groups of a log in order. One thread at a time; holds one segment open."""
 
@@ -330,8 +403,14 @@ class Worker:
 class LogFailedError(Exception):
     """A write or sync of the log failed: the process must end, a restart is the only retry."""
 
+class LogReadOnlyError(LogFailedError):
+    """The log's file system is read-only: as any failure, a restart is the only retry."""
+
 class LogBlockedError(Exception):
     """Only a human can move what is in the way of a start; names the file. Nothing was changed."""
+
+class LogNoRoomError(Exception):
+    """A start finds no room for its segment; nothing was published, trying again is safe."""
 
 class LogOptions(TypedDict):
     """The numbers of `[log]` and `[dedup]`, and what the follower's position file says."""
@@ -342,6 +421,7 @@ class LogOptions(TypedDict):
     linger_us: int
     bytes_max: int
     disk_reserve_bytes: int
+    retain_bytes: int
     recycle: bool
     dedup_keys: int
     dedup_producers: int
@@ -383,6 +463,7 @@ class LogWriter:
 
         Raises:
             BlockingIOError: another process holds the lock; nothing was touched.
+            LogNoRoomError: the disk has no room for a segment.
             LogBlockedError: a file of the log cannot be used before somebody mends it.
             LogFailedError: the disk refuses.
         """

@@ -69,6 +69,7 @@ class LogSection(Section, frozen=True):
     linger_us: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000
     bytes_max: CountOrZero = 0
     disk_reserve_bytes: CountOrZero = 2 * GIB
+    retain_bytes: CountOrZero = 0
     recycle: bool = True
 
 

@@ -22,6 +22,9 @@ pub const SEGMENT_HEADER_BYTES: u64 = 4096;
 pub const GROUP_HEADER_BYTES: usize = 128;
 /// Nothing larger is written, nothing larger is believed when reading.
 pub const GROUP_BODY_BYTES_MAX: u32 = 32 * 1024 * 1024;
+/// No log gets so far. A header that says more is not believed though its CRC is right, so that
+/// sums of such numbers never overflow: who forges one must not stop every start.
+pub const NUMBER_MAX: u64 = 1 << 62;
 
 /// The first page of a segment, written once when the segment becomes the current one.
 ///
@@ -79,7 +82,7 @@ impl SegmentHeader {
         out
     }
 
-    /// `None`: no header of this format and version, or damaged.
+    /// `None`: no header of this format and version, damaged, or with numbers that no writer makes.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let fixed = bytes.get(..Self::END + 4)?;
@@ -87,7 +90,7 @@ impl SegmentHeader {
         let proper = fixed[..8] == SEGMENT_MAGIC
             && u32_at(fixed, 8) == FORMAT_VERSION
             && u32_at(fixed, Self::END) == crc32c::crc32c(&fixed[..Self::END]);
-        proper.then(|| Self {
+        let header = Self {
             log_uuid: fixed[16..32].try_into().expect("16 bytes"),
             segment_no: word(0),
             salt: word(1),
@@ -99,7 +102,16 @@ impl SegmentHeader {
             before_next_seq: word(7),
             before_chain: fixed[96..128].try_into().expect("32 bytes"),
             before_root: fixed[128..160].try_into().expect("32 bytes"),
-        })
+        };
+        (proper && header.is_possible()).then_some(header)
+    }
+
+    /// Whether a log can have got so far.
+    fn is_possible(&self) -> bool {
+        let segments = [self.segment_no, self.before_segment_no, self.before_end_offset];
+        let numbers = [self.epoch, self.before_group, self.before_next_seq];
+        self.before_next_seq > 0
+            && segments.iter().chain(&numbers).all(|number| *number <= NUMBER_MAX)
     }
 }
 
@@ -149,7 +161,7 @@ impl GroupHeader {
         out
     }
 
-    /// `None`: no group header, damaged, or with lengths that no writer makes.
+    /// `None`: no group header, damaged, or with lengths or numbers that no writer makes.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let fixed = bytes.get(..GROUP_HEADER_BYTES)?;
@@ -169,7 +181,14 @@ impl GroupHeader {
             chain: fixed[64..96].try_into().expect("32 bytes"),
             root: fixed[96..128].try_into().expect("32 bytes"),
         };
-        (header.body_bytes() <= u64::from(GROUP_BODY_BYTES_MAX)).then_some(header)
+        header.is_possible().then_some(header)
+    }
+
+    /// Whether a writer can have made it.
+    fn is_possible(&self) -> bool {
+        self.body_bytes() <= u64::from(GROUP_BODY_BYTES_MAX)
+            && [self.group, self.first_seq].iter().all(|number| (1..=NUMBER_MAX).contains(number))
+            && self.epoch <= NUMBER_MAX
     }
 
     #[must_use]
@@ -377,8 +396,29 @@ mod tests {
     }
 
     #[test]
-    fn segment_header_survives_its_bytes_and_no_flipped_bit() {
-        let header = SegmentHeader {
+    fn a_header_with_numbers_that_no_log_reaches_is_not_believed() {
+        for number in [NUMBER_MAX + 1, u64::MAX] {
+            for header in [
+                GroupHeader { group: number, ..group() },
+                GroupHeader { first_seq: number, ..group() },
+                GroupHeader { epoch: number, ..group() },
+                GroupHeader { first_seq: 0, ..group() },
+            ] {
+                assert_eq!(GroupHeader::parse(&header.encode()), None, "{header:?}");
+            }
+            let header = SegmentHeader { before_next_seq: number, ..segment() };
+            assert_eq!(SegmentHeader::parse(&header.encode()), None, "{header:?}");
+            let gap = GapEntry { last_seq: number, ..gap() };
+            let mut bytes = Vec::new();
+            gap.write(&mut bytes);
+            assert_eq!(GapEntry::parse(&bytes), None, "{gap:?}");
+        }
+        let last = GroupHeader { group: NUMBER_MAX, first_seq: NUMBER_MAX, ..group() };
+        assert_eq!(GroupHeader::parse(&last.encode()), Some(last));
+    }
+
+    fn segment() -> SegmentHeader {
+        SegmentHeader {
             log_uuid: [1; 16],
             segment_no: 2,
             salt: 3,
@@ -390,7 +430,23 @@ mod tests {
             before_next_seq: 9,
             before_chain: [10; 32],
             before_root: [11; 32],
-        };
+        }
+    }
+
+    fn gap() -> GapEntry {
+        GapEntry {
+            first_seq: 1,
+            last_seq: 2,
+            segment_no: 3,
+            offset: 4,
+            bytes: 5,
+            reason: GapReason::MissingSegment,
+        }
+    }
+
+    #[test]
+    fn segment_header_survives_its_bytes_and_no_flipped_bit() {
+        let header = segment();
         let bytes = header.encode();
         assert_eq!(SegmentHeader::parse(&bytes), Some(header));
         for bit in 0..(SegmentHeader::END + 4) * 8 {
@@ -419,14 +475,7 @@ mod tests {
                 verdict: Verdict::Rejected,
                 reason: Reason::IdConflict,
             }),
-            LogEntry::Gap(GapEntry {
-                first_seq: 1,
-                last_seq: 2,
-                segment_no: 3,
-                offset: 4,
-                bytes: 5,
-                reason: GapReason::MissingSegment,
-            }),
+            LogEntry::Gap(gap()),
         ];
         let mut bytes = Vec::new();
         let mut ends = vec![0];

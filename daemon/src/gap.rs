@@ -4,7 +4,7 @@
 //! Later starts, readers and `certeus log check` take the range from there; a log without it (an
 //! old sealed segment that no start has read since) gives the same range by its headers.
 
-use crate::format::u64_at;
+use crate::format::{NUMBER_MAX, u64_at};
 
 /// A gap record: it takes exactly the numbers `first_seq..=last_seq`, which no event has any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,11 @@ impl GapEntry {
             bytes: u64_at(fixed, 32),
             reason: GapReason::from_code(fixed[40]),
         };
-        (gap.first_seq <= gap.last_seq).then_some(gap)
+        let possible = 1..=NUMBER_MAX;
+        (gap.first_seq <= gap.last_seq
+            && possible.contains(&gap.first_seq)
+            && possible.contains(&gap.last_seq))
+        .then_some(gap)
     }
 
     /// What is left of this gap outside of `others`: they have been told of already.

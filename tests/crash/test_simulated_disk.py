@@ -27,6 +27,7 @@ _CARGO = (
         "every_crash_state_keeps_what_was_acknowledged",
         "no_flipped_bit_drops_an_acknowledged_event_in_silence",
         "a_cut_file_is_told_as_a_gap_once_a_follower_knows_more",
+        "the_window_is_the_newest_ids_through_all_that_happens",
     ],
 )
 def test_nothing_acknowledged_is_lost_in_silence(attack: Attack, test: str) -> None:

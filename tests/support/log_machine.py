@@ -30,6 +30,14 @@ SOURCE = "machine"
 STEPS_MAX = 5000
 
 
+OPTIONS: "LogOptions" = {
+    "segment_bytes": SEGMENT_BYTES, "group_bytes_max": 32768, "group_records_max": 64,
+    "linger_us": 0, "bytes_max": 1 << 34, "disk_reserve_bytes": 0, "retain_bytes": 0,
+    "recycle": True, "dedup_keys": 100_000, "dedup_producers": 1000,
+    "follower_group": 0, "follower_seq": 0, "follower_root": bytes(32),
+}  # fmt: skip
+
+
 Event = tuple[str, int] | tuple[str, int, str] | tuple[str, int, int, int, bytes, int]
 """What a worker's kernel tells."""
 
@@ -117,12 +125,9 @@ class Ledger:
     def open_log(self) -> None:
         """Recover, and join the worker to the new log writer."""
         group, seq, root, _ = self.follower
-        options: LogOptions = {
-            "segment_bytes": SEGMENT_BYTES, "group_bytes_max": 32768, "group_records_max": 64,
-            "linger_us": 0, "bytes_max": 1 << 30, "disk_reserve_bytes": 0, "recycle": True,
-            "dedup_keys": 100_000, "dedup_producers": 1000,
-            "follower_group": group, "follower_seq": seq, "follower_root": root,
-        }  # fmt: skip
+        options = OPTIONS.copy()
+        options["follower_group"], options["follower_seq"] = group, seq
+        options["follower_root"] = root
         quarantine = self.folder / "quarantine"
         self.writer = LogWriter(self.log_dir, quarantine, self.board_fd, LOG_KEY, options)
         self._join()

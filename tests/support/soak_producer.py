@@ -7,12 +7,14 @@ goes on. A life with ids first offers again what its killed predecessor may have
 
 import asyncio
 import select
+import signal
 import sys
 import time
 import zlib
 from pathlib import Path
 
 import certeus
+from certeusd.pdeathsig import set_parent_death_signal
 from support.soak_events import TYPE, event
 from support.soak_page import TICKETS_MAX, Field, LifePage, Shared, State, Told
 
@@ -201,4 +203,6 @@ def main(socket: str, folder: str, life: str, source: str, flags: str, before: s
 
 
 if __name__ == "__main__":
+    # Its harness may be killed, at a time-out: nobody else would ever end it.
+    set_parent_death_signal(signal.SIGKILL)
     main(*sys.argv[1:])

@@ -28,6 +28,7 @@ OPTIONS: "LogOptions" = {
     "linger_us": 0,
     "bytes_max": 1 << 23,
     "disk_reserve_bytes": 0,
+    "retain_bytes": 0,
     "recycle": True,
     "dedup_keys": 100,
     "dedup_producers": 10,
@@ -58,7 +59,7 @@ def test_a_second_log_writer_gets_nothing_while_the_first_one_lives(
 ) -> None:
     places = (state_dir / "log", state_dir / "quarantine")
     first = LogWriter(*places, board_fd, bytes(32), OPTIONS)
-    with pytest.raises(BlockingIOError, match="LOCK is locked"):
+    with pytest.raises(BlockingIOError, match=f"LOCK is locked by pid {os.getpid()}"):
         LogWriter(*places, board_fd, bytes(32), OPTIONS)
     first.seal()
     del first

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("ipc", "daemon", "tests", "bench", "tools", "systemd", "etc", "docs", ".ci")
+FOLDERS = ("ipc", "daemon", "fuzz", "tests", "bench", "tools", "systemd", "etc", "docs", ".ci")
 TEXT = {".py", ".pyi", ".rs", ".sh", ".md", ".toml", ".sql", ".service", ".sysusers", ".tmpfiles"}
 GENERATED = {"target", "__pycache__", "out"}
 

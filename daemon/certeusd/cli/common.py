@@ -1,8 +1,10 @@
 """What verbs share: paths, the client, `--json`, and how numbers look to a human."""
 
 import json
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -19,6 +21,9 @@ SCHEMA_VERSION = 1
 WIDTH_OF_FILES = 240
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
+
+SEQ_MAX = (1 << 63) - 1
+_RANGE = re.compile(r"([0-9]{1,19})(?:\.\.([0-9]{1,19}))?")
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -68,6 +73,44 @@ def log_directory(context: click.Context) -> Path:
             Exit.FAILED, f"cannot read {directory}: {error.strerror}; give --state-dir"
         ) from error
     return directory
+
+
+def log_key_of(paths: Paths) -> bytes | None:
+    """Return the log's key; `None` when it is not there, not ours to read, or no key."""
+    try:
+        key = paths.log_key.read_bytes()
+    except OSError:
+        return None
+    return key if len(key) == 32 else None
+
+
+@contextmanager
+def reading(directory: Path) -> Generator[None]:
+    """Turn what the file system refuses into exit 77 or 1, with the next step."""
+    try:
+        yield
+    except PermissionError as error:
+        raise ExitError(
+            Exit.NOT_ALLOWED, f"cannot read {directory}: not allowed; become the daemon's user"
+        ) from error
+    except OSError as error:
+        raise ExitError(
+            Exit.FAILED, f"cannot read {directory}: {error.strerror}; give --state-dir"
+        ) from error
+    except ValueError as error:
+        raise ExitError(
+            Exit.FAILED, f"cannot read {directory}: {error}; use the newest certeus"
+        ) from error
+
+
+def seq_range(text: str) -> tuple[int, int]:
+    """Parse `17` or `17..20`; numbers begin with 1."""
+    found = _RANGE.fullmatch(text)
+    first = int(found[1]) if found else 0
+    last = int(found[2]) if found and found[2] else first
+    if not 1 <= first <= last <= SEQ_MAX:
+        raise click.UsageError(f"{text} is no number and no range such as 17..20")
+    return first, last
 
 
 def print_json(document: Mapping[str, object]) -> None:

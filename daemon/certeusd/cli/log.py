@@ -1,66 +1,48 @@
 """`certeus log`: the log on disk, with or without a daemon."""
 
 import sys
-from pathlib import Path
 
 import click
 
+from certeusd.cli import log_export, log_inspect, log_ls, log_repair
 from certeusd.cli.common import (
-    console,
-    human_bytes,
     human_count,
     json_option,
     log_directory,
+    log_key_of,
     paths_of,
     print_json,
+    reading,
     wants_json,
 )
-from certeusd.control.types import rfc3339
 from certeusd.exits import Exit
 
 
 @click.group()
 def command() -> None:
-    """Look at the log on disk."""
+    """Look at the log on disk, with or without a daemon; only repair ever writes."""
 
 
-@command.command()
-@json_option
-@click.pass_context
-def ls(context: click.Context) -> None:
-    """List the segments."""
-    from certeusd.log.reader import LogReader
-
-    segments = LogReader(log_directory(context)).segments()
-    if wants_json(context):
-        print_json({"segments": segments})
-        return
-    from rich.table import Table
-
-    table = Table(box=None, header_style="dim")
-    for name in ("segment", "groups", "records", "first seq", "last seq", "used", "file", "last"):
-        table.add_column(name, justify="right")
-    for one in segments:
-        recorded = rfc3339(one["recorded_at_ns"] / 1e9) if one["groups"] else ""
-        table.add_row(
-            str(one["segment_no"]),
-            *(human_count(one[name]) for name in ("groups", "records", "first_seq", "last_seq")),
-            *(human_bytes(one[name]) for name in ("used_bytes", "file_bytes")),
-            recorded,
-        )
-    console().print(table)
+command.add_command(log_ls.command, "ls")
+command.add_command(log_inspect.command, "inspect")
+command.add_command(log_export.command, "export")
+command.add_command(log_repair.command, "repair")
 
 
 @command.command(short_help="Verify checksums, chain, numbers and roots.")
 @json_option
 @click.pass_context
 def check(context: click.Context) -> None:
-    """Verify every checksum, the chain, that no number is missing, and the roots."""
+    """Verify every checksum, the chain, that no number is missing, the roots, and the sidecars.
+
+    Exits 1 on any damage. Bytes behind the last group are none: they were never acknowledged.
+    """
     from certeusd.log.reader import LogReader
 
     directory = log_directory(context)
-    key = _key(paths_of(context).log_key)
-    report = LogReader(directory).check(None if wants_json(context) else _progress, key)
+    key = log_key_of(paths_of(context))
+    with reading(directory):
+        report = LogReader(directory).check(None if wants_json(context) else _progress, key)
     good = bool(report["ok"])
     if wants_json(context):
         print_json(report)
@@ -78,13 +60,6 @@ def check(context: click.Context) -> None:
         )
     if not good:
         context.exit(Exit.FAILED)
-
-
-def _key(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
 
 
 def _progress(done: int, total: int) -> None:

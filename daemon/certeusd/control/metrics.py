@@ -83,6 +83,8 @@ LOG_GAUGES = (
     ("dedup_from_seq", "certeus_dedup_from_seq", "Oldest seq of the dedup window."),
     ("producers", "certeus_producers", "Producers known to the log writer."),
     ("full", "certeus_log_full", "1 while the log is full."),
+    ("disk_free_bytes", "certeus_disk_free_bytes", "Bytes free on the log's disk."),
+    ("disk_short", "certeus_disk_short", "1 while the disk is down to its reserve."),
     ("recovery_phase", "certeus_recovery_phase", "0: no start is under way; 1 to 3: its phase."),
     ("recovery_segments", "certeus_recovery_segments", "Segments that the start has to read."),
     ("recovery_segments_done", "certeus_recovery_read_segments", "Segments it has read."),

@@ -82,6 +82,10 @@ class Log(msgspec.Struct, frozen=True):
     segments: int
     first_seq: int
     full: bool
+    disk_free_bytes: int = 0
+    """As the log writer saw it last."""
+    disk_short: bool = False
+    """The disk is down to its reserve: the log makes no segment."""
     groups_total: int = 0
     records_total: int = 0
     rejected_total: int = 0

@@ -12,6 +12,7 @@ import uvloop
 from certeusd import logs
 from certeusd.channel import AcceptDeadLetters, AcceptGap, Channel, Drain, Retry, Start, adopt
 from certeusd.flush.flusher import Flusher
+from certeusd.flush.room import shared_reserve_bytes
 from certeusd.flush.settings import Settings
 
 DRAIN_TIMEOUT_S = 2.0
@@ -26,6 +27,9 @@ async def serve(channel: Channel, start: Start, board: int, bell: int, log: logs
         postgres=start.config.postgres,
         log_dir=state_dir / "log",
         followers_dir=state_dir / "followers",
+        shared_reserve_bytes=shared_reserve_bytes(
+            state_dir, start.config.log.disk_reserve_bytes, start.config.postgres.dsn
+        ),
         stall_timeout_s=start.config.postgres.stall_timeout_ms / 1000,
         lock_timeout_s=start.config.postgres.lock_timeout_ms / 1000,
     )

@@ -44,6 +44,7 @@ from certeusd.flush.guard import Guard
 from certeusd.flush.leaves import Leaves
 from certeusd.flush.position import Position
 from certeusd.flush.reasons import Reasons
+from certeusd.flush.room import Room
 from certeusd.flush.settings import Settings
 from certeusd.flush.transaction import Prepared, Target
 from certeusd.log.reader import LogReader
@@ -94,6 +95,7 @@ class Flusher:
         self._reasons = Reasons(tell)
         self._gate = Gate(tell)
         self._guard = Guard(self._board, tell, log, settings.pauses(), random)
+        self._room = Room(settings.log_dir, settings.shared_reserve_bytes, self._reasons, log)
         self._leaves = Leaves(settings.postgres.retention_days, self._reasons, log)
         self._confirmed = Confirmations(
             self._page, self._board, settings.followers_dir, self._reasons, log
@@ -341,7 +343,7 @@ class Flusher:
         self._reader.seek(position.group, position.seq, position.root)
         ahead: asyncio.Task[Prepared | None] | None = None
         try:
-            while not self._draining.is_set():
+            while await self._room.wait(lambda: self._idle(place), self._draining.is_set):
                 prepared = await (ahead or self._next(place.target))
                 ahead = None
                 if prepared is None:
@@ -447,11 +449,9 @@ class Flusher:
         """Sleep until there is something, then until the tick or until a batch is full."""
         link, wanted = place.link, self._reader.next_seq
         if self._reader.stalled is not None:
-            await self._sleep(link, self._settings.housekeeping_s)
-            await self._housekeep(place)
+            await self._idle(place)
         while self._page.want(wanted) < wanted and not self._draining.is_set():
-            await self._sleep(link, self._settings.housekeeping_s)
-            await self._housekeep(place)
+            await self._idle(place)
         full = wanted + self._settings.postgres.batch_rows_max - 1
         if self._page.want(full) < full and not self._draining.is_set():
             await self._sleep(link, self._settings.postgres.batch_ms / 1000)
@@ -470,6 +470,10 @@ class Flusher:
             self._bell.clear()
         if link.lost.is_set():
             raise ConnectionResetError("the connection to PostgreSQL was lost")
+
+    async def _idle(self, place: Place) -> None:
+        await self._sleep(place.link, self._settings.housekeeping_s)
+        await self._housekeep(place)
 
     async def _housekeep(self, place: Place) -> None:
         self._board.set("flush", "heartbeat_ns", time.monotonic_ns())

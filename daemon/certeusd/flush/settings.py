@@ -28,6 +28,8 @@ class Settings(NamedTuple):
     postgres: PostgresSection
     log_dir: Path
     followers_dir: Path
+    shared_reserve_bytes: int = 0
+    """What the log leaves of a disk that it shares with the server; 0: it shares none."""
     recheck_s: float = RECHECK_INTERVAL_S
     housekeeping_s: float = HOUSEKEEPING_INTERVAL_S
     look_s: float = LOOK_INTERVAL_S

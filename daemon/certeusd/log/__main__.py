@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from certeusd import logs
-from certeusd._native import LogBlockedError, LogFailedError, LogWriter
+from certeusd._native import (
+    LogBlockedError,
+    LogFailedError,
+    LogNoRoomError,
+    LogReadOnlyError,
+    LogWriter,
+)
 from certeusd.channel import (
     Attach,
     Channel,
@@ -26,7 +32,7 @@ from certeusd.channel import (
     adopt,
 )
 from certeusd.exits import Exit
-from certeusd.log.follower import read_position
+from certeusd.log.follower import FollowerPosition, read_position
 
 if TYPE_CHECKING:
     from certeusd._native import LogOptions, Recovery
@@ -40,6 +46,40 @@ OBSTACLE_NEXT = (
     "mend or move away what the message names (the log writer needs plain files that its user may"
     " read and write); it looks again each second, and nothing is lost meanwhile"
 )
+NO_ROOM_NEXT = (
+    "make room on the disk of the state directory (or raise its quota); the log writer looks again"
+    " each second, producers wait, and nothing is lost meanwhile"
+)
+
+FAILED_NEXT = (
+    "look at the disk of the state directory (dmesg, smartctl); a new log writer tries again by"
+    " itself, and producers still hold what was not acknowledged"
+)
+READ_ONLY_NEXT = (
+    "find out why (dmesg: the kernel does it after an error), then mount -o remount,rw; certeus"
+    " goes on by itself, and producers still hold what was not acknowledged"
+)
+
+
+def last_words(error: LogFailedError) -> State:
+    """Say why the log writer ends: the supervisor shows it until a later life commits a group."""
+    if isinstance(error, LogReadOnlyError):
+        return State("log-read-only", what=f"the file system is read-only: {error}",
+                     next=READ_ONLY_NEXT)  # fmt: skip
+    return State("log-failed", what=str(error), next=FAILED_NEXT)
+
+
+def read_small_files(state_dir: Path) -> tuple[bytes, FollowerPosition]:
+    """Read the log's key, and what the follower has confirmed.
+
+    Raises:
+        LogFailedError: the disk refuses one of them; to start without would be a guess.
+    """
+    try:
+        key = (state_dir / "keys" / "log.key").read_bytes()
+        return key, read_position(state_dir / "followers")
+    except OSError as error:
+        raise LogFailedError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> LogWriter | None:
@@ -49,7 +89,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         None when the supervisor is gone meanwhile.
     """
     state_dir = Path(start.state_dir)
-    follower = read_position(state_dir / "followers")
+    key, follower = read_small_files(state_dir)
     section, dedup = start.config.log, start.config.dedup
     options: LogOptions = {
         "segment_bytes": section.segment_bytes,
@@ -58,6 +98,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         "linger_us": section.linger_us,
         "bytes_max": section.bytes_max,
         "disk_reserve_bytes": section.disk_reserve_bytes,
+        "retain_bytes": section.retain_bytes,
         "recycle": section.recycle,
         "dedup_keys": dedup.keys,
         "dedup_producers": dedup.producers,
@@ -65,8 +106,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         "follower_seq": follower.seq,
         "follower_root": follower.root,
     }
-    key = (state_dir / "keys" / "log.key").read_bytes()
-    waiting = blocked = False
+    waiting, blocked = False, ""
     while True:
         try:
             writer = LogWriter(state_dir / "log", state_dir / "quarantine", board, key, options)
@@ -81,19 +121,24 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
             if select.select([channel.fileno()], [], [], LOCK_RETRY_MS / 1000)[0]:
                 return None
             continue
-        except LogBlockedError as error:
+        except (LogBlockedError, LogNoRoomError) as error:
             # No new process would fare better: this one stays, says why, and looks again.
-            if not blocked:
-                log.error("log_blocked", cause=str(error), next=OBSTACLE_NEXT)
-            channel.send(State("log-blocked", what=str(error), next=OBSTACLE_NEXT))
-            blocked = True
+            code, next_step = "log-blocked", OBSTACLE_NEXT
+            if isinstance(error, LogNoRoomError):
+                code, next_step = "disk-full", NO_ROOM_NEXT
+            if blocked != code:
+                log.error("log_blocked", code=code, cause=str(error), next=next_step)
+                if blocked:
+                    channel.send(State(blocked, active=False))
+            channel.send(State(code, what=str(error), next=next_step))
+            blocked = code
             if select.select([channel.fileno()], [], [], BLOCKED_RETRY_MS / 1000)[0]:
                 return None
             continue
         if waiting:
             channel.send(State("waiting-for-lock", active=False))
         if blocked:
-            channel.send(State("log-blocked", active=False))
+            channel.send(State(blocked, active=False))
             log.info("log_unblocked")
         return writer
 
@@ -194,7 +239,9 @@ def main() -> int:
         channel.send(Ready())
         return serve(channel, writer)
     except LogFailedError as error:
-        log.error("log_failed", cause=str(error), next="the supervisor starts a new log writer")
+        words = last_words(error)
+        log.error("log_failed", code=words.code, cause=words.what, next=words.next)
+        channel.send(words)
         return Exit.LOG_FAILED
 
 

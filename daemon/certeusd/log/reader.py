@@ -3,6 +3,6 @@
 The work is done in Rust (`daemon/src/reader`); this module is where Python takes it from.
 """
 
-from certeusd._native import Batch, LogReader
+from certeusd._native import Batch, LogReader, log_files, log_group_of, log_plan
 
-__all__ = ["Batch", "LogReader"]
+__all__ = ["Batch", "LogReader", "log_files", "log_group_of", "log_plan"]

@@ -52,6 +52,8 @@ GAUGES: dict[Role, tuple[str, ...]] = {
 """Words of the board that end with the life of who wrote them."""
 FLUSHER_REPORTS = ("breaker", "gap")
 """What holds only while the flusher lives."""
+LAST_WORDS = ("log-failed", "log-read-only")
+"""Reasons that a child tells as it ends: they stay until a later life makes progress."""
 PAIR_PAGES_BYTES = 4 * 4096
 """Words of the two rings of a pair, beside their data (`daemon/src/envelope.rs`)."""
 
@@ -209,6 +211,7 @@ class Fleet:
 
     def _progressed(self, slot: Slot) -> None:
         slot.backoff.progress()
+        self._reasons.forget(after_death_of(slot))
         if self._reasons.remove("supervisor", f"crash-loop-{slot.name}"):
             self._logger.info("crash_loop_left", child=slot.name)
 
@@ -220,12 +223,14 @@ class Fleet:
         """
         for slot in self.slots:
             since = slot.child.spawned_monotonic if slot.child and slot.child.ready else now
-            if slot.backoff.crash_loop and now - since >= FORGIVEN_AFTER_S:
+            told = slot.backoff.crash_loop or self._reasons.told_by(after_death_of(slot))
+            if told and now - since >= FORGIVEN_AFTER_S:
                 self._progressed(slot)
 
     def _on_reason(self, slot: Slot, state: State) -> None:
         if state.active:
-            new = self._reasons.add(slot.name, state.code, state.what, state.next, time.time())
+            owner = after_death_of(slot) if state.code in LAST_WORDS else slot.name
+            new = self._reasons.add(owner, state.code, state.what, state.next, time.time())
             if new:
                 self._logger.warning("reason_entered", code=state.code, what=state.what)
         elif self._reasons.remove(slot.name, state.code):
@@ -358,6 +363,11 @@ class Fleet:
         for slot in self.slots:
             if slot.child is not None:
                 slot.measured = slot.child.measure()
+
+
+def after_death_of(slot: Slot) -> str:
+    """Owner of the reasons that outlive the life which told them."""
+    return f"after-{slot.name}"
 
 
 def ending(code: int) -> str:

@@ -3,6 +3,7 @@
 The lock is of the open file, which no child inherits, so that a start right after `kill -9` works.
 """
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -14,9 +15,18 @@ def hold(path: Path) -> int:
     """Lock `path` for as long as the returned descriptor is open; the file then holds our pid.
 
     Raises:
-        ExitError: 75 and the pid of the holder, if another process has it.
+        ExitError: 75 and the pid of the holder, if another process has it; 74 if the file system
+            does not let us: it is read-only, or fails.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        failed = error.errno in (errno.EROFS, errno.EIO)
+        raise ExitError(
+            Exit.LOG_FAILED if failed else Exit.CONFIGURATION,
+            f"cannot lock {path}: {error.strerror}; mend the file system (dmesg says what happened"
+            " to it), or choose another directory",
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -26,7 +26,7 @@ from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
 from certeusd.logs import Logger
 from certeusd.paths import Paths
-from certeusd.supervisor import listeners, locks, memory, pinning, recovering
+from certeusd.supervisor import listeners, locks, memory, pinning, recovering, room
 from certeusd.supervisor.child import default_command
 from certeusd.supervisor.fleet import Equipment, Fleet, Slot
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
@@ -259,17 +259,23 @@ class Supervisor:
             (slot.role, slot.index) for slot in self._fleet.slots if slot.ready
         ]
         self._progress.sample(ready, time.time())
-        if self.board.get("log", "full"):
-            self._reasons.add(
-                "supervisor", "log-full", "the log or its disk has no room left: producers wait",
-                "bring PostgreSQL back, so that the log empties; or raise log.bytes_max",
-                time.time(),
-            )  # fmt: skip
-        else:
-            self._reasons.remove("supervisor", "log-full")
+        self._look_at_room()
         connected = bool(self.board.get("flush", "connected"))
         if connected != self._external_since[1]:
             self._external_since = (time.time(), connected)
+
+    def _look_at_room(self) -> None:
+        """Say what keeps the log from growing: its bound, or the disk."""
+        full, short = self.board.get("log", "full"), self.board.get("log", "disk_short")
+        code = room.reason(full=bool(full), short=bool(short))
+        for other in set(room.REASONS) - {code}:
+            self._reasons.remove("supervisor", other)
+        if code is not None:
+            free_mib = self.board.get("log", "disk_free_bytes") >> 20
+            what, next_step = room.REASONS[code]
+            self._reasons.add(
+                "supervisor", code, what.format(free_mib=free_mib), next_step, time.time()
+            )
 
     def _lag_seconds(self, flushed: int) -> float:
         """Seconds since `durable` first passed what PostgreSQL has; a sample a second."""
@@ -335,6 +341,8 @@ class Supervisor:
             segments=words["segments"],
             first_seq=words["first_seq"],
             full=bool(words["full"]),
+            disk_free_bytes=words["disk_free_bytes"],
+            disk_short=bool(words["disk_short"]),
             groups_total=words["groups_total"],
             records_total=words["records_total"],
             rejected_total=words["rejected_total"],

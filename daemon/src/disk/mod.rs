@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 
 use rustix::fs::{self, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 pub mod named;
 #[cfg(test)]
@@ -15,7 +15,7 @@ pub mod sim;
 #[cfg(test)]
 mod tests;
 
-/// A directory's operations. Everything blocks; nothing is retried.
+/// A directory's operations. Everything blocks; nothing is retried but what a signal interrupted.
 pub trait Disk: Send + Sync + 'static {
     type File: DiskFile;
 
@@ -66,15 +66,16 @@ impl Disk for RealDisk {
         let create = if create { OFlags::CREATE } else { OFlags::empty() };
         // A link in the log's directory is somebody's doing: a rename would replace the link.
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | create;
-        Ok(RealFile(fs::open(path, flags, Mode::from_raw_mode(0o640))?.into()))
+        let mode = Mode::from_raw_mode(0o640);
+        Ok(RealFile(retry_on_intr(|| fs::open(path, flags, mode))?.into()))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
+        Ok(retry_on_intr(|| fs::rename(from, to))?)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_file(path)
+        Ok(retry_on_intr(|| fs::unlink(path))?)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -106,7 +107,7 @@ impl DiskFile for RealFile {
         let mut rest = &mut slices[..];
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            let written = rustix::io::pwritev(&self.0, rest, offset)?;
+            let written = retry_on_intr(|| rustix::io::pwritev(&self.0, rest, offset))?;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -117,7 +118,8 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        Ok(fs::fdatasync(&self.0)?)
+        // Interrupted is not failed: no page lost its dirty mark, and the next call waits for all.
+        Ok(retry_on_intr(|| fs::fdatasync(&self.0))?)
     }
 
     fn bytes(&self) -> io::Result<u64> {

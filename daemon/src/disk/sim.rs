@@ -84,6 +84,12 @@ struct State {
     syncs_fail: bool,
     writes_fail: bool,
     free_bytes: u64,
+    /// Whatever `free_bytes` says, no file may be made or grow.
+    refuses: bool,
+    /// Calls of any kind, so far; the one that fails, with which error, and what it was.
+    entered: u64,
+    fault: Option<(u64, i32)>,
+    faulted: Option<&'static str>,
     before_change: Option<BeforeChange>,
 }
 
@@ -138,6 +144,34 @@ impl SimDisk {
     /// From now on every write fails and leaves nothing; syncs go on to say that all is well.
     pub fn fail_writes(&self) {
         self.0.lock().unwrap().writes_fail = true;
+    }
+
+    /// Somebody else was faster than who looked for room.
+    pub fn refuse_room(&self, refuses: bool) {
+        self.0.lock().unwrap().refuses = refuses;
+    }
+
+    /// The `call`-th call of any kind from now on fails with `errno`, and no other one does.
+    pub fn fail_once(&self, call: u64, errno: i32) {
+        let mut state = self.0.lock().unwrap();
+        state.fault = Some((state.entered + call, errno));
+    }
+
+    /// Which call [`SimDisk::fail_once`] has met.
+    pub fn faulted(&self) -> Option<&'static str> {
+        self.0.lock().unwrap().faulted
+    }
+
+    fn enter(&self, call: &'static str) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        state.entered += 1;
+        match state.fault {
+            Some((at, errno)) if at == state.entered => {
+                state.faulted = Some(call);
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn set_free_bytes(&self, bytes: u64) {
@@ -262,16 +296,21 @@ impl Disk for SimDisk {
     type File = SimFile;
 
     fn list(&self, _dir: &Path) -> io::Result<Vec<String>> {
+        self.enter("list")?;
         Ok(self.names())
     }
 
     fn open(&self, path: &Path, create: bool) -> io::Result<SimFile> {
+        self.enter("open")?;
         let name = name_of(path);
         let known = self.0.lock().unwrap().names.get(&name).copied();
         let inode = match known {
             Some(inode) => inode,
             None if !create => return Err(io::ErrorKind::NotFound.into()),
             None => self.change(|state| {
+                if state.refuses {
+                    return Err(io::Error::from_raw_os_error(28));
+                }
                 state.inodes.push(Inode::default());
                 let inode = state.inodes.len() - 1;
                 state.names.insert(name.clone(), inode);
@@ -283,6 +322,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.enter("rename")?;
         self.change(|state| {
             let inode = state.names.remove(&name_of(from)).ok_or(io::ErrorKind::NotFound)?;
             state.names.insert(name_of(to), inode);
@@ -293,6 +333,7 @@ impl Disk for SimDisk {
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.enter("unlink")?;
         self.change(|state| {
             state.names.remove(&name_of(path)).ok_or(io::ErrorKind::NotFound)?;
             state.pending_names.push(vec![(name_of(path), None)]);
@@ -301,6 +342,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        self.enter("sync_dir")?;
         self.change(|state| {
             state.durable_names = state.names.clone();
             state.pending_names.clear();
@@ -313,6 +355,7 @@ impl Disk for SimDisk {
     }
 
     fn space(&self, _dir: &Path) -> io::Result<(u64, u64)> {
+        self.enter("space")?;
         Ok((1 << 40, self.0.lock().unwrap().free_bytes))
     }
 }
@@ -324,6 +367,7 @@ pub struct SimFile {
 
 impl DiskFile for SimFile {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.disk.enter("read_at")?;
         let state = self.disk.0.lock().unwrap();
         let bytes = &state.inodes[self.inode].current;
         let start = (offset as usize).min(bytes.len());
@@ -333,11 +377,17 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+        self.disk.enter("write_at")?;
         self.disk.change(|state| {
             if state.writes_fail {
                 return Err(io::Error::from_raw_os_error(5));
             }
+            let refuses = state.refuses;
             let inode = &mut state.inodes[self.inode];
+            let end = offset as usize + parts.iter().map(|part| part.len()).sum::<usize>();
+            if refuses && end > inode.current.len() {
+                return Err(io::Error::from_raw_os_error(28));
+            }
             let mut at = offset as usize;
             let current = Arc::make_mut(&mut inode.current);
             for part in parts.iter().filter(|part| !part.is_empty()) {
@@ -354,6 +404,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.enter("sync")?;
         self.disk.change(|state| {
             if state.syncs_fail {
                 // As Linux does: the pages count as clean from now on, and the disk has nothing.
@@ -366,10 +417,12 @@ impl DiskFile for SimFile {
     }
 
     fn bytes(&self) -> io::Result<u64> {
+        self.disk.enter("bytes")?;
         Ok(self.disk.0.lock().unwrap().inodes[self.inode].current.len() as u64)
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.disk.enter("truncate")?;
         self.disk.change(|state| {
             let inode = &mut state.inodes[self.inode];
             Arc::make_mut(&mut inode.current).resize(bytes as usize, 0);
@@ -379,6 +432,7 @@ impl DiskFile for SimFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
+        self.disk.enter("try_lock")?;
         Ok(true)
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! A start looks at every file that has a segment's name ([`FILES`]): is it one of this log, and in
 //! its place? What is not is *set aside*, whole, under another name, so that neither this start nor
-//! any reader takes it for the log's. Of the segments that are left, each one with a successor
-//! ([`OLDER`]) ends where the header of that says, and the newest one ([`NEWEST`]) where its last
-//! group ends. In the end comes the floor: the log never goes on below what a follower has
-//! confirmed.
+//! any reader takes it for the log's. What is before the oldest one was trimmed if the record of
+//! trims says so, and else it is lost ([`BEGINNING`](super::beginning::BEGINNING)). Of the segments
+//! that are left, each one with a successor ([`OLDER`]) ends where the header of that says, and the
+//! newest one ([`NEWEST`]) where its last group ends. In the end comes the floor: the log never
+//! goes on below what a follower has confirmed.
 //!
 //! What tells a torn tail from damage: a group is written only when the sync of the one before has
 //! returned. So bytes that are no group, with nothing valid behind them, were never acknowledged;
@@ -122,6 +123,34 @@ seen! {
         /// again.
         Predecessor = "with the predecessor",
         Start = "at 0",
+    }
+}
+
+seen! {
+    /// The record of what was trimmed.
+    Recorded {
+        Good = "good",
+        /// Not there, damaged, or of another log.
+        Lost = "lost",
+    }
+}
+
+seen! {
+    /// The oldest segment, against the lowest one that the record says stays.
+    Begins {
+        At = "that one",
+        Before = "an older one",
+        Behind = "a newer one",
+        Nowhere = "none",
+    }
+}
+
+seen! {
+    /// What numbers are missing is counted from.
+    From {
+        /// What is before it was trimmed.
+        Oldest = "the oldest segment",
+        Record = "the record",
     }
 }
 
@@ -368,7 +397,7 @@ pub const NEWEST: &[NewestRow] = &[
     },
 ];
 
-fn fits<T: PartialEq>(wanted: &[T], seen: &T) -> bool {
+pub(super) fn fits<T: PartialEq>(wanted: &[T], seen: &T) -> bool {
     wanted.is_empty() || wanted.contains(seen)
 }
 

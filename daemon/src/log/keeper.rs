@@ -1,8 +1,9 @@
 //! The log's helper thread: whatever takes time and is not the commit itself.
 //!
 //! It keeps one segment zero-filled ahead, writes the sidecars of sealed ones, and trims: a segment
-//! goes when every required follower is behind it and its sidecar is durable, by becoming the next
-//! spare if nobody reads it. The log writer only takes the spare, and says what is sealed.
+//! goes when every required follower is behind it, its sidecar is durable and no more than
+//! `retain_bytes` of such segments stay, by becoming the next spare if nobody reads it. The log
+//! writer only takes the spare, and says what is sealed. How it shares the disk: `room.rs`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,7 +13,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::recovery::segment_name;
+use super::room::{Room, is_no_room};
 use super::sidecar::{self, Sidecar};
+use super::trim::{self, Record};
 use crate::disk::{Disk, DiskFile};
 use crate::format::SEGMENT_HEADER_BYTES;
 
@@ -27,6 +30,9 @@ pub struct Limits {
     pub segment_bytes: u64,
     pub bytes_max: u64,
     pub disk_reserve_bytes: u64,
+    /// Segments that every follower has are kept up to here, while there is room, so that a
+    /// PostgreSQL that went back finds them.
+    pub retain_bytes: u64,
     pub recycle: bool,
 }
 
@@ -47,6 +53,11 @@ struct State<F> {
     window_from_seq: u64,
     sidecar_ends: BTreeMap<u64, u64>,
     full: bool,
+    room: Room,
+    /// A write for the helper's own purposes met no room at the last step.
+    refused: bool,
+    /// The record of trims, once there was something to trim.
+    record: Option<Record<F>>,
     stopping: bool,
     failed: Option<io::Error>,
 }
@@ -68,6 +79,10 @@ pub struct Size {
     pub bytes: u64,
     pub first_seq: u64,
     pub full: bool,
+    /// What the disk has left, as it was looked at last.
+    pub free_bytes: u64,
+    /// For want of room on the disk no segment is made.
+    pub short: bool,
 }
 
 impl<D: Disk> Keeper<D> {
@@ -82,6 +97,9 @@ impl<D: Disk> Keeper<D> {
             window_from_seq: 0,
             sidecar_ends: BTreeMap::new(),
             full: false,
+            room: Room::new(limits.disk_reserve_bytes, limits.segment_bytes),
+            refused: false,
+            record: None,
             stopping: false,
             failed: None,
         };
@@ -97,7 +115,12 @@ impl<D: Disk> Keeper<D> {
     }
 
     /// Without a second thread, does here and now what that would do.
+    ///
+    /// Errors: what ended the helper; the log writer ends with it, long before it needs a spare.
     pub fn step(&self) -> io::Result<()> {
+        if let Some(error) = self.lock().failed.take() {
+            return Err(error);
+        }
         self.stepped.as_ref().map_or(Ok(()), Work::step)
     }
 
@@ -148,6 +171,11 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
+    /// Whether no segment can be made: the log is as large as it may be, or the disk has no room.
+    pub fn is_full(&self) -> bool {
+        self.lock().full
+    }
+
     /// The segment before the current one is sealed: its sidecar is to be written.
     pub fn seal(&self, sidecar: Sidecar) {
         self.lock().sidecars.push(sidecar);
@@ -170,6 +198,8 @@ impl<D: Disk> Keeper<D> {
             bytes: bytes + u64::from(state.spare.is_some()) * self.limits.segment_bytes,
             first_seq: state.segments.values().next().map_or(1, |known| known.first_seq),
             full: state.full,
+            free_bytes: state.room.free_bytes,
+            short: state.room.short || state.refused,
         }
     }
 
@@ -241,8 +271,8 @@ impl<D: Disk> Work<D> {
                 return Ok(());
             }
             let state = self.lock();
-            let idle = state.sidecars.is_empty() && (state.spare.is_some() || state.full);
-            if idle && !state.stopping {
+            let done = state.sidecars.is_empty() && (state.spare.is_some() || state.full);
+            if (done || state.refused) && !state.stopping {
                 let wait = self.state.1.wait_timeout(state, RECHECK);
                 drop(wait.expect("nobody panics with the lock"));
             }
@@ -250,19 +280,59 @@ impl<D: Disk> Work<D> {
     }
 
     fn step(&self) -> io::Result<()> {
-        self.write_sidecars()?;
+        self.look_at_room()?;
+        self.lock().refused = false;
+        let sealed = self.unless_refused(self.write_sidecars())?;
         if self.lock().stopping {
             return Ok(());
         }
-        self.trim()?;
-        self.prepare_spare()
+        // A trim makes room: it goes on though a sidecar found none.
+        let trimmed = self.unless_refused(self.trim())?;
+        if sealed && trimmed {
+            self.unless_refused(self.prepare_spare())?;
+        }
+        Ok(())
+    }
+
+    fn look_at_room(&self) -> io::Result<()> {
+        let (_, free_bytes) = self.disk.space(&self.dir)?;
+        self.lock().room.look(free_bytes);
+        Ok(())
+    }
+
+    /// False: the disk has no room for it, whatever it said before; it is tried again later.
+    fn unless_refused(&self, result: io::Result<()>) -> io::Result<bool> {
+        match result {
+            Ok(()) => Ok(true),
+            Err(error) if is_no_room(&error) => {
+                let mut state = self.lock();
+                state.refused = true;
+                state.full |= state.spare.is_none();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a file that found no room half-way; it may not even have been made.
+    fn remove_beside(&self, name: &str) -> io::Result<()> {
+        match self.disk.unlink(&self.dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn write_sidecars(&self) -> io::Result<()> {
         loop {
             let next = self.lock().sidecars.pop();
             let Some(sidecar) = next else { return Ok(()) };
-            sidecar.write(&*self.disk, &self.dir)?;
+            if let Err(error) = sidecar.write(&*self.disk, &self.dir) {
+                if is_no_room(&error) {
+                    self.remove_beside(&format!("{}.new", sidecar::name(sidecar.segment_no)))?;
+                }
+                self.lock().sidecars.push(sidecar);
+                return Err(error);
+            }
             let mut state = self.lock();
             state.sidecar_ends.insert(sidecar.segment_no, sidecar.next_seq);
             if let Some(known) = state.segments.get_mut(&sidecar.segment_no) {
@@ -274,18 +344,22 @@ impl<D: Disk> Work<D> {
     /// Lets one segment go at a time: the oldest, when nobody needs it.
     fn trim(&self) -> io::Result<()> {
         loop {
-            let (segment_no, needs_spare) = {
+            self.look_at_room()?;
+            let (segment_no, is_wanted) = {
                 let state = self.lock();
                 let oldest = state.segments.iter().next();
-                let gone = oldest.filter(|(no, known)| **no < state.trim_below && known.sealed);
+                let gone = oldest.filter(|(no, known)| {
+                    **no < state.trim_below && known.sealed && !self.is_retained(&state)
+                });
                 let Some((segment_no, _)) = gone else { break };
-                (*segment_no, state.spare.is_none())
+                (*segment_no, self.is_wanted(&state))
             };
+            self.record_trim(segment_no)?;
             let path = self.dir.join(segment_name(segment_no));
             let file = self.disk.open(&path, false)?;
             let whole = file.bytes()? == self.limits.segment_bytes;
             let unread = file.try_lock()?;
-            if self.limits.recycle && needs_spare && whole && unread {
+            if is_wanted && whole && unread {
                 self.recycle(&path, file)?;
             } else {
                 self.disk.unlink(&path)?;
@@ -294,6 +368,52 @@ impl<D: Disk> Work<D> {
             self.lock().segments.remove(&segment_no);
         }
         self.trim_sidecars()
+    }
+
+    /// Whether the oldest segment stays although every follower has it: as long as there is room.
+    fn is_retained(&self, state: &State<D::File>) -> bool {
+        let delivered: u64 =
+            state.segments.range(..state.trim_below).map(|(_, known)| known.bytes).sum();
+        let needed = state.spare.is_none() && self.is_bounded(state);
+        let short = state.room.short || state.refused;
+        delivered <= self.limits.retain_bytes && !needed && !short
+    }
+
+    /// Whether one segment more would be more than the log may take.
+    fn is_bounded(&self, state: &State<D::File>) -> bool {
+        let Limits { segment_bytes, bytes_max, .. } = self.limits;
+        let used: u64 = state.segments.values().map(|known| known.bytes).sum();
+        used + segment_bytes > bytes_max
+    }
+
+    /// Whether a segment that goes is to be the next spare; else its room is the disk's again.
+    fn is_wanted(&self, state: &State<D::File>) -> bool {
+        // Two are what the log needs to go on at all.
+        let given_back = state.refused || state.room.low && state.segments.len() > 2;
+        self.limits.recycle && state.spare.is_none() && !given_back
+    }
+
+    /// Syncs that the log begins behind `segment_no`; only then may that one go.
+    fn record_trim(&self, segment_no: u64) -> io::Result<()> {
+        let (mut record, next) = {
+            let mut state = self.lock();
+            let next = state.segments.range(segment_no + 1..).next();
+            let next = next.map(|(no, known)| (*no, known.first_seq));
+            (state.record.take(), next)
+        };
+        let mut open = match record.take() {
+            Some(record) => record,
+            None => Record::open(&*self.disk, &self.dir)?,
+        };
+        let (lowest_no, first_seq) = next.expect("the current segment stays");
+        if !open.covers(lowest_no) {
+            let before = trim::read(&*self.disk, &self.dir)?;
+            let uuid = before.map_or([0; 16], |(_, point)| point.log_uuid);
+            let point = trim::point_at(&*self.disk, &self.dir, lowest_no, first_seq, uuid)?;
+            open.write(point)?;
+        }
+        self.lock().record = Some(open);
+        Ok(())
     }
 
     fn trim_sidecars(&self) -> io::Result<()> {
@@ -331,28 +451,24 @@ impl<D: Disk> Work<D> {
     }
 
     fn prepare_spare(&self) -> io::Result<()> {
-        let (spare_no, used) = {
-            let state = self.lock();
+        self.look_at_room()?;
+        let spare_no = {
+            let mut state = self.lock();
             if state.spare.is_some() || state.stopping {
                 return Ok(());
             }
-            let used = state.segments.values().map(|known| known.bytes).sum::<u64>();
-            (state.spare_no, used)
+            state.full = self.is_bounded(&state) || state.room.short;
+            if state.full {
+                return Ok(());
+            }
+            state.spare_no
         };
-        let (_, free) = self.disk.space(&self.dir)?;
-        let Limits { segment_bytes, bytes_max, disk_reserve_bytes, .. } = self.limits;
-        let full = used + segment_bytes > bytes_max
-            || free < disk_reserve_bytes.saturating_add(segment_bytes);
-        self.lock().full = full;
-        if full {
-            return Ok(());
-        }
         let next = self.dir.join("next");
-        let file = match Keeper::fill(&*self.disk, &next, segment_bytes) {
+        let file = match Keeper::fill(&*self.disk, &next, self.limits.segment_bytes) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                self.lock().full = true;
-                return self.disk.unlink(&next);
+            Err(error) if is_no_room(&error) => {
+                self.remove_beside("next")?;
+                return Err(error);
             }
             Err(error) => return Err(error),
         };

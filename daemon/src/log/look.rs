@@ -20,12 +20,14 @@ impl<D: Disk> Segments<'_, D> {
             let read = read_what_is_left(&file, 0, &mut head);
             let read = read.map_err(naming(&self.dir.join(segment_name(number))))?;
             let valid = SegmentHeader::parse(&head[..read]);
+            let bytes = file.bytes()?;
+            let unreadable = read == 0 && bytes > 0;
             let header = match valid {
                 Some(_) => Header::Valid,
                 None if read > 0 && head.iter().all(|byte| *byte == 0) => Header::Unwritten,
                 None => Header::Damaged,
             };
-            self.used.push(Item { number, header, valid, bytes: file.bytes()? });
+            self.used.push(Item { number, header, valid, bytes, unreadable });
         }
         let headers: Vec<(u64, SegmentHeader)> =
             self.used.iter().filter_map(|item| Some((item.number, item.valid?))).collect();
@@ -64,6 +66,7 @@ impl<D: Disk> Segments<'_, D> {
         if ours {
             let file = self.open(item.number)?;
             let walk = walk(&file, &header, u64::MAX, |_| ())?;
+            self.end_is_readable(item.number, walk.refused)?;
             self.floor = self.floor.max(walk.position.next_seq);
             self.found.epoch = self.found.epoch.max(header.epoch);
         }
@@ -120,7 +123,11 @@ impl<D: Disk> Segments<'_, D> {
 
     pub(super) fn agreeing_sidecar(&self, index: usize) -> io::Result<Option<Sidecar>> {
         let item = &self.used[index];
-        let found = Sidecar::read(self.disk, self.dir, item.number)?;
+        // Its segment is there and can be read instead.
+        let found = Sidecar::read(self.disk, self.dir, item.number).or_else(|error| {
+            let refused = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+            if refused { Ok(None) } else { Err(error) }
+        })?;
         let next_seq = self.successor(index).map_or(u64::MAX, |header| header.before_next_seq);
         Ok(found.filter(|sidecar| {
             sidecar.next_seq <= next_seq

@@ -16,6 +16,8 @@
 //! Whatever is decided in a cycle is told only after the cycle's sync, in ticket order; a cycle
 //! without records needs no sync, since all that its verdicts rest on is durable already.
 
+pub mod ages;
+pub mod beginning;
 pub mod decision;
 pub mod group;
 pub mod keeper;
@@ -25,14 +27,17 @@ mod newest;
 mod older;
 pub mod open;
 pub mod peer;
+pub mod plan;
 pub mod producers;
 pub mod progress;
 pub mod quarantine;
 pub mod recovery;
 pub mod replay;
+pub mod room;
 pub mod run;
 pub mod sidecar;
 pub mod tickets;
+pub mod trim;
 pub mod walk;
 pub mod window;
 
@@ -55,6 +60,7 @@ use crate::failpoint::failpoint;
 use crate::format::{
     ALIGN, GROUP_HEADER_BYTES, LogEntry, SEGMENT_HEADER_BYTES, SegmentHeader, VerdictEntry,
 };
+use ages::Ages;
 use group::Group;
 use keeper::Keeper;
 use peer::Peer;
@@ -71,8 +77,6 @@ const PRODUCER_ENTRY_BYTES_MAX: u64 = 2048;
 /// Verdicts, of 32 bytes each, that producers without a session have not read; looked at once a
 /// segment.
 const UNREAD_RUNS_MAX: usize = 1 << 20;
-/// Numbers between two notes of the time, for the age of the dedup window.
-const AGE_STEP: u64 = 65_536;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -104,13 +108,17 @@ pub struct LogWriter<D: Disk> {
     current: Current<D::File>,
     producers: Producers,
     window: Window,
-    ages: Vec<(u64, u64)>,
+    ages: Ages,
+    /// Ids of lower numbers may be missing in the window: their sidecar was gone, or damaged.
+    dedup_floor: u64,
     peers: BTreeMap<usize, Peer>,
     group: Group,
     /// Verdict entries that wait for a group with records, with the settled mark at that time.
     pending: Vec<VerdictEntry>,
     pending_bytes: u64,
     last_count: u32,
+    /// Events are not taken for now: there is no place for the next group.
+    held: bool,
     trimmed_below: u64,
     page: Page,
     durable: Page,
@@ -150,7 +158,9 @@ impl<D: Disk> LogWriter<D> {
         self.trim();
         self.keeper.step()?;
         let full = !self.may_gather()?;
-        self.page.set(count::FULL, u64::from(full));
+        self.held = full;
+        // Not full is a log whose next segment is only not ready yet.
+        self.page.set(count::FULL, u64::from(full && self.keeper.is_full()));
         if full {
             // Sessions begin and end, and answers that waited for room go out, all the same.
             let taken = self.gather(true)?;
@@ -300,9 +310,7 @@ impl<D: Disk> LogWriter<D> {
         self.position = Position::after(&header);
         self.current.keys.append(&mut self.group.keys);
         self.last_count = header.count;
-        if self.ages.last().is_none_or(|(seq, _)| *seq + AGE_STEP <= header.next_seq()) {
-            self.ages.push((header.next_seq(), now_ns));
-        }
+        self.ages.note(header.next_seq(), now_ns);
         self.count_group(&header, sync_ns);
         self.group.clear();
         Ok(())
@@ -424,21 +432,24 @@ impl<D: Disk> LogWriter<D> {
         page.set(count::SEGMENTS, size.segments);
         page.set(count::LOG_BYTES, size.bytes);
         page.set(count::FIRST_SEQ, size.first_seq);
+        page.set(count::DISK_FREE_BYTES, size.free_bytes);
+        page.set(count::DISK_SHORT, u64::from(size.short));
         page.set(count::DEDUP_KEYS, self.window.len() as u64);
         page.set(count::PRODUCERS, self.producers.len() as u64);
         page.set(count::EPOCH, self.epoch);
         page.set(count::HEARTBEAT_NS, crate::board::monotonic_ns());
         let from_seq = self.window.oldest().map_or(self.position.next_seq, |oldest| oldest.seq);
-        let older = self.ages.partition_point(|(seq, _)| *seq <= from_seq);
-        self.ages.drain(..older.saturating_sub(1));
+        let from_seq = from_seq.max(self.dedup_floor);
+        self.ages.forget_below(from_seq);
         page.set(count::DEDUP_FROM_SEQ, from_seq);
-        page.set(count::DEDUP_FROM_NS, self.ages.first().map_or(0, |(_, ns)| *ns));
+        page.set(count::DEDUP_FROM_NS, self.ages.at(from_seq).unwrap_or(0));
     }
 
-    /// Whether the next cycle should come soon although nobody rings: a full ring or a full log.
+    /// Whether the next cycle should come soon although nobody rings: a full ring, or no place yet
+    /// for the next group.
     #[must_use]
     pub fn is_waiting(&mut self) -> bool {
-        self.page.get(count::FULL) != 0 || self.peers.values_mut().any(Peer::is_blocked)
+        self.held || self.peers.values_mut().any(Peer::is_blocked)
     }
 
     /// Says that the writer is about to sleep. True: nothing has come meanwhile.

@@ -17,7 +17,7 @@ const TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 impl<D: Disk> Segments<'_, D> {
     pub(super) fn read_newest(&mut self, index: usize) -> io::Result<()> {
-        let Item { number, header: state, valid, bytes } = self.used[index];
+        let Item { number, header: state, valid, bytes, unreadable } = self.used[index];
         let file = self.open(number)?;
         let header = match valid {
             Some(header) => Some(header),
@@ -32,6 +32,11 @@ impl<D: Disk> Segments<'_, D> {
             Some(header) => Some(self.walk_into(&file, header, bytes, &mut keys)?),
             None => None,
         };
+        let refused = match &walk {
+            Some(walk) => walk.refused.as_ref().and_then(io::Error::raw_os_error),
+            None => unreadable.then(|| rustix::io::Errno::IO.raw_os_error()),
+        };
+        self.end_is_readable(number, refused.map(io::Error::from_raw_os_error))?;
         let groups = walk.as_ref().map_or(Groups::None, groups_of);
         let torn = walk.as_ref().is_some_and(|walk| walk.tail == Tail::Torn);
         let end = if torn { End::Torn } else { End::Unwritten };

@@ -28,7 +28,7 @@ impl<D: Disk> Segments<'_, D> {
     /// A segment that has a successor and no sidecar: read up to where the successor says it ends,
     /// and give it its sidecar now.
     pub(super) fn read_older(&mut self, index: usize) -> io::Result<()> {
-        let Item { number, header: state, bytes, .. } = self.used[index];
+        let Item { number, header: state, bytes, unreadable, .. } = self.used[index];
         let lost = decision::Sidecar::Lost;
         let first_seq = self.found.position.next_seq;
         let kept = Kept { segment_no: number, bytes, first_seq };
@@ -50,12 +50,13 @@ impl<D: Disk> Segments<'_, D> {
             self.found.kept.push(kept);
             return Ok(());
         };
-        if named.is_some_and(|next| is_forked(&file, &header, &next)) {
+        let forked = named.map_or(Ok(false), |next| is_forked(&file, &header, &next))?;
+        if forked {
             let row = self.tell(index, lost, Groups::Whole, Reach::Forked);
             if row.reading == Reading::Aside {
                 self.found.older.pop();
                 self.set_aside(
-                    &Item { number, header: state, valid: Some(header), bytes },
+                    &Item { number, header: state, valid: Some(header), bytes, unreadable },
                     row.label,
                     true,
                 )?;
@@ -112,17 +113,23 @@ impl<D: Disk> Segments<'_, D> {
 }
 
 /// Whether the segment holds the group that its successor names as the last one, and it is another.
-fn is_forked(file: &impl DiskFile, header: &SegmentHeader, next: &SegmentHeader) -> bool {
+fn is_forked(
+    file: &impl DiskFile,
+    header: &SegmentHeader,
+    next: &SegmentHeader,
+) -> io::Result<bool> {
     let mut offset = SEGMENT_HEADER_BYTES;
     while offset < next.before_end_offset {
         let mut head = [0; crate::format::GROUP_HEADER_BYTES];
-        let read = read_what_is_left(file, offset, &mut head).unwrap_or(0);
+        let read = read_what_is_left(file, offset, &mut head)?;
         let group = crate::format::GroupHeader::parse(&head[..read]);
-        let Some(group) = group.filter(|group| group.salt == header.salt) else { return false };
+        let Some(group) = group.filter(|group| group.salt == header.salt) else {
+            return Ok(false);
+        };
         if group.group == next.before_group {
-            return group.hash() != next.before_chain;
+            return Ok(group.hash() != next.before_chain);
         }
         offset += group.group_bytes();
     }
-    false
+    Ok(false)
 }

@@ -18,6 +18,7 @@ use super::progress::{Phase, Progress, naming};
 use super::quarantine::Failure;
 use super::recovery::{self, Aside, Gap, Recovered, numbers, recover, segment_name};
 use super::sidecar;
+use super::trim::{self, Record};
 use super::walk::Position;
 use super::{Current, Limits, LogWriter, now_ns, pages};
 use crate::board::log as count;
@@ -76,6 +77,7 @@ pub fn open<D: Disk>(
     if found.uncopied.is_empty() {
         cut_predecessor(&*disk, dir, &found)?;
     }
+    record_beginning(&*disk, dir, &found, &current, log_uuid)?;
     let report = Report {
         label: found.label,
         older: found.older.iter().filter(|(_, label)| *label != "sealed").copied().collect(),
@@ -108,11 +110,13 @@ pub fn open<D: Disk>(
         producers: found.producers,
         window: found.window,
         ages: found.ages,
+        dedup_floor: found.dedup_floor,
         peers: BTreeMap::new(),
         group: Group::default(),
         pending: Vec::new(),
         pending_bytes: 0,
         last_count: 0,
+        held: false,
         trimmed_below: 0,
         page,
         durable,
@@ -264,6 +268,27 @@ fn cut_predecessor<D: Disk>(disk: &D, dir: &Path, found: &Recovered) -> io::Resu
         }
     }
     Ok(())
+}
+
+/// Writes down where the log begins, now that all that is missing before that is recorded. Always:
+/// what was read of the record may be in the page cache only.
+fn record_beginning<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    found: &Recovered,
+    current: &Current<D::File>,
+    log_uuid: [u8; 16],
+) -> io::Result<()> {
+    let oldest = found.kept.first().map(|kept| (kept.segment_no, kept.first_seq));
+    let (segment_no, first_seq) = oldest.unwrap_or((current.segment_no, current.first_seq));
+    // Segments that were about to go may still be there: they are no part of the promise.
+    let known =
+        found.trimmed.filter(|point| point.log_uuid == log_uuid && point.segment_no > segment_no);
+    let point = match known {
+        Some(point) => point,
+        None => trim::point_at(disk, dir, segment_no, first_seq, log_uuid)?,
+    };
+    Record::open(disk, dir)?.write(point)
 }
 
 fn start_keeper<D: Disk>(

@@ -87,7 +87,6 @@ pub fn naming(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
                 | Kind::NotADirectory
                 | Kind::DirectoryNotEmpty
                 | Kind::NotFound
-                | Kind::ReadOnlyFilesystem
                 | Kind::NotSeekable
         ) || cause.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
         if in_the_way { io::Error::new(cause.kind(), Obstacle { path, cause }) } else { cause }
@@ -101,14 +100,14 @@ mod tests {
     #[test]
     fn what_only_a_human_can_mend_names_its_file_and_what_the_disk_does_stays_as_it_is() {
         let path = Path::new("/log/5.log");
-        let errors = [13, 20, 21, 30, 40].map(io::Error::from_raw_os_error);
+        let errors = [13, 20, 21, 40].map(io::Error::from_raw_os_error);
         for error in errors {
             let text = naming(path)(error).to_string();
             assert!(text.starts_with("cannot use /log/5.log: "), "{text}");
         }
-        for number in [5, 28] {
+        for number in [5, 28, 30] {
             let error = naming(path)(io::Error::from_raw_os_error(number));
-            assert_eq!(error.raw_os_error(), Some(number), "EIO and ENOSPC are the disk's");
+            assert_eq!(error.raw_os_error(), Some(number), "EIO, ENOSPC, EROFS are the disk's");
         }
     }
 }

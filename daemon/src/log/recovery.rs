@@ -13,12 +13,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::ages::Ages;
 use super::decision::{self, Groups, Header, Reach};
 use super::producers::Producers;
 use super::progress::{Phase, Progress, naming};
 use super::quarantine::{self, Range};
 use super::replay::{recorded, remember, replay};
 use super::sidecar::Sidecar;
+use super::trim::TrimPoint;
 use super::walk::{Found, Hole, Position, Walk, group_at, walk};
 use super::window::{Key, Window};
 use crate::disk::Disk;
@@ -91,6 +93,8 @@ pub struct Recovered {
     pub segment_no: u64,
     /// Zero-headed files ahead, to be used.
     pub spares: Vec<u64>,
+    /// What was recorded of trims, if that is of this log.
+    pub trimmed: Option<TrimPoint>,
     pub kept: Vec<Kept>,
     /// `(segment_no, next_seq)` of every sidecar.
     pub sidecars: Vec<(u64, u64)>,
@@ -104,8 +108,10 @@ pub struct Recovered {
     pub window: Window,
     /// Of the newest group read.
     pub recorded_at_ns: u64,
-    /// `(next_seq, recorded_at_ns)` of segments, oldest first: how old an id is.
-    pub ages: Vec<(u64, u64)>,
+    /// How old an id is.
+    pub ages: Ages,
+    /// From here on the window has every id; below, a sidecar is gone that it needed.
+    pub dedup_floor: u64,
 }
 
 #[must_use]
@@ -131,6 +137,8 @@ pub(super) struct Item {
     pub header: Header,
     pub valid: Option<SegmentHeader>,
     pub bytes: u64,
+    /// The disk refused to give its first bytes.
+    pub unreadable: bool,
 }
 
 /// Why the next number that is missing is missing, and where.
@@ -156,6 +164,8 @@ pub(super) struct Segments<'a, D: Disk> {
     pub cause: Cause,
     /// No number below was ever free: what was set aside may have given it out.
     pub floor: u64,
+    /// Where the log began when it was last trimmed, if that is what numbers are counted from.
+    pub begin: Option<TrimPoint>,
     /// The sidecars that are worth reading, each checked against both headers.
     pub sidecars: BTreeMap<u64, Sidecar>,
 }
@@ -182,6 +192,7 @@ pub fn recover<D: Disk>(
         end: (0, 0),
         segment_no: 1,
         spares: Vec::new(),
+        trimmed: None,
         kept: Vec::new(),
         sidecars: Vec::new(),
         gaps: Vec::new(),
@@ -191,12 +202,15 @@ pub fn recover<D: Disk>(
         producers: Producers::new(settings.dedup_producers),
         window: Window::new(settings.dedup_keys),
         recorded_at_ns: 0,
-        ages: Vec::new(),
+        ages: Ages::default(),
+        dedup_floor: 0,
     };
     let (used, sidecars) = (Vec::new(), BTreeMap::new());
+    let (cause, floor, begin) = (LOST, 0, None);
     let mut segments =
-        Segments { disk, dir, settings, progress, used, found, cause: LOST, floor: 0, sidecars };
+        Segments { disk, dir, settings, progress, used, found, cause, floor, begin, sidecars };
     segments.look(&numbers(&names, ".log"))?;
+    segments.begin()?;
     progress.phase(Phase::Reading);
     let first = segments.plan(&numbers(&names, ".keys"))?;
     segments.load(first)?;
@@ -209,15 +223,38 @@ impl<D: Disk> Segments<'_, D> {
         self.disk.open(&path, false).map_err(naming(&path))
     }
 
+    /// Where the log ends, bytes that the disk refuses cannot be told from such as were never
+    /// written, and what they hold may be acknowledged: that is no end of a log, but of a process.
+    pub(super) fn end_is_readable(
+        &self,
+        number: u64,
+        refused: Option<io::Error>,
+    ) -> io::Result<()> {
+        let path = self.dir.join(segment_name(number));
+        let told = |cause| format!("cannot read the end of the log, {}: {cause}", path.display());
+        refused.map_or(Ok(()), |cause| Err(io::Error::other(told(cause))))
+    }
+
     pub(super) fn load(&mut self, first: usize) -> io::Result<()> {
         let oldest = self.used.first().map_or(u64::MAX, |item| item.number);
         let gone: Vec<u64> = self.sidecars.range(..oldest).map(|(number, _)| *number).collect();
+        let mut taken = None;
         for number in gone {
             let sidecar = self.sidecars.remove(&number).expect("just seen");
-            self.take_sidecar(&sidecar);
+            self.count_on_from(taken, number, sidecar.first_seq);
+            if self.take_sidecar(&sidecar) {
+                taken = Some(number);
+            }
         }
+        if let Some(header) = self.used.first().and_then(|item| item.valid) {
+            self.count_on_from(taken, oldest, header.before_next_seq);
+        }
+        self.miss_the_beginning();
         for index in 0..self.used.len() {
             let Item { number, valid, bytes, .. } = self.used[index];
+            if let Some(header) = valid.filter(|_| index == 0 && index < first) {
+                self.arrive(index, &header)?;
+            }
             if index < first {
                 let first_seq = valid.map_or(0, |header| header.before_next_seq);
                 self.found.kept.push(Kept { segment_no: number, bytes, first_seq });
@@ -249,6 +286,13 @@ impl<D: Disk> Segments<'_, D> {
         Ok(())
     }
 
+    /// A sidecar between two that are there is gone: the window has all ids from the second one on.
+    fn count_on_from(&mut self, taken: Option<u64>, number: u64, first_seq: u64) {
+        if taken.is_some_and(|taken| taken + 1 != number) {
+            self.found.dedup_floor = first_seq;
+        }
+    }
+
     /// Numbers between two files: the segments are not there, or were set aside.
     pub(super) fn miss(&mut self, from: u64, to: u64) {
         for number in from..to.min(from + 1000) {
@@ -263,7 +307,7 @@ impl<D: Disk> Segments<'_, D> {
 
     /// A header says at which number its segment goes on: what was read ends there, or before it.
     pub(super) fn arrive(&mut self, index: usize, header: &SegmentHeader) -> io::Result<()> {
-        if index == 0 {
+        if index == 0 && self.begin.is_none() {
             // What is before the oldest segment was trimmed.
             let position = &mut self.found.position;
             position.next_seq = position.next_seq.max(header.before_next_seq);
@@ -317,7 +361,7 @@ impl<D: Disk> Segments<'_, D> {
         }
         found.position.next_seq = found.position.next_seq.max(sidecar.next_seq);
         found.recorded_at_ns = found.recorded_at_ns.max(sidecar.recorded_at_ns);
-        found.ages.push((sidecar.next_seq, sidecar.recorded_at_ns));
+        found.ages.note(sidecar.next_seq, sidecar.recorded_at_ns);
         found.sidecars.push((sidecar.segment_no, sidecar.next_seq));
         true
     }
@@ -353,6 +397,7 @@ impl<D: Disk> Segments<'_, D> {
             progress.bytes(group.header.group_bytes());
             found.epoch = found.epoch.max(group.header.epoch);
             found.recorded_at_ns = group.header.recorded_at_ns;
+            found.ages.note(group.header.next_seq(), group.header.recorded_at_ns);
             if group.header.group > before_group {
                 replay(found, header.segment_no, &group, log_key, keys);
             }
@@ -403,7 +448,9 @@ impl<D: Disk> Segments<'_, D> {
             self.found.producers.forget_all(self.found.position.next_seq);
         }
         if self.used.is_empty() {
-            self.found.segment_no = self.found.spares.iter().copied().min().unwrap_or(1);
+            let lowest = self.begin.map_or(1, |point| point.segment_no);
+            self.found.segment_no =
+                self.found.spares.iter().copied().min().unwrap_or(1).max(lowest);
         }
         if self.found.last_group.as_ref().map(|last| last.header.group)
             != Some(self.found.position.group)

@@ -14,9 +14,10 @@ use crate::format::{LogEntry, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::gap::GapEntry;
 use crate::keyed::{content_digest, dedup_key};
 
-/// Remembers an id, unless the window knows it still.
+/// Remembers an id. One that a smaller window had forgotten stands in the log again: the later
+/// event counts, so that the window is the newest ids in log order, whatever its size was before.
 pub fn remember(window: &mut Window, key: Key) {
-    if window.get(&key.key).is_none() {
+    if window.get(&key.key).is_none_or(|known| known.seq < key.seq) {
         window.insert(key);
     }
 }

@@ -14,7 +14,6 @@ use std::io;
 use std::path::Path;
 
 use super::producers::Producers;
-use super::walk::read_what_is_left;
 use super::window::Key;
 use crate::disk::{Disk, DiskFile};
 use crate::format::{u32_at, u64_at};
@@ -24,6 +23,7 @@ const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 56;
 const KEY_BYTES: usize = 32;
 
+#[derive(Clone, Debug)]
 pub struct Sidecar {
     pub segment_no: u64,
     pub first_seq: u64,
@@ -75,7 +75,9 @@ impl Sidecar {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    /// `None`: damaged, or of another version.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let head = bytes.get(..HEAD_BYTES)?;
         let count = usize::try_from(u64_at(head, 48)).ok()?;
         let keys_end = count.checked_mul(KEY_BYTES)?.checked_add(HEAD_BYTES)?;
@@ -114,6 +116,8 @@ impl Sidecar {
     }
 
     /// The sidecar of a segment. `None`: not there, damaged, or of another version.
+    ///
+    /// Errors: the disk refuses; what a segment that is gone has left behind stands nowhere else.
     pub fn read<D: Disk>(disk: &D, dir: &Path, segment_no: u64) -> io::Result<Option<Self>> {
         let file = match disk.open(&dir.join(name(segment_no)), false) {
             Ok(file) => file,
@@ -121,7 +125,7 @@ impl Sidecar {
             Err(error) => return Err(error),
         };
         let mut bytes = vec![0; usize::try_from(file.bytes()?).expect("fits memory")];
-        let read = read_what_is_left(&file, 0, &mut bytes)?;
+        let read = file.read_at(0, &mut bytes)?;
         Ok(Self::decode(&bytes[..read]).filter(|sidecar| sidecar.segment_no == segment_no))
     }
 }

@@ -1,5 +1,6 @@
 //! Reading one segment from its start, group by group, as recovery does.
 
+use std::cell::RefCell;
 use std::io;
 
 use crate::disk::DiskFile;
@@ -91,12 +92,39 @@ pub struct Walk {
     pub groups: u64,
     pub holes: Vec<Hole>,
     pub tail: Tail,
+    /// The disk refused to give bytes behind the last group. What comes next tells how far that
+    /// reached; where nothing comes next, acknowledged groups may stand there.
+    pub refused: Option<io::Error>,
+}
+
+/// What is read of a file, and whether the disk refused any of it.
+struct Noting<'a, F> {
+    file: &'a F,
+    refused: RefCell<Option<io::Error>>,
+}
+
+pub trait Readable {
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+}
+
+impl<F: DiskFile> Readable for F {
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.read_at(offset, out)
+    }
+}
+
+impl<F: DiskFile> Readable for Noting<'_, F> {
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(offset, out).inspect_err(|error| {
+            *self.refused.borrow_mut() = error.raw_os_error().map(io::Error::from_raw_os_error);
+        })
+    }
 }
 
 /// Reads like [`DiskFile::read_at`], but a sector that the disk cannot give is damage, not an
 /// error: nothing of such a range is read.
-pub fn read_what_is_left(file: &impl DiskFile, offset: u64, out: &mut [u8]) -> io::Result<usize> {
-    match file.read_at(offset, out) {
+pub fn read_what_is_left(file: &impl Readable, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+    match file.read(offset, out) {
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => Ok(0),
         result => result,
     }
@@ -104,7 +132,7 @@ pub fn read_what_is_left(file: &impl DiskFile, offset: u64, out: &mut [u8]) -> i
 
 /// The group at `offset`, if it is whole and of this segment's life.
 pub fn group_at(
-    file: &impl DiskFile,
+    file: &impl Readable,
     offset: u64,
     end: u64,
     salt: u64,
@@ -138,8 +166,15 @@ pub fn walk(
     let end = end.min(file.bytes()?);
     let mut position = Position::before(segment);
     let mut offset = SEGMENT_HEADER_BYTES;
-    let mut walk =
-        Walk { position, end_offset: offset, groups: 0, holes: Vec::new(), tail: Tail::Unwritten };
+    let mut walk = Walk {
+        position,
+        end_offset: offset,
+        groups: 0,
+        holes: Vec::new(),
+        tail: Tail::Unwritten,
+        refused: None,
+    };
+    let file = &Noting { file, refused: RefCell::new(None) };
     while offset < end {
         let found = group_at(file, offset, end, segment.salt)?;
         let copied = |header: &GroupHeader| {
@@ -167,8 +202,10 @@ pub fn walk(
         };
         let Some(found) = next else {
             walk.tail = tail_at(file, offset, segment.salt)?;
+            walk.refused = file.refused.take();
             break;
         };
+        file.refused.take();
         let next_seq = position.next_seq.max(found.header.next_seq());
         position = Position { next_seq, ..Position::after(&found.header) };
         offset = found.offset + found.header.group_bytes();
@@ -182,7 +219,7 @@ pub fn walk(
 
 /// The next valid group of this life behind a damaged place.
 fn later_group(
-    file: &impl DiskFile,
+    file: &impl Readable,
     mut offset: u64,
     end: u64,
     salt: u64,
@@ -197,7 +234,7 @@ fn later_group(
     Ok(None)
 }
 
-fn tail_at(file: &impl DiskFile, offset: u64, salt: u64) -> io::Result<Tail> {
+fn tail_at(file: &impl Readable, offset: u64, salt: u64) -> io::Result<Tail> {
     let mut head = [0; GROUP_HEADER_BYTES];
     let read = read_what_is_left(file, offset, &mut head)?;
     let ours = match GroupHeader::parse(&head) {

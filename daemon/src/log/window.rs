@@ -16,7 +16,8 @@ pub struct Key {
 }
 
 impl Key {
-    fn to_words(self) -> [u64; 4] {
+    #[must_use]
+    pub fn to_words(self) -> [u64; 4] {
         [
             crate::format::u64_at(&self.key, 0),
             crate::format::u64_at(&self.key, 8),
@@ -60,14 +61,15 @@ impl Window {
         self.len() == 0
     }
 
-    /// The first event with this id, if the window still knows it.
+    /// The newest event with this id, if the window still knows it.
     #[must_use]
     pub fn get(&self, key: &[u8; 16]) -> Option<Key> {
         let (_, index) = self.find(key)?;
         Some(self.entry(index))
     }
 
-    /// Remembers an id that is not there; the oldest goes when the window is full.
+    /// Remembers an id; the oldest goes when the window is full. One that is there already is from
+    /// now on the newest: its old entry keeps its place, but is found no more.
     pub fn insert(&mut self, entry: Key) {
         if self.entries.is_empty() {
             return;
@@ -75,12 +77,15 @@ impl Window {
         let index = (self.inserted % self.entries.len() as u64) as usize;
         if self.inserted >= self.entries.len() as u64 {
             let oldest = self.entry(index).key;
-            let (slot, _) = self.find(&oldest).expect("every entry is in the table");
-            self.clear_slot(slot);
+            let (slot, newest) = self.find(&oldest).expect("every id is in the table");
+            if newest == index {
+                self.clear_slot(slot);
+            }
         }
+        let known = self.find(&entry.key);
         self.entries[index] = entry.to_words();
-        let mut slot = self.home(&entry.key);
-        while self.table[slot] != 0 {
+        let mut slot = known.map_or_else(|| self.home(&entry.key), |(slot, _)| slot);
+        while known.is_none() && self.table[slot] != 0 {
             slot = (slot + 1) & (self.table.len() - 1);
         }
         self.table[slot] = u32::try_from(index + 1).expect("checked in new");
@@ -102,7 +107,8 @@ impl Window {
     pub fn newest(&self) -> Vec<Key> {
         let capacity = self.entries.len() as u64;
         let first = self.inserted.saturating_sub(capacity);
-        (first..self.inserted).map(|at| self.entry((at % capacity) as usize)).collect()
+        let entries = (first..self.inserted).map(|at| self.entry((at % capacity) as usize));
+        entries.filter(|entry| self.get(&entry.key) == Some(*entry)).collect()
     }
 
     fn entry(&self, index: usize) -> Key {
@@ -155,17 +161,17 @@ mod tests {
         #[test]
         fn it_knows_exactly_the_newest_ids(
             capacity in 0_usize..9,
-            keys in prop::collection::vec(0_u8..24, 0..200),
+            keys in prop::collection::vec((0_u8..24, any::<bool>()), 0..200),
         ) {
             let mut window = Window::new(capacity);
             let mut model: VecDeque<Key> = VecDeque::new();
-            for (seq, byte) in keys.into_iter().enumerate() {
+            for (seq, (byte, again)) in keys.into_iter().enumerate() {
                 // Few homes, so that probing and moving back are common.
                 let mut key = [byte; 16];
                 key[..8].copy_from_slice(&u64::from(byte % 3).to_le_bytes());
-                let known = model.iter().find(|entry| entry.key == key).copied();
+                let known = model.iter().rev().find(|entry| entry.key == key).copied();
                 prop_assert_eq!(window.get(&key), known);
-                if known.is_none() {
+                if known.is_none() || again {
                     let entry = Key { key, seq: seq as u64, digest: 7 };
                     window.insert(entry);
                     model.push_back(entry);

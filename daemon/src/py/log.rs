@@ -16,8 +16,9 @@ use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
 use crate::log::keeper::Limits as SegmentLimits;
 use crate::log::open::{Options, Report, open};
 use crate::log::peer::Peer;
-use crate::log::progress::Obstacle;
+use crate::log::progress::{Obstacle, naming};
 use crate::log::recovery::{FollowerPosition, Settings};
+use crate::log::room::is_no_room;
 use crate::log::run::Loop;
 use crate::log::{Limits, LogWriter as Kernel};
 
@@ -30,14 +31,39 @@ create_exception!(
 
 create_exception!(
     certeusd._native,
+    LogReadOnlyError,
+    LogFailedError,
+    "The log's file system is read-only: the process must end, a restart is the only retry."
+);
+
+create_exception!(
+    certeusd._native,
     LogBlockedError,
     PyException,
     "Something that only a human can move is in the way of a start; nothing was changed."
 );
 
+create_exception!(
+    certeusd._native,
+    LogNoRoomError,
+    PyException,
+    "A start finds no room for its segment on the disk; nothing was published, try again."
+);
+
+/// What keeps the log from being opened; want of room is no failure of it.
+fn unopened(error: std::io::Error) -> PyErr {
+    if is_no_room(&error) {
+        return LogNoRoomError::new_err(format!("cannot make a segment of the log: {error}"));
+    }
+    failed(error)
+}
+
 fn failed(error: std::io::Error) -> PyErr {
     if error.get_ref().is_some_and(|inner| inner.is::<Obstacle>()) {
         return LogBlockedError::new_err(error.to_string());
+    }
+    if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
+        return LogReadOnlyError::new_err(format!("cannot write the log: {error}"));
     }
     LogFailedError::new_err(format!("cannot write the log: {error}"))
 }
@@ -52,6 +78,7 @@ struct Numbers {
     linger_us: u64,
     bytes_max: u64,
     disk_reserve_bytes: u64,
+    retain_bytes: u64,
     recycle: bool,
     dedup_keys: usize,
     dedup_producers: usize,
@@ -66,6 +93,19 @@ pub struct LogWriter {
     report: Report,
     /// Held for as long as the kernel lets this process live.
     _lock: NamedFile<RealFile>,
+}
+
+/// Who holds the lock, as far as its file says: it is written behind the lock, by each holder.
+fn holder_of(lock: &impl DiskFile) -> std::io::Result<String> {
+    let mut text = [0; 32];
+    let read = lock.read_at(0, &mut text)?;
+    let pid = String::from_utf8_lossy(&text[..read]).trim().to_owned();
+    Ok(if pid.is_empty() { "another process".into() } else { format!("pid {pid}") })
+}
+
+fn sign(lock: &impl DiskFile) -> std::io::Result<()> {
+    lock.truncate(0)?;
+    lock.write_at(0, &[format!("{}\n", std::process::id()).as_bytes()])
 }
 
 fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
@@ -86,13 +126,16 @@ impl LogWriter {
         options: Numbers,
     ) -> PyResult<Self> {
         let disk = Arc::new(NamedDisk::new(RealDisk));
-        let lock = disk.open(&log_dir.join("LOCK"), true)?;
-        if !lock.try_lock()? {
-            let path = log_dir.join("LOCK");
-            return Err(PyBlockingIOError::new_err(format!("{} is locked", path.display())));
+        let path = log_dir.join("LOCK");
+        let lock = disk.open(&path, true).map_err(naming(&path)).map_err(failed)?;
+        if !lock.try_lock().map_err(failed)? {
+            let holder = holder_of(&lock).map_err(failed)?;
+            let what = format!("{} is locked by {holder}", path.display());
+            return Err(PyBlockingIOError::new_err(what));
         }
+        sign(&lock).map_err(failed)?;
         let board = Board::map(borrowed(board_fd)).map_err(std::io::Error::from)?;
-        let (all_bytes, _) = disk.space(&log_dir)?;
+        let (all_bytes, _) = disk.space(&log_dir).map_err(failed)?;
         let bytes_max = if options.bytes_max == 0 { all_bytes / 4 } else { options.bytes_max };
         let options = Options {
             recovery: Settings {
@@ -115,11 +158,12 @@ impl LogWriter {
                 segment_bytes: options.segment_bytes,
                 bytes_max,
                 disk_reserve_bytes: options.disk_reserve_bytes,
+                retain_bytes: options.retain_bytes,
                 recycle: options.recycle,
             },
         };
         let opened = py.detach(|| open(disk.clone(), &log_dir, &board, &options));
-        let (writer, report): (Kernel<_>, Report) = opened.map_err(failed)?;
+        let (writer, report): (Kernel<_>, Report) = opened.map_err(unopened)?;
         disk.live();
         writer.set_bytes_max(bytes_max);
         Ok(Self { kernel: Loop::new(writer)?, report, _lock: lock })
@@ -198,6 +242,8 @@ impl LogWriter {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LogWriter>()?;
     module.add("LogFailedError", module.py().get_type::<LogFailedError>())?;
+    module.add("LogNoRoomError", module.py().get_type::<LogNoRoomError>())?;
+    module.add("LogReadOnlyError", module.py().get_type::<LogReadOnlyError>())?;
     module.add("LogBlockedError", module.py().get_type::<LogBlockedError>())?;
     Ok(())
 }

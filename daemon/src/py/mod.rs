@@ -6,6 +6,7 @@ use pyo3::types::PyDict;
 use crate::board;
 
 mod log;
+mod look;
 mod reader;
 mod worker;
 
@@ -37,6 +38,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(worker::check_json, module)?)?;
     module.add_function(wrap_pyfunction!(worker::check_text, module)?)?;
     module.add_function(wrap_pyfunction!(worker::parse_time, module)?)?;
+    module.add_function(wrap_pyfunction!(look::log_files, module)?)?;
+    module.add_function(wrap_pyfunction!(look::log_group_of, module)?)?;
+    module.add_function(wrap_pyfunction!(look::log_plan, module)?)?;
     log::register(module)?;
     reader::register(module)?;
     Ok(())

@@ -20,7 +20,7 @@ use crate::reader::{Cursor, Error, LogReader};
 /// Room made for a chunk at once, however large a chunk the caller wants.
 const CHUNK_RESERVE_BYTES: usize = 1024 * 1024;
 
-fn raise(error: Error) -> PyErr {
+pub fn raise(error: Error) -> PyErr {
     match &error {
         Error::Io { source, .. } => {
             PyOSError::new_err((source.raw_os_error().unwrap_or(5), error.to_string()))
@@ -29,7 +29,7 @@ fn raise(error: Error) -> PyErr {
     }
 }
 
-fn hash_of(bytes: &[u8]) -> PyResult<Hash> {
+pub fn hash_of(bytes: &[u8]) -> PyResult<Hash> {
     bytes.try_into().map_err(|_| PyValueError::new_err("a hash has 32 bytes"))
 }
 

@@ -1,11 +1,14 @@
 //! `certeus log ls` and `certeus log check`: what the segments hold, and whether it is whole.
 
-use certeus_ipc::record::RecordHeader;
+use certeus_ipc::record::{Record, RecordHeader};
 
+use super::files::{Keys, sidecar_of};
+use super::inspect::dedup;
 use super::segment::{self, FIRST_GROUP_OFFSET, Scanner, Segment};
 use super::{LogReader, Result};
-use crate::format::{GroupHeader, LogEntry, SegmentHeader, u32_at};
+use crate::format::{GroupHeader, LogEntry, ProducerEntry, SegmentHeader, u32_at};
 use crate::gap::GapEntry;
+use crate::log::window::Key;
 use crate::merkle::{Hash, Tree, leaf, salt};
 
 /// What one segment holds. Numbers are 0 where it holds no group.
@@ -62,6 +65,9 @@ pub struct Check {
     next_seq: u64,
     /// The gap records of the segment.
     recorded: Vec<GapEntry>,
+    /// Who the producers of the segment are, and the ids of its records: its sidecar's.
+    producers: Vec<ProducerEntry>,
+    keys: Vec<Key>,
     report: Report,
 }
 
@@ -86,6 +92,8 @@ impl LogReader {
             trimmed: None,
             next_seq: 0,
             recorded: Vec::new(),
+            producers: Vec::new(),
+            keys: Vec::new(),
             report,
         })
     }
@@ -108,6 +116,9 @@ impl Check {
         let Some(header) = self.headers.get(self.at).copied() else {
             return Ok(false);
         };
+        if self.at == 0 {
+            self.sidecars_of_trimmed(header.segment_no)?;
+        }
         let successor = self.headers.get(self.at + 1).copied();
         self.at += 1;
         let Some(mut segment) = Segment::open(&self.dir, header.segment_no, false)? else {
@@ -118,6 +129,9 @@ impl Check {
         };
         segment.successor = successor;
         self.recorded = segment.recorded_gaps()?;
+        self.producers.clear();
+        self.keys.clear();
+        let before = self.report.findings.len();
         self.link(&header);
         let mut summary = Summary {
             segment_no: header.segment_no,
@@ -128,6 +142,10 @@ impl Check {
             ..Summary::default()
         };
         self.walk(&mut segment, &mut summary)?;
+        // The newest one may have been written on since it was read, and sealed.
+        let whole = self.report.findings.len() == before && successor.is_some();
+        let bound = successor.map_or(u64::MAX, |next| next.before_next_seq);
+        self.sidecar(&header, bound, whole)?;
         if successor.is_none() {
             self.claimed(&header);
         }
@@ -140,6 +158,45 @@ impl Check {
         let (first_seq, last_seq) = seqs;
         let finding = Finding { segment_no, offset, bytes, first_seq, last_seq, reason };
         self.report.findings.push(finding);
+    }
+
+    /// Of segments that are gone only the sidecars are left: the ids that are still known.
+    fn sidecars_of_trimmed(&mut self, oldest: u64) -> Result<()> {
+        for number in segment::numbers_of(&self.dir, ".keys")? {
+            if let (true, (Keys::Damaged, bytes)) =
+                (number < oldest, sidecar_of(&self.dir, number)?)
+            {
+                self.find(number, (0, bytes), (0, 0), "sidecar-damaged");
+            }
+        }
+        Ok(())
+    }
+
+    /// A sidecar that is not there is no damage: it is written a moment after the seal, and a start
+    /// reads the segment instead. One that is there must tell what the segment holds.
+    fn sidecar(&mut self, header: &SegmentHeader, bound: u64, whole: bool) -> Result<()> {
+        let number = header.segment_no;
+        let (found, bytes) = sidecar_of(&self.dir, number)?;
+        let reason = match found {
+            Keys::None => return Ok(()),
+            Keys::Damaged => "sidecar-damaged",
+            Keys::Whole(sidecar) => {
+                let numbers =
+                    sidecar.first_seq == header.before_next_seq && sidecar.next_seq <= bound;
+                let mut known: Vec<[u64; 4]> =
+                    sidecar.keys.iter().map(|key| key.to_words()).collect();
+                known.sort_unstable();
+                let holds = |key: &Key| known.binary_search(&key.to_words()).is_ok();
+                let keys = self.log_key.is_none()
+                    || self.keys.iter().all(holds) && (!whole || known.len() == self.keys.len());
+                if numbers && keys {
+                    return Ok(());
+                }
+                "sidecar-differs"
+            }
+        };
+        self.find(number, (0, bytes), (0, 0), reason);
+        Ok(())
     }
 
     /// Compares a segment's header with where the segments before it ended.
@@ -175,12 +232,14 @@ impl Check {
     fn walk(&mut self, segment: &mut Segment, summary: &mut Summary) -> Result<()> {
         let end = segment.end_offset();
         let last_segment = segment.successor.is_none();
+        let first_seq = segment.header.map_or(0, |header| header.before_next_seq);
         let mut scanner = Scanner::new(segment, FIRST_GROUP_OFFSET, end);
         while let Some((offset, header)) = scanner.next_group(None, |_| true)? {
             let damaged = offset - summary.used_bytes;
             self.group(summary, &header, offset, damaged);
             let body = scanner.body(&header);
             self.body(summary.segment_no, &header, offset, body);
+            self.ids(&header, scanner.body(&header), first_seq);
             scanner.advance(&header);
             summary.used_bytes = offset + header.group_bytes();
         }
@@ -251,6 +310,28 @@ impl Check {
             }
             Some(_) if !entries_proper => self.find(number, at, (0, 0), "malformed"),
             Some(_) => {}
+        }
+    }
+
+    /// Gathers the ids of a group; those of a copied one are in the sidecar before.
+    fn ids(&mut self, header: &GroupHeader, body: &[u8], first_seq: u64) {
+        let Some(log_key) = self.log_key else { return };
+        let (entries, mut records) = body.split_at(header.entries_bytes as usize);
+        for entry in LogEntry::parse_all(entries).unwrap_or_default() {
+            if let LogEntry::Producer(producer) = entry {
+                self.producers.retain(|known| known.producer_no != producer.producer_no);
+                self.producers.push(producer);
+            }
+        }
+        let mut seq = header.first_seq;
+        while let Some(record) = Record::parse(records).filter(|_| header.first_seq >= first_seq) {
+            let number = record.header.producer_no;
+            let producer = self.producers.iter().rev().find(|one| one.producer_no == number);
+            if let Some((key, digest)) = dedup(&log_key, &record, producer) {
+                self.keys.push(Key { key, seq, digest });
+            }
+            seq += 1;
+            records = &records[record.padded_bytes().min(records.len())..];
         }
     }
 

@@ -25,6 +25,8 @@
 pub mod batch;
 pub mod builder;
 pub mod check;
+pub mod files;
+pub mod inspect;
 pub mod position;
 pub mod segment;
 

@@ -31,6 +31,11 @@ fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error 
 
 /// The numbers of all segment files, ascending; no directory is no segments.
 pub fn numbers(dir: &Path) -> Result<Vec<u64>> {
+    numbers_of(dir, ".log")
+}
+
+/// The same of files with another ending.
+pub fn numbers_of(dir: &Path, ending: &str) -> Result<Vec<u64>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -39,7 +44,7 @@ pub fn numbers(dir: &Path) -> Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in entries {
         let name = entry.map_err(io("list", dir))?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".log"));
+        let number = name.to_str().and_then(|name| name.strip_suffix(ending));
         if let Some(digits) = number.filter(|digits| digits.len() == 20) {
             numbers.extend(digits.parse::<u64>().ok());
         }

@@ -5,14 +5,18 @@
 
 mod crash_states;
 mod damage;
+mod dedup;
+mod faults;
 mod gaps;
 mod power;
 mod promises;
 mod publication;
 mod restart;
+mod room;
 mod segments;
 mod sessions;
 mod tables;
+mod trims;
 mod walk;
 mod worker;
 
@@ -62,6 +66,8 @@ pub struct Setup {
     pub segment_bytes: u64,
     pub group_records_max: u32,
     pub bytes_max: u64,
+    pub disk_reserve_bytes: u64,
+    pub retain_bytes: u64,
     pub recycle: bool,
     pub dedup_keys: usize,
     pub dedup_producers: usize,
@@ -74,6 +80,8 @@ impl Default for Setup {
             segment_bytes: 64 * 1024,
             group_records_max: 1024,
             bytes_max: 1 << 40,
+            disk_reserve_bytes: 0,
+            retain_bytes: 0,
             recycle: true,
             dedup_keys: 1000,
             dedup_producers: 100,
@@ -100,7 +108,8 @@ impl Setup {
             segments: keeper::Limits {
                 segment_bytes: self.segment_bytes,
                 bytes_max: self.bytes_max,
-                disk_reserve_bytes: 0,
+                disk_reserve_bytes: self.disk_reserve_bytes,
+                retain_bytes: self.retain_bytes,
                 recycle: self.recycle,
             },
         }

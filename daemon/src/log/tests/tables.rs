@@ -3,9 +3,10 @@
 
 use std::fmt::Write;
 
+use crate::log::beginning::{BEGINNING, beginning_row};
 use crate::log::decision::{
-    End, FILES, Gap, Groups, Header, NEWEST, Newest, OLDER, Older, Place, Quarantine, Reach,
-    Reading, Seen, Sidecar, Take, Use, file_row, newest_row, older_row,
+    Begins, End, FILES, From, Gap, Groups, Header, NEWEST, Newest, OLDER, Older, Place, Quarantine,
+    Reach, Reading, Recorded, Seen, Sidecar, Take, Use, file_row, newest_row, older_row,
 };
 
 fn every_file() -> Vec<(Header, Place, bool)> {
@@ -16,6 +17,11 @@ fn every_file() -> Vec<(Header, Place, bool)> {
         }
     }
     all
+}
+
+fn every_beginning() -> Vec<(Recorded, Begins)> {
+    let begins = |recorded: Recorded| Begins::ALL.iter().map(move |begins| (recorded, *begins));
+    Recorded::ALL.iter().flat_map(|recorded| begins(*recorded)).collect()
 }
 
 fn every_older() -> Vec<Older> {
@@ -66,6 +72,16 @@ fn every_observation_has_exactly_one_row_and_every_row_an_observation() {
     }
     assert!(FILES.iter().all(|row| reached.contains(&row.label)));
     let mut reached = Vec::new();
+    for (recorded, begins) in every_beginning() {
+        let rows = BEGINNING
+            .iter()
+            .filter(|row| fits(row.recorded, &recorded) && fits(row.begins, &begins));
+        let labels: Vec<&str> = rows.map(|row| row.label).collect();
+        assert_eq!(labels, [beginning_row(recorded, begins).label], "{recorded:?} {begins:?}");
+        reached.push(labels[0]);
+    }
+    assert!(BEGINNING.iter().all(|row| reached.contains(&row.label)));
+    let mut reached = Vec::new();
     for seen in every_older() {
         let rows = OLDER.iter().filter(|row| row.matches(&seen));
         let labels: Vec<&str> = rows.map(|row| row.label).collect();
@@ -91,6 +107,14 @@ fn no_row_drops_acknowledged_groups_in_silence() {
         assert_eq!(row.becomes == Use::Spare, header == Header::Unwritten && last);
         let odd = header == Header::Valid && place != Place::Fits;
         assert_eq!(row.becomes == Use::Aside, odd, "{header:?} {place:?}");
+    }
+    for (recorded, begins) in every_beginning() {
+        let row = beginning_row(recorded, begins);
+        // What the record does not let go is told when it is not there.
+        let vanished =
+            recorded == Recorded::Good && matches!(begins, Begins::Behind | Begins::Nowhere);
+        let told = row.from == From::Record && row.gap == Gap::IfMissing;
+        assert_eq!(told, vanished, "{recorded:?} {begins:?}");
     }
     for seen in every_older() {
         let row = older_row(seen);
@@ -152,6 +176,16 @@ fn drawing() -> String {
             .map(|row| {
                 let is = row.becomes.word().to_owned();
                 vec![label(row.label), cell(row.header), cell(row.place), last(row.last), is]
+            })
+            .collect(),
+    );
+    table(
+        &["beginning", "record of trims", "the oldest segment is", "counted from", "gap"],
+        BEGINNING
+            .iter()
+            .map(|row| {
+                let [from, gap] = [row.from.word(), row.gap.word()].map(str::to_owned);
+                vec![label(row.label), cell(row.recorded), cell(row.begins), from, gap]
             })
             .collect(),
     );

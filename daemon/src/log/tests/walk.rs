@@ -122,12 +122,14 @@ fn the_helper_keeps_a_segment_without_a_durable_sidecar() {
     let limits = world.setup.options(Path::new("/quarantine")).segments;
     let keeper = Keeper::start(Arc::new(world.disk.clone()), PathBuf::from(DIR), limits, 5);
     keeper.add(1, limits.segment_bytes, 1, false);
+    keeper.add(2, limits.segment_bytes, 1, false);
+    world.disk.open(&Path::new(DIR).join(crate::log::recovery::segment_name(2)), true).unwrap();
     keeper.trim_below(2, 0);
     keeper.step().unwrap();
-    assert_eq!(keeper.size().segments, 1);
+    assert_eq!(keeper.size().segments, 2);
     keeper.add(1, limits.segment_bytes, 1, true);
     keeper.step().unwrap();
-    assert_eq!(keeper.size().segments, 0);
+    assert_eq!(keeper.size().segments, 1);
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! Where the log begins: by its oldest segment, and by what was recorded before older ones went.
+
+use std::io;
+
+use super::decision::{Begins, From, Gap, Recorded, fits};
+use super::recovery::Segments;
+use super::trim;
+use crate::disk::Disk;
+
+/// One row of [`BEGINNING`].
+pub struct BeginningRow {
+    pub label: &'static str,
+    pub recorded: &'static [Recorded],
+    pub begins: &'static [Begins],
+    pub from: From,
+    pub gap: Gap,
+}
+
+/// Where the log begins. A record is synced before anything below it goes, oldest first: so what is
+/// missing above it was taken by nobody of ours.
+pub const BEGINNING: &[BeginningRow] = &[
+    beginning("unrecorded", &[Recorded::Lost], &[], From::Oldest, Gap::No),
+    beginning("trimmed", &[Recorded::Good], &[Begins::At], From::Record, Gap::No),
+    beginning("trimming", &[Recorded::Good], &[Begins::Before], From::Oldest, Gap::No),
+    beginning("vanished", &[Recorded::Good], &[Begins::Behind], From::Record, Gap::IfMissing),
+    beginning("all-vanished", &[Recorded::Good], &[Begins::Nowhere], From::Record, Gap::IfMissing),
+];
+
+const fn beginning(
+    label: &'static str,
+    recorded: &'static [Recorded],
+    begins: &'static [Begins],
+    from: From,
+    gap: Gap,
+) -> BeginningRow {
+    BeginningRow { label, recorded, begins, from, gap }
+}
+
+#[must_use]
+pub fn beginning_row(recorded: Recorded, begins: Begins) -> &'static BeginningRow {
+    let found =
+        BEGINNING.iter().find(|row| fits(row.recorded, &recorded) && fits(row.begins, &begins));
+    found.expect("a test goes through every observation")
+}
+
+impl<D: Disk> Segments<'_, D> {
+    /// Reads the record of trims, and compares it with the oldest segment.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        let path = self.dir.join(trim::NAME);
+        let record = trim::read(self.disk, self.dir).map_err(super::progress::naming(&path))?;
+        let uuid = self.found.log_uuid;
+        let record = record
+            .map(|(_, point)| point)
+            .filter(|point| uuid.is_none_or(|uuid| uuid == point.log_uuid));
+        let recorded = if record.is_some() { Recorded::Good } else { Recorded::Lost };
+        let point = record.unwrap_or_default();
+        let begins = match self.used.first() {
+            None => Begins::Nowhere,
+            Some(oldest) if oldest.number < point.segment_no => Begins::Before,
+            Some(oldest) if oldest.number > point.segment_no => Begins::Behind,
+            Some(_) => Begins::At,
+        };
+        let row = beginning_row(recorded, begins);
+        if row.from == From::Record {
+            self.begin = Some(point);
+        }
+        if row.gap != Gap::No {
+            self.found.older.push((point.segment_no, row.label));
+        }
+        self.found.trimmed = record;
+        Ok(())
+    }
+
+    /// What is missing before the oldest segment though nothing recorded that it may go.
+    pub(super) fn miss_the_beginning(&mut self) {
+        let Some(point) = self.begin else { return };
+        self.found.position.next_seq = point.next_seq;
+        let Some(oldest) = self.used.first() else {
+            // Every segment is gone: whatever a follower has confirmed above this was in them.
+            self.found.position.group = point.group;
+            self.found.position.chain = point.chain;
+            self.found.position.root = point.root;
+            self.miss(point.segment_no, point.segment_no + 1);
+            return;
+        };
+        let to = oldest.valid.map_or(oldest.number, |header| {
+            // What the oldest header does not count as before it was never there.
+            oldest.number.min(header.before_segment_no + 1)
+        });
+        self.miss(point.segment_no, to);
+    }
+}

@@ -1,0 +1,120 @@
+"""The disk of the log fails, or is made read-only, under a real daemon: told, and it comes back."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+import certeus
+from support.daemon import Daemon, scratch_dir
+from support.power import power_cut_disk
+from support.waiting import wait_until
+
+NO_POSTGRES = '[postgres]\ndsn = "postgresql://nobody@/none?host=/nonexistent"\n'
+SMALL = '[log]\nsegment_bytes = "4MiB"\nbytes_max = "64MiB"\ndisk_reserve_bytes = 0\n'
+
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system of its own"),
+]
+
+
+@contextlib.contextmanager
+def memory_disk(path: Path) -> Generator[None]:
+    """A file system of its own at `path`, for the log alone."""
+    path.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "certeus", path], check=True)
+    try:
+        yield
+    finally:
+        wait_until("unmounted", lambda: run("umount", str(path)))
+
+
+def run(*command: str) -> bool:
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def make_read_only(daemon: Daemon, path: Path) -> None:
+    def is_read_only() -> bool:
+        # Nobody may have a file open for writing while it is made so.
+        for pid in daemon.pids("log"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return run("mount", "-o", "remount,ro", str(path))
+
+    wait_until("read-only file system", is_read_only)
+
+
+def codes(daemon: Daemon) -> dict[str, str]:
+    return {reason["code"]: reason["what"] for reason in daemon.status()["reasons"]}
+
+
+def append(daemon: Daemon, first: int, count: int) -> None:
+    with certeus.connect(daemon.ingest, source="disk") as producer:
+        last = producer.append_many("t", [{"n": n} for n in range(first, first + count)])
+        producer.wait_durable(last, timeout=60.0)
+
+
+def logged(daemon: Daemon) -> list[int]:
+    lines = daemon.certeus("tail", "-n", "100000", "--json").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    return [event["data"]["n"] for event in events if event.get("type") == "t"]
+
+
+def test_a_read_only_file_system_is_told_and_writable_again_it_goes_on_by_itself() -> None:
+    with scratch_dir() as root:
+        log = root / "state" / "log"
+        with memory_disk(log):
+            daemon = Daemon(root, NO_POSTGRES + SMALL)
+            try:
+                daemon.start()
+                append(daemon, 0, 100)
+
+                with certeus.connect(daemon.ingest, source="disk") as producer:
+                    make_read_only(daemon, log)
+                    wait_until("the reason", lambda: "log-read-only" in codes(daemon))
+                    assert "file system is read-only" in codes(daemon)["log-read-only"]
+                    assert 'certeus_reason{code="log-read-only"} 1.0' in daemon.text("/metrics")
+                    ticket = producer.append("t", {"n": 100})
+                    with pytest.raises(TimeoutError):
+                        producer.wait_durable(ticket, timeout=1.5)
+                    assert run("mount", "-o", "remount,rw", str(log))
+                    producer.wait_durable(ticket, timeout=60.0)
+                wait_until("no reason any more", lambda: "log-read-only" not in codes(daemon))
+                assert logged(daemon) == list(range(101))
+                assert daemon.stop() == 0
+            finally:
+                daemon.clean_up()
+
+
+def test_a_disk_that_fails_ends_the_log_writer_and_its_restart_is_the_only_retry() -> None:
+    with scratch_dir() as root, power_cut_disk(256) as disk:
+        log = root / "state" / "log"
+        log.parent.mkdir(mode=0o711)
+        log.symlink_to(disk.path)
+        daemon = Daemon(root, NO_POSTGRES + SMALL)
+        try:
+            daemon.start()
+            append(daemon, 0, 100)
+            with certeus.connect(daemon.ingest, source="disk") as producer:
+                disk.cut()
+                ticket = producer.append("t", {"n": 100})
+                wait_until("the reason", lambda: "log-failed" in codes(daemon))
+                assert "Input/output error" in codes(daemon)["log-failed"]
+                wait_until("an exit code of its own", lambda: '"code": 74' in daemon.log_tail(400))
+                with pytest.raises(TimeoutError):
+                    producer.wait_durable(ticket, timeout=1.0)
+                disk.unmount()
+                disk.mount()
+                producer.wait_durable(ticket, timeout=60.0)
+            wait_until("no reason any more", lambda: "log-failed" not in codes(daemon))
+            assert logged(daemon) == list(range(101))
+            assert daemon.stop() == 0
+        finally:
+            daemon.clean_up()

@@ -1,0 +1,141 @@
+"""The power is cut again and again under load: after it, all that was acknowledged is there.
+
+A cut is ext4's shutdown ioctl on the file system that holds the state: from then on every write and
+sync fails, and what is in no journal and no platter is gone at the next mount, which replays the
+journal. A third of the cuts lets the journal be written first, a third everything. Most come at a
+named moment of the log; those in a recovery come when its log writer has opened a first file.
+"""
+
+import os
+import random
+from collections import Counter
+
+import pytest
+
+from support.attack import Attack
+from support.disk_world import Tally, World, world
+from support.disks import CUTS
+from support.watching import CREATE, MOVED_FROM, MOVED_TO, NAMES, OPEN, watching
+
+pytestmark = [pytest.mark.crash, pytest.mark.integration]
+
+MOMENTS = ("any", "rollover", "recycling", "sidecar", "recovery", "second recovery")
+CUTS_A_WORLD = 45
+
+
+def is_moment(moment: str, mask: int, name: str) -> bool:
+    """Whether this event of the log's directory is the moment."""
+    if moment == "rollover":
+        return name == "next" and bool(mask & (CREATE | MOVED_FROM))
+    if moment == "recycling":
+        return name != "next" and ".keys" not in name and bool(mask & MOVED_FROM)
+    return ".keys" in name and bool(mask & (CREATE | MOVED_TO))
+
+
+class Cutter:
+    """Cuts the power of one world."""
+
+    def __init__(self, made: World, rng: random.Random) -> None:
+        self.world = made
+        self.rng = rng
+        self.met: Counter[str] = Counter()
+
+    def pause(self, seconds: float) -> None:
+        """A random moment: what it meets is counted, not how long it was."""
+        self.world.pause(self.rng.random() * seconds)
+
+    def one(self, moment: str, how: str) -> None:
+        """One cut at a moment, the next start, and its first progress."""
+        self.world.await_load()
+        if moment.endswith("recovery"):
+            self._in_a_recovery(again=moment.startswith("second"), how=how)
+        else:
+            self._at(moment, how)
+        self.restart()
+        self.world.await_progress()
+        assert not self.world.reasons() & {"log-gap", "segment-aside", "diverged"}
+
+    def _at(self, moment: str, how: str) -> None:
+        folder = self.world.daemon.state_dir / "log"
+        with watching(folder, NAMES) as watch:
+
+            def now() -> bool:
+                if moment == "any":
+                    return self.world.busy()
+                self.world.load.keep_in_flight(400)
+                return any(is_moment(moment, mask, name) for mask, name in watch.events())
+
+            if moment == "any":
+                self.pause(0.2)
+            self.world.until(f"moment of {moment}", now)
+            self.pause(0.002)
+            self.cut(moment, how)
+
+    def _in_a_recovery(self, *, again: bool, how: str) -> None:
+        """Everything is killed, and the start after it meets the cut; perhaps the next one, too."""
+        self.world.daemon.kill("all")
+        self._cut_while_it_starts("recovery", how)
+        if again:
+            self.world.disk.unmount()
+            self.world.disk.mount()
+            self._cut_while_it_starts("second recovery", how)
+
+    def _cut_while_it_starts(self, moment: str, how: str) -> None:
+        with watching(self.world.daemon.state_dir / "log", NAMES | OPEN) as watch:
+            self.world.daemon.start(ready=False)
+            self.world.until("recovery that reads", watch.events)
+            self.pause(0.03)
+            self.cut(moment, how)
+        self.world.daemon.kill("all")
+
+    def cut(self, moment: str, how: str) -> None:
+        self.world.disk.cut(how)
+        before = self.world.struck
+        self.world.met()
+        self.met[f"{moment}, {how}"] += self.world.struck - before
+
+    def restart(self) -> None:
+        """Let the daemon see the dead disk for a moment, then switch the machine on again."""
+        self.pause(0.05)
+        daemon = self.world.daemon
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.kill("all")
+        self.world.disk.unmount()
+        self.world.disk.mount()
+        daemon.start(ready=False)
+
+
+def schedule(rng: random.Random, count: int) -> list[tuple[str, str]]:
+    """Moments and flags, each pair as often as the others."""
+    pairs = [(moment, how) for moment in MOMENTS for how in CUTS]
+    rng.shuffle(pairs)
+    return [pairs[at % len(pairs)] for at in range(count)]
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system of its own")
+def test_whenever_the_power_is_cut_all_that_was_acknowledged_is_there(
+    attack: Attack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = attack.cases(2, 205)
+    tally, met = Tally(attack, "power cut (ext4 shutdown), each flag"), Counter[str]()
+    number = 0
+    while tally.cases < wanted:
+        plan = schedule(attack.rng, min(CUTS_A_WORLD, wanted - tally.cases))
+        # One world in five has its PostgreSQL on the disk whose power is cut.
+        with world(embedded=number % 5 == 3) as made:
+            cutter = Cutter(made, attack.rng)
+            for at, (moment, how) in enumerate(plan):
+                try:
+                    cutter.one(moment, how)
+                except AssertionError as error:
+                    told = made.told()
+                    raise AssertionError(f"cut {at} at {moment}, {how}: {error}\n{told}") from error
+            tally.add(made)
+        met += cutter.met
+        number += 1
+        with capsys.disabled():
+            print(f"\n  {tally.cases} cuts, {tally.judged.acknowledged} acknowledged", end="")
+    with capsys.disabled():
+        print("".join(f"\n  {count:5} x {name}" for name, count in sorted(met.items())))
+    tally.report()
