@@ -110,6 +110,7 @@ def _options(config: str | None, paths: "Paths") -> "LogOptions":
         "linger_us": section.linger_us,
         "bytes_max": section.bytes_max,
         "disk_reserve_bytes": section.disk_reserve_bytes,
+        "retain_bytes": section.retain_bytes,
         "recycle": section.recycle,
         "dedup_keys": dedup.keys,
         "dedup_producers": dedup.producers,

@@ -148,7 +148,8 @@ fn an_error_of_the_helper_ends_a_writer_that_needs_nothing_of_it() {
     use crate::log::keeper::{Keeper, Limits};
     let files = Files::new();
     let (segment_bytes, bytes_max) = (64 * 1024, 1 << 40);
-    let limits = Limits { segment_bytes, bytes_max, disk_reserve_bytes: 0, recycle: true };
+    let limits =
+        Limits { segment_bytes, bytes_max, disk_reserve_bytes: 0, retain_bytes: 0, recycle: true };
     let keeper = Keeper::start(Arc::new(RealDisk), files.dir.join("gone"), limits, 1);
     // Each cycle asks this, though its segment has room for days.
     let error = loop {
