@@ -7,6 +7,7 @@ here unless ordinary work under load never passes it.
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import stat
@@ -155,6 +156,8 @@ def prepare_start(daemon: Daemon, name: str) -> None:
     """Make the log's directory such that the next start passes the failpoint."""
     if "-quarantine-" in name:
         tear(newest(daemon))
+    if name.startswith(("log-start-trim-truncate", "log-start-trim-rename")):
+        (log_dir(daemon) / "trim").unlink()
     if "-sidecar-unlink" in name:
         numbered(daemon, 50, "keys").touch()
     if "-segment-unlink" in name:
@@ -176,9 +179,16 @@ def restart(daemon: Daemon, flags: Flags, name: str, work: Callable[[], object])
         return groups(newest(daemon), 2)[0] == 2
 
     wait_until("group of this life", has_logged, 60)
-    with log_writer_away(daemon):
-        prepare_start(daemon, name)
-        flags.arm(name)
+    with contextlib.ExitStack() as until_hit:
+        with log_writer_away(daemon):
+            prepare_start(daemon, name)
+            flags.arm(name)
+            if "-lock-read_at" in name:
+                # Who holds the lock is asked only by who does not get it.
+                lock = until_hit.enter_context((log_dir(daemon) / "LOCK").open("r+b"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        if "-lock-read_at" in name:
+            wait_until("death of who asks", lambda: flags.is_hit(name))
 
 
 def fill(daemon: Daemon, flags: Flags, name: str, work: Callable[[], object]) -> None:

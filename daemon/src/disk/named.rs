@@ -21,8 +21,8 @@ use crate::failpoint::{failpoint, is_armed};
 use crate::log::keeper::THREAD_NAME;
 
 /// Every call that the log makes: phase and role, then the methods.
-pub const PLACES: [(&str, &[&str]); 11] = [
-    ("start-lock", &["open", "try_lock"]),
+pub const PLACES: [(&str, &[&str]); 13] = [
+    ("start-lock", &["open", "try_lock", "read_at", "truncate", "write_at"]),
     ("start-dir", &["list", "space", "sync_dir"]),
     (
         "start-segment",
@@ -34,10 +34,15 @@ pub const PLACES: [(&str, &[&str]); 11] = [
         &["open", "read_at", "bytes", "write_at", "truncate", "sync", "rename", "unlink"],
     ),
     ("start-quarantine", &["open", "write_at", "truncate", "sync", "sync_dir"]),
+    ("start-trim", &["open", "read_at", "bytes", "write_at", "truncate", "sync", "rename"]),
     ("live-segment", &["write_at", "sync", "bytes"]),
     ("keeper-dir", &["space", "sync_dir"]),
-    ("keeper-segment", &["open", "bytes", "try_lock", "write_at", "sync", "rename", "unlink"]),
+    (
+        "keeper-segment",
+        &["open", "bytes", "try_lock", "read_at", "write_at", "sync", "rename", "unlink"],
+    ),
     ("keeper-spare", &["open", "write_at", "truncate", "sync", "rename", "unlink"]),
+    ("keeper-trim", &["open", "read_at", "bytes", "write_at", "sync"]),
     ("keeper-sidecar", &["open", "write_at", "truncate", "sync", "rename", "unlink"]),
 ];
 
@@ -79,6 +84,7 @@ fn role_of(path: &Path) -> &'static str {
     match &*name {
         "LOCK" => "lock",
         "next" => "spare",
+        "trim" | "trim.new" => "trim",
         name if name.ends_with(".log") => "segment",
         name if name.ends_with(".keys") || name.ends_with(".keys.new") => "sidecar",
         name if name.ends_with(".bin") || name == "quarantine" => "quarantine",
@@ -238,6 +244,7 @@ mod tests {
             ("log/00000000000000000001.log", "segment"),
             ("log/00000000000000000001.keys.new", "sidecar"),
             ("quarantine/00000000000000000001-at-8192.bin", "quarantine"),
+            ("log/trim.new", "trim"),
             ("state/quarantine", "quarantine"),
             ("state/log", "dir"),
         ] {
