@@ -428,6 +428,8 @@ class LogOptions(TypedDict):
     follower_group: int
     follower_seq: int
     follower_root: bytes
+    log_name: bytes
+    """What a fork has called the log, 16 bytes; empty: it has the name in its segments."""
 
 class Recovery(TypedDict):
     """What a start found; `label` is the row of the decision table, or `new`."""
@@ -439,6 +441,8 @@ class Recovery(TypedDict):
     next_seq: int
     epoch: int
     log_uuid: bytes
+    log_name: bytes
+    """What the log is called: the same, or what a fork has called it."""
     gaps: list[tuple[int, int, str]]
     """What this start found to be gone and has recorded: first and last number, reason."""
     older: list[tuple[int, str]]

@@ -53,7 +53,7 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    const END: usize = 12 + 4 + 16 + 8 * 8 + 64;
+    pub(crate) const END: usize = 12 + 4 + 16 + 8 * 8 + 64;
 
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

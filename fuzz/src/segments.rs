@@ -1,8 +1,8 @@
 //! Check, reader and start on a log that a script has written, damaged or forged.
 //!
 //! Whatever the bytes are, nobody panics and every loop ends. What a reader gives is dense; a start
-//! that goes well goes well again and finds nothing new. Where nothing was forged, every event that
-//! is read is the one that was written; where nothing was damaged either, all of them are there.
+//! that goes well goes well again. Where nothing was forged it finds nothing new, and every event
+//! that is read is the one that was written; where nothing was damaged either, all are there.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -134,8 +134,12 @@ fn start(home: &Home, script: &Script) {
     let Some((second, again)) = life(home, script) else {
         panic!("the second start fails, after {}", first.label);
     };
-    assert_eq!(durable, again, "{} then {}", first.label, second.label);
-    assert_eq!(second.gaps, [], "{} then {}: found twice", first.label, second.label);
+    // Headers that were forged with a right CRC may contradict each other, and each start finds
+    // that out anew; damage alone must be told once.
+    if !script.forged {
+        assert_eq!(durable, again, "{} then {}", first.label, second.label);
+        assert_eq!(second.gaps, [], "{} then {}: found twice", first.label, second.label);
+    }
 }
 
 fn life(home: &Home, script: &Script) -> Option<(Report, u64)> {

@@ -26,6 +26,7 @@ _CARGO = (
     [
         "every_crash_state_keeps_what_was_acknowledged",
         "no_flipped_bit_drops_an_acknowledged_event_in_silence",
+        "a_check_sees_every_flipped_bit_but_those_of_padding",
         "a_cut_file_is_told_as_a_gap_once_a_follower_knows_more",
         "the_window_is_the_newest_ids_through_all_that_happens",
     ],

@@ -35,6 +35,7 @@ OPTIONS: "LogOptions" = {
     "linger_us": 0, "bytes_max": 1 << 34, "disk_reserve_bytes": 0, "retain_bytes": 0,
     "recycle": True, "dedup_keys": 100_000, "dedup_producers": 1000,
     "follower_group": 0, "follower_seq": 0, "follower_root": bytes(32),
+    "log_name": b"",
 }  # fmt: skip
 
 

@@ -35,6 +35,7 @@ OPTIONS: "LogOptions" = {
     "follower_group": 0,
     "follower_seq": 0,
     "follower_root": bytes(32),
+    "log_name": b"",
 }
 
 

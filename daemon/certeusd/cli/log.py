@@ -1,6 +1,8 @@
 """`certeus log`: the log on disk, with or without a daemon."""
 
+import os
 import sys
+import uuid
 
 import click
 
@@ -15,7 +17,7 @@ from certeusd.cli.common import (
     reading,
     wants_json,
 )
-from certeusd.exits import Exit
+from certeusd.exits import Exit, ExitError
 
 
 @click.group()
@@ -60,6 +62,47 @@ def check(context: click.Context) -> None:
         )
     if not good:
         context.exit(Exit.FAILED)
+
+
+@command.command(short_help="Give the log a new name, after `diverged`.")
+@click.argument("log_id", type=click.UUID)
+@json_option
+@click.pass_context
+def fork(context: click.Context, log_id: uuid.UUID) -> None:
+    """Give the log a new name, so that a copy goes on beside the log that it was copied from.
+
+    LOG_ID is the name that it has now (`certeus status --json`, `log_id`): what is not this very
+    log is refused. The daemon must be stopped. No event is changed or lost; what PostgreSQL has
+    under the old name stays there, and what it has not comes under the new one.
+    """
+    from certeusd.log import identity
+    from certeusd.log.reader import LogReader
+    from certeusd.supervisor import locks
+
+    directory = log_directory(context)
+    held = [locks.hold(paths_of(context).lock)]
+    try:
+        held.append(locks.hold(directory / "LOCK"))
+        oldest = LogReader(directory).oldest()
+        if oldest is None:
+            raise ExitError(Exit.FAILED, f"cannot fork {directory}: there is no log yet")
+        now = identity.of_log(directory, uuid.UUID(bytes=oldest["log_uuid"]))
+        if now.log_uuid != log_id:
+            raise ExitError(
+                Exit.FAILED,
+                f"cannot fork {directory}: the log there is {now.log_uuid}, not {log_id}; name the"
+                " one that you mean, and give its --state-dir",
+            )
+        fresh = identity.fork(directory, now)
+    except (OSError, ValueError) as error:
+        raise ExitError(Exit.FAILED, f"cannot fork {directory}: {error}") from error
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+    if wants_json(context):
+        print_json({"log_id": str(fresh.log_uuid), "forked_from": str(log_id)})
+    else:
+        click.echo(f"the log is {fresh.log_uuid} now, forked from {log_id}; start certeusd")
 
 
 def _progress(done: int, total: int) -> None:

@@ -117,6 +117,7 @@ def _options(config: str | None, paths: "Paths") -> "LogOptions":
         "follower_group": follower.group,
         "follower_seq": follower.seq,
         "follower_root": follower.root,
+        "log_name": b"",
     }
 
 

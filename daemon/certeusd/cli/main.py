@@ -19,7 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "drain": ("drain", "Accept no more, finish what is held, end the daemon."),
     "dsn": ("dsn", "Print the URL of the database, for psql and asyncpg."),
     "gap": ("gap", "Accept a gap at which the flusher stopped."),
-    "log": ("log", "Look at the log on disk: ls, check, inspect, export, repair."),
+    "log": ("log", "Look at the log on disk: ls, check, inspect, export, repair, fork."),
     "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),
     "status": ("status", "Show state, positions and reasons."),
     "tail": ("tail", "Print the last events of the log, and follow it."),

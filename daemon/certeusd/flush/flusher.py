@@ -29,7 +29,7 @@ import asyncpg
 from certeusd import _native
 from certeusd.board import Board
 from certeusd.channel import Message, Progress, Ready, Report
-from certeusd.flush import dead_letters, gate, schema, telling, transaction
+from certeusd.flush import dead_letters, forked, gate, schema, telling, transaction
 from certeusd.flush.breaker import Cause
 from certeusd.flush.confirm import Confirmations
 from certeusd.flush.connection import Link
@@ -47,6 +47,7 @@ from certeusd.flush.reasons import Reasons
 from certeusd.flush.room import Room
 from certeusd.flush.settings import Settings
 from certeusd.flush.transaction import Prepared, Target
+from certeusd.log import identity
 from certeusd.log.reader import LogReader
 from certeusd.logs import Logger
 
@@ -154,14 +155,14 @@ class Flusher:
         """One connection's life."""
         link: Link | None = None
         try:
-            log_uuid = await self._log_uuid()
-            if log_uuid is None:
+            named = await self._identity()
+            if named is None:
                 return
             settings = self._settings
             link = await Link.open(
-                settings.dsn, log_uuid, settings.stall_timeout_s, settings.lock_timeout_s
+                settings.dsn, named.log_uuid, settings.stall_timeout_s, settings.lock_timeout_s
             )
-            await self._serve(link, log_uuid)
+            await self._serve(link, named)
         except PositionLostError as error:
             self._log.warning("flush_position_lost", error=str(error))
             self._guard.failed(Cause.POSITION_LOST)
@@ -232,22 +233,29 @@ class Flusher:
         except TimeoutError:
             self._board.set("flush", "heartbeat_ns", time.monotonic_ns())
 
-    async def _log_uuid(self) -> uuid.UUID | None:
+    async def _identity(self) -> identity.Identity | None:
         """Return the log's name; `None`, after a little while, if there is no log yet."""
         with reading_the_log():
             oldest = self._reader.oldest()
-        if oldest is None:
-            await self._pause(0.05)
-            return None
-        return uuid.UUID(bytes=oldest["log_uuid"])
+            if oldest is not None:
+                log_uuid = uuid.UUID(bytes=oldest["log_uuid"])
+                named = identity.of_log(self._settings.log_dir, log_uuid)
+                # What a forked log has in common with another one is known once it is recovered.
+                if not named.before or self._page.durable_seq() > 0:
+                    return named
+        await self._pause(0.05)
+        return None
 
-    async def _serve(self, link: Link, log_uuid: uuid.UUID) -> None:
+    async def _serve(self, link: Link, named: identity.Identity) -> None:
+        log_uuid = named.log_uuid
         postgres = self._settings.postgres
         version = await link.run(schema.check_server(link.connection))
         jsonb = await link.run(schema.ensure(link.connection, postgres.data))
         log_id = await link.run(schema.log_id(link.connection, log_uuid, socket.gethostname()))
         place = Place(link, Target(log_id, jsonb), log_uuid)
         self._position = None
+        log_dir, durable_seq = self._settings.log_dir, self._page.durable_seq()
+        await forked.begin(link, log_id, named.before, log_dir, durable_seq)
         position = await link.run(transaction.read_position(link.connection, log_id))
         self._board.set("flush", "connected", 1)
         self._board.add("flush", "reconnects_total", int(self._connected_before))
@@ -261,7 +269,7 @@ class Flusher:
             status = self._reader.position_status(position.group, position.root, position.seq)
         if status == "diverged":
             self._delivered()
-            await self._wait_diverged(link, position)
+            await self._wait_diverged(link, log_uuid, position)
         elif status == "behind-log":
             self._delivered()
             await self._wait_behind(place, position)
@@ -272,14 +280,14 @@ class Flusher:
             await self._confirmed.begin(log_uuid, position)
             await self._deliver(place, position)
 
-    async def _wait_diverged(self, link: Link, position: Position) -> None:
+    async def _wait_diverged(self, link: Link, log_uuid: uuid.UUID, position: Position) -> None:
         what = (
             f"PostgreSQL is at group {position.group}, seq {position.seq}, and this log has no such"
             " group: one of the two was restored or copied from another machine"
         )
         next_step = (
-            "Bring back the log or the database that belong together; or give this log a new name"
-            " by `certeus log fork`. New events stay durable meanwhile."
+            "Bring back the log or the database that belong together; or stop certeusd and give"
+            f" this log a new name: certeus log fork {log_uuid}. New events stay durable meanwhile."
         )
         if self._reasons.begin("diverged", what, next_step):
             self._log.error("flusher_diverged", group=position.group, seq=position.seq)

@@ -32,6 +32,7 @@ from certeusd.channel import (
     adopt,
 )
 from certeusd.exits import Exit
+from certeusd.log import identity
 from certeusd.log.follower import FollowerPosition, read_position
 
 if TYPE_CHECKING:
@@ -69,17 +70,21 @@ def last_words(error: LogFailedError) -> State:
     return State("log-failed", what=str(error), next=FAILED_NEXT)
 
 
-def read_small_files(state_dir: Path) -> tuple[bytes, FollowerPosition]:
-    """Read the log's key, and what the follower has confirmed.
+def read_small_files(
+    state_dir: Path,
+) -> tuple[bytes, FollowerPosition, identity.Identity | None]:
+    """Read the log's key, what the follower has confirmed, and the name that a fork gave.
 
     Raises:
         LogFailedError: the disk refuses one of them; to start without would be a guess.
     """
     try:
         key = (state_dir / "keys" / "log.key").read_bytes()
-        return key, read_position(state_dir / "followers")
+        return key, read_position(state_dir / "followers"), identity.read(state_dir / "log")
     except OSError as error:
         raise LogFailedError(f"cannot read {error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise LogFailedError(str(error)) from error
 
 
 def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> LogWriter | None:
@@ -89,7 +94,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         None when the supervisor is gone meanwhile.
     """
     state_dir = Path(start.state_dir)
-    key, follower = read_small_files(state_dir)
+    key, follower, named = read_small_files(state_dir)
     section, dedup = start.config.log, start.config.dedup
     options: LogOptions = {
         "segment_bytes": section.segment_bytes,
@@ -105,6 +110,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         "follower_group": follower.group,
         "follower_seq": follower.seq,
         "follower_root": follower.root,
+        "log_name": b"" if named is None else named.log_uuid.bytes,
     }
     waiting, blocked = False, ""
     while True:
@@ -146,7 +152,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
 def report_recovery(channel: Channel, writer: LogWriter, seconds: float, log: logs.Logger) -> None:
     """Tell what recovery found; missing numbers are a reason that stays."""
     found = writer.recovery()
-    log_id = str(uuid.UUID(bytes=found["log_uuid"]))
+    log_id = str(uuid.UUID(bytes=found["log_name"]))
     facts = {
         "label": found["label"], "segments": found["segments"],
         "groups_read": found["groups_read"], "last_group": found["last_group"],

@@ -3,6 +3,7 @@
 The lock is of the open file, which no child inherits, so that a start right after `kill -9` works.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -36,6 +37,8 @@ def hold(path: Path) -> int:
             Exit.TRY_AGAIN,
             f"cannot use {path.parent}: in use by pid {holder}; stop that one or choose another",
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    # The lock is what counts: a full disk keeps the pid out, not the daemon.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor

@@ -44,6 +44,8 @@ pub trait DiskFile: Send + 'static {
     /// `fdatasync`. After an error nothing is known of what was written since the last one.
     fn sync(&self) -> io::Result<()>;
     fn bytes(&self) -> io::Result<u64>;
+    /// Whether a directory still has it: a file that was deleted lives for as long as it is open.
+    fn is_named(&self) -> io::Result<bool>;
     fn truncate(&self, bytes: u64) -> io::Result<()>;
     /// An advisory exclusive lock for as long as the file is open. False: somebody holds it.
     fn try_lock(&self) -> io::Result<bool>;
@@ -124,6 +126,10 @@ impl DiskFile for RealFile {
 
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn is_named(&self) -> io::Result<bool> {
+        Ok(fs::fstat(&self.0)?.st_nlink > 0)
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {

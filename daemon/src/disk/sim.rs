@@ -421,6 +421,11 @@ impl DiskFile for SimFile {
         Ok(self.disk.0.lock().unwrap().inodes[self.inode].current.len() as u64)
     }
 
+    fn is_named(&self) -> io::Result<bool> {
+        let state = self.disk.0.lock().unwrap();
+        Ok(state.names.values().any(|inode| *inode == self.inode))
+    }
+
     fn truncate(&self, bytes: u64) -> io::Result<()> {
         self.disk.enter("truncate")?;
         self.disk.change(|state| {

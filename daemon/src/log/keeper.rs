@@ -56,8 +56,6 @@ struct State<F> {
     room: Room,
     /// A write for the helper's own purposes met no room at the last step.
     refused: bool,
-    /// The record of trims, once there was something to trim.
-    record: Option<Record<F>>,
     stopping: bool,
     failed: Option<io::Error>,
 }
@@ -99,7 +97,6 @@ impl<D: Disk> Keeper<D> {
             full: false,
             room: Room::new(limits.disk_reserve_bytes, limits.segment_bytes),
             refused: false,
-            record: None,
             stopping: false,
             failed: None,
         };
@@ -205,7 +202,9 @@ impl<D: Disk> Keeper<D> {
 
     /// Ends the thread when its work is done: every sealed segment has its sidecar.
     pub fn stop(&mut self) -> io::Result<()> {
-        self.lock().stopping = true;
+        if std::mem::replace(&mut self.lock().stopping, true) {
+            return Ok(());
+        }
         self.step()?;
         self.state.1.notify_one();
         if let Some(thread) = self.thread.take() {
@@ -395,25 +394,15 @@ impl<D: Disk> Work<D> {
 
     /// Syncs that the log begins behind `segment_no`; only then may that one go.
     fn record_trim(&self, segment_no: u64) -> io::Result<()> {
-        let (mut record, next) = {
-            let mut state = self.lock();
+        let next = {
+            let state = self.lock();
             let next = state.segments.range(segment_no + 1..).next();
-            let next = next.map(|(no, known)| (*no, known.first_seq));
-            (state.record.take(), next)
-        };
-        let mut open = match record.take() {
-            Some(record) => record,
-            None => Record::open(&*self.disk, &self.dir)?,
+            next.map(|(no, known)| (*no, known.first_seq))
         };
         let (lowest_no, first_seq) = next.expect("the current segment stays");
-        if !open.covers(lowest_no) {
-            let before = trim::read(&*self.disk, &self.dir)?;
-            let uuid = before.map_or([0; 16], |(_, point)| point.log_uuid);
-            let point = trim::point_at(&*self.disk, &self.dir, lowest_no, first_seq, uuid)?;
-            open.write(point)?;
-        }
-        self.lock().record = Some(open);
-        Ok(())
+        let mut record = Record::open(&*self.disk, &self.dir)?;
+        let uuid = record.log_uuid();
+        record.write(trim::point_at(&*self.disk, &self.dir, lowest_no, first_seq, uuid)?)
     }
 
     fn trim_sidecars(&self) -> io::Result<()> {

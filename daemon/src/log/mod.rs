@@ -30,6 +30,7 @@ pub mod peer;
 pub mod plan;
 pub mod producers;
 pub mod progress;
+mod put_back;
 pub mod quarantine;
 pub mod recovery;
 pub mod replay;
@@ -101,7 +102,10 @@ pub struct Current<F> {
 pub struct LogWriter<D: Disk> {
     keeper: Keeper<D>,
     limits: Limits,
+    /// In the segments.
     log_uuid: [u8; 16],
+    /// What producers are told.
+    log_name: [u8; 16],
     epoch: u64,
     sessions: u64,
     position: Position,
@@ -155,6 +159,7 @@ impl<D: Disk> LogWriter<D> {
     /// Errors: the log cannot be written or synced; nothing of the group is published, and the
     /// process must end.
     pub fn cycle(&mut self) -> io::Result<bool> {
+        self.look_for_segment()?;
         self.trim();
         self.keeper.step()?;
         let full = !self.may_gather()?;

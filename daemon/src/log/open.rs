@@ -31,6 +31,8 @@ use crate::format::{ALIGN, GroupHeader, LogEntry, SegmentHeader};
 const GAPS_MAX: usize = 256;
 
 pub struct Options {
+    /// What a fork has called the log; otherwise it has the name in its segments.
+    pub name: Option<[u8; 16]>,
     pub recovery: recovery::Settings,
     pub limits: Limits,
     pub segments: keeper::Limits,
@@ -46,7 +48,10 @@ pub struct Report {
     pub last_group: u64,
     pub next_seq: u64,
     pub epoch: u64,
+    /// In the segments.
     pub log_uuid: [u8; 16],
+    /// What the log is called.
+    pub log_name: [u8; 16],
     /// What this start found to be gone, and has recorded.
     pub gaps: Vec<Gap>,
     pub aside: Vec<Aside>,
@@ -87,6 +92,7 @@ pub fn open<D: Disk>(
         next_seq: found.position.next_seq,
         epoch,
         log_uuid,
+        log_name: options.name.unwrap_or(log_uuid),
         gaps: found.gaps.iter().map(Gap::from).collect(),
         aside: found.aside.clone(),
         uncopied: found.uncopied.clone(),
@@ -103,6 +109,7 @@ pub fn open<D: Disk>(
         keeper,
         limits,
         log_uuid,
+        log_name: options.name.unwrap_or(log_uuid),
         epoch,
         sessions: 0,
         position: found.position,

@@ -111,6 +111,10 @@ impl DiskFile for LookFile {
         self.0.as_ref().map_or(Ok(0), |file| Ok(file.metadata()?.len()))
     }
 
+    fn is_named(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn truncate(&self, _: u64) -> io::Result<()> {
         Ok(())
     }

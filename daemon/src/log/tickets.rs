@@ -162,7 +162,7 @@ impl<D: Disk> LogWriter<D> {
         known.high = known.high.max(settled);
         known.forget_verdicts(settled);
         let high = known.high;
-        let log_uuid = self.log_uuid;
+        let log_uuid = self.log_name;
         let welcome =
             Welcome { session, tenant_no, epoch, producer_no: no, high, birth_seq, log_uuid };
         peer.answers.push(Answer { welcome, settled });

@@ -112,8 +112,7 @@ fn newest<F: DiskFile>(file: &F) -> io::Result<Option<(u64, TrimPoint)>> {
 pub struct Record<F> {
     file: F,
     generation: u64,
-    /// What was synced last by this process.
-    synced: Option<TrimPoint>,
+    log_uuid: [u8; 16],
 }
 
 impl<F: DiskFile> Record<F> {
@@ -141,14 +140,14 @@ impl<F: DiskFile> Record<F> {
                 file
             }
         };
-        let generation = newest(&file)?.map_or(0, |(generation, _)| generation);
-        Ok(Self { file, generation, synced: None })
+        let (generation, point) = newest(&file)?.unwrap_or_default();
+        Ok(Self { file, generation, log_uuid: point.log_uuid })
     }
 
-    /// Whether this process has synced that everything below `segment_no` may be gone.
+    /// The log that the record is of; zeros for none.
     #[must_use]
-    pub fn covers(&self, segment_no: u64) -> bool {
-        self.synced.is_some_and(|point| point.segment_no >= segment_no)
+    pub fn log_uuid(&self) -> [u8; 16] {
+        self.log_uuid
     }
 
     /// Makes the record durable; what is below it may go as soon as this has returned.
@@ -159,7 +158,6 @@ impl<F: DiskFile> Record<F> {
         let at = self.generation % 2 * SLOT_BYTES;
         self.file.write_at(at, &[&point.encode(self.generation)])?;
         self.file.sync()?;
-        self.synced = Some(point);
         Ok(())
     }
 }

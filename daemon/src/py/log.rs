@@ -85,6 +85,8 @@ struct Numbers {
     follower_group: u64,
     follower_seq: u64,
     follower_root: [u8; 32],
+    /// Empty: the log has the name of its segments.
+    log_name: Vec<u8>,
 }
 
 #[pyclass(module = "certeusd._native")]
@@ -133,11 +135,14 @@ impl LogWriter {
             let what = format!("{} is locked by {holder}", path.display());
             return Err(PyBlockingIOError::new_err(what));
         }
-        sign(&lock).map_err(failed)?;
+        // The lock is what counts: a full disk keeps the pid out, not the log writer.
+        sign(&lock)
+            .or_else(|error| if is_no_room(&error) { Ok(()) } else { Err(failed(error)) })?;
         let board = Board::map(borrowed(board_fd)).map_err(std::io::Error::from)?;
         let (all_bytes, _) = disk.space(&log_dir).map_err(failed)?;
         let bytes_max = if options.bytes_max == 0 { all_bytes / 4 } else { options.bytes_max };
         let options = Options {
+            name: options.log_name.try_into().ok(),
             recovery: Settings {
                 log_key,
                 dedup_keys: options.dedup_keys,
@@ -178,6 +183,7 @@ impl LogWriter {
         report.set_item("next_seq", self.report.next_seq)?;
         report.set_item("epoch", self.report.epoch)?;
         report.set_item("log_uuid", PyBytes::new(py, &self.report.log_uuid))?;
+        report.set_item("log_name", PyBytes::new(py, &self.report.log_name))?;
         let gaps = self.report.gaps.iter().map(|gap| (gap.first_seq, gap.last_seq, gap.reason));
         report.set_item("gaps", PyList::new(py, gaps)?)?;
         report.set_item("older", PyList::new(py, &self.report.older)?)?;

@@ -114,6 +114,10 @@ impl Check {
     /// Checks the next segment. False: that was the last one.
     pub fn step(&mut self) -> Result<bool> {
         let Some(header) = self.headers.get(self.at).copied() else {
+            // Without any proper header, nobody else says that there is a log.
+            let alone =
+                if self.headers.is_empty() { std::mem::take(&mut self.numbers) } else { vec![] };
+            alone.into_iter().try_for_each(|number| self.headless(number))?;
             return Ok(false);
         };
         if self.at == 0 {
@@ -148,6 +152,11 @@ impl Check {
         self.sidecar(&header, bound, whole)?;
         if successor.is_none() {
             self.claimed(&header);
+            let behind = self.numbers.partition_point(|number| *number <= header.segment_no);
+            self.numbers
+                .split_off(behind)
+                .into_iter()
+                .try_for_each(|number| self.headless(number))?;
         }
         self.report.segments.push(summary);
         Ok(true)
@@ -204,6 +213,14 @@ impl Check {
         if self.next_seq == 0 {
             self.next_seq = header.before_next_seq;
             self.trimmed = Some((header.before_group, header.before_chain));
+            // Who is still there before the oldest proper header, and is part of the log by it.
+            let numbers = std::mem::take(&mut self.numbers);
+            for number in numbers.iter().copied().filter(|no| *no <= header.before_segment_no) {
+                if number < header.segment_no {
+                    self.find(number, (0, 0), (0, 0), "segment-header-damaged");
+                }
+            }
+            self.numbers = numbers;
             return;
         }
         let before = self.report.segments.last().map_or(0, |before| before.segment_no);
@@ -218,6 +235,25 @@ impl Check {
         if known.is_some_and(|last| last.hash() != header.before_chain) {
             self.find(header.segment_no, (0, FIRST_GROUP_OFFSET), (0, 0), "chain-broken");
         }
+    }
+
+    /// A file behind the newest proper header: a spare, whose header is zeros; or one whose header
+    /// is damaged, as groups show that go on where the log ends; or a first write that was torn.
+    fn headless(&mut self, number: u64) -> Result<()> {
+        let Some(mut segment) = Segment::open(&self.dir, number, true)? else { return Ok(()) };
+        let page = segment.first_page()?;
+        let written = page.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        if segment.header.is_some() || written == 0 {
+            return Ok(());
+        }
+        let last = self.last;
+        let mut scanner = Scanner::new(&mut segment, FIRST_GROUP_OFFSET, u64::MAX);
+        if last.is_none() || scanner.next_group(last.as_ref(), |_| true)?.is_some() {
+            self.find(number, (0, FIRST_GROUP_OFFSET), (0, 0), "segment-header-damaged");
+        } else {
+            self.report.tail_bytes += written;
+        }
+        Ok(())
     }
 
     /// The last segment's header may claim numbers that no group behind it tells of.

@@ -146,6 +146,14 @@ impl Segment {
         Ok(window.bytes)
     }
 
+    /// The page of the header, or what there is of it.
+    pub fn first_page(&self) -> Result<Vec<u8>> {
+        let mut window = Window::new(0);
+        window.fill(self, SEGMENT_HEADER_BYTES as usize)?;
+        window.bytes.truncate(SEGMENT_HEADER_BYTES as usize);
+        Ok(window.bytes)
+    }
+
     /// Where the log ended in this segment, by its successor; the end of all offsets without one.
     #[must_use]
     pub fn end_offset(&self) -> u64 {

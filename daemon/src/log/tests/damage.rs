@@ -2,6 +2,7 @@
 
 use super::segments::{encoded, memory_of};
 use super::*;
+use crate::format::{GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::log::recovery::Gap;
 use crate::reader::position::Status;
 
@@ -123,6 +124,89 @@ fn no_flipped_bit_drops_an_acknowledged_event_in_silence() {
         recovers(&damaged, &rows, &format!("{name} byte {at} bit {bit}"));
     });
     report("log: a bit flipped", cases.len(), cases.len() * rows.len(), 0);
+}
+
+/// Of a proper segment's bytes: where each header and body is, which is all that tells anything.
+fn told(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let header = SEGMENT_HEADER_BYTES as usize;
+    let mut ranges = Vec::new();
+    let mut at = header;
+    while let Some(group) = bytes.get(at..).and_then(GroupHeader::parse) {
+        ranges.push(at..at + GROUP_HEADER_BYTES + group.body_bytes() as usize);
+        at += group.group_bytes() as usize;
+    }
+    ranges.push(0..SegmentHeader::END + 4);
+    ranges
+}
+
+#[test]
+fn a_check_sees_every_flipped_bit_but_those_of_padding() {
+    let (full, seed) = attack();
+    let (disk, rows) = if full { log_of(24) } else { small_log() };
+    let places = written(&disk);
+    let images: std::collections::BTreeMap<String, Vec<u8>> =
+        disk.names().into_iter().map(|name| (name.clone(), disk.read(&name))).collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let unseen = std::sync::Mutex::new(Vec::new());
+    let step = if full { 1 } else { 1021 };
+    let count = places.len() * 8 / step;
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let files = Files::of(&disk);
+                loop {
+                    let case = next.fetch_add(1, Ordering::Relaxed);
+                    if case >= count {
+                        break;
+                    }
+                    let case = case * step + seed as usize % step;
+                    let (name, at) = &places[case / 8];
+                    let path = files.dir.join(name);
+                    let byte = images[name][*at];
+                    flip(&path, *at, byte ^ 1 << (case % 8));
+                    let seen = is_seen(&files);
+                    flip(&path, *at, byte);
+                    if !seen {
+                        unseen.lock().unwrap().push(case);
+                    }
+                }
+            });
+        }
+    });
+    let ranges: std::collections::BTreeMap<&str, _> =
+        images.iter().map(|(name, bytes)| (name.as_str(), told(bytes))).collect();
+    let padding = |case: usize| {
+        let (name, at) = &places[case / 8];
+        !ranges[name.as_str()].iter().any(|range| range.contains(at))
+    };
+    let mut unseen = unseen.into_inner().unwrap();
+    unseen.sort_unstable();
+    let expected: Vec<usize> = (0..count)
+        .map(|case| case * step + seed as usize % step)
+        .filter(|case| padding(*case))
+        .collect();
+    let odd = |from: &[usize], other: &[usize]| -> Vec<String> {
+        let only = from.iter().filter(|case| other.binary_search(case).is_err());
+        only.map(|case| format!("{:?} bit {}", places[case / 8], case % 8)).take(20).collect()
+    };
+    assert_eq!(odd(&unseen, &expected), [""; 0], "not seen, and no padding");
+    assert_eq!(odd(&expected, &unseen), [""; 0], "padding that is seen");
+    assert!(!expected.is_empty() && expected.len() < count);
+    report("log: a check of a flipped bit", count, count * rows.len(), 0);
+}
+
+fn flip(path: &std::path::Path, at: usize, byte: u8) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[byte], at as u64).unwrap();
+}
+
+/// Whether `certeus log check` says that anything is wrong, or left behind the last group.
+fn is_seen(files: &Files) -> bool {
+    let mut check = LogReader::new(&files.dir).check(Some(LOG_KEY)).unwrap();
+    while check.step().unwrap() {}
+    let report = check.finish();
+    !report.findings.is_empty() || report.tail_bytes > 0
 }
 
 #[test]

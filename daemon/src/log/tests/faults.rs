@@ -71,6 +71,8 @@ fn second_life(disk: &SimDisk, told: &mut Told) -> (u64, std::io::Result<()>) {
         assert_eq!(disk.faulted(), Some("read_at"));
         return (world.durable_seq(), Ok(()));
     }
+    let durable_seq = world.durable_seq();
+    assert!(durable_seq >= told.settled, "{durable_seq}: acknowledged and gone");
     let mut worker = world.attach();
     let number = worker.hello(1, Some(0), told.settled);
     let answers = cycles(&mut world).map(|()| worker.take());
@@ -159,4 +161,33 @@ fn an_error_of_the_helper_ends_a_writer_that_needs_nothing_of_it() {
         }
     };
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_start_that_cannot_read_who_was_active_before_forgets_nobody() {
+    let mut world = World::new(Setup::default());
+    let mut worker = world.attach();
+    let early = world.connect(&mut worker, 2);
+    worker.event(&early, 1, "x");
+    let mut session = world.connect(&mut worker, 1);
+    let mut told = Told::default();
+    live(&mut world, &mut worker, &mut session, &mut told, TICKETS).unwrap();
+    let disk = world.disk.after_kill();
+    let mut refused = 0;
+    for call in 1.. {
+        let disk = disk.after_kill();
+        disk.fail_once(call, EIO);
+        let next = World::on(disk.clone(), Setup::default());
+        if disk.faulted().is_none() {
+            break;
+        }
+        match next {
+            Err(_) => refused += 1,
+            Ok(world) if world.report.gaps.is_empty() => {
+                assert_eq!(world.writer.producers.len(), 2, "call {call}: somebody is forgotten");
+            }
+            Ok(_) => {}
+        }
+    }
+    assert!(refused > 5, "{refused}");
 }

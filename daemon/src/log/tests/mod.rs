@@ -17,6 +17,7 @@ mod segments;
 mod sessions;
 mod tables;
 mod trims;
+mod vanished;
 mod walk;
 mod worker;
 
@@ -93,6 +94,7 @@ impl Default for Setup {
 impl Setup {
     pub fn options(&self, quarantine_dir: &Path) -> Options {
         Options {
+            name: None,
             recovery: Settings {
                 log_key: LOG_KEY,
                 dedup_keys: self.dedup_keys,
