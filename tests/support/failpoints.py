@@ -160,8 +160,6 @@ def prepare_start(daemon: Daemon, name: str) -> None:
         (log_dir(daemon) / "trim").unlink()
     if "-sidecar-unlink" in name:
         numbered(daemon, 50, "keys").touch()
-    if name.startswith(("log-start-trim-truncate", "log-start-trim-rename")):
-        (log_dir(daemon) / "trim").unlink()
     if "-segment-unlink" in name:
         numbered(daemon, 9, "log").write_bytes(bytes(5000))
     spares = [path for path in segments(daemon) if is_spare(path)]

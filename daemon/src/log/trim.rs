@@ -98,6 +98,14 @@ pub fn read<D: Disk>(disk: &D, dir: &Path) -> io::Result<Option<(u64, TrimPoint)
     }
 }
 
+/// Where the log begins, by the record's bytes: for readers, who need no right to write.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Option<TrimPoint> {
+    let slots = bytes.chunks(usize::try_from(SLOT_BYTES).expect("fits memory"));
+    let points = slots.filter_map(TrimPoint::decode);
+    points.max_by_key(|(generation, _)| *generation).map(|(_, point)| point)
+}
+
 fn newest<F: DiskFile>(file: &F) -> io::Result<Option<(u64, TrimPoint)>> {
     let mut slots = [None; 2];
     for (slot, found) in (0..).zip(&mut slots) {

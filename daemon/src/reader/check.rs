@@ -8,6 +8,7 @@ use super::segment::{self, FIRST_GROUP_OFFSET, Scanner, Segment};
 use super::{LogReader, Result};
 use crate::format::{GroupHeader, LogEntry, ProducerEntry, SegmentHeader, u32_at};
 use crate::gap::GapEntry;
+use crate::log::trim;
 use crate::log::window::Key;
 use crate::merkle::{Hash, Tree, leaf, salt};
 
@@ -214,9 +215,12 @@ impl Check {
             self.next_seq = header.before_next_seq;
             self.trimmed = Some((header.before_group, header.before_chain));
             // Who is still there before the oldest proper header, and is part of the log by it.
+            // Below where the log begins, a trim was going on: what is left there is nobody's.
+            let record = std::fs::read(self.dir.join(trim::NAME)).unwrap_or_default();
+            let begins_at = trim::parse(&record).map_or(0, |point| point.segment_no);
             let numbers = std::mem::take(&mut self.numbers);
             for number in numbers.iter().copied().filter(|no| *no <= header.before_segment_no) {
-                if number < header.segment_no {
+                if (begins_at..header.segment_no).contains(&number) {
                     self.find(number, (0, 0), (0, 0), "segment-header-damaged");
                 }
             }

@@ -254,7 +254,8 @@ impl Files {
 
     pub fn of(disk: &SimDisk) -> Self {
         let files = Self::new();
-        for name in disk.names().iter().filter(|name| name.ends_with(".log")) {
+        let read = |name: &&String| name.ends_with(".log") || *name == super::trim::NAME;
+        for name in disk.names().iter().filter(read) {
             let mut bytes = disk.read(name);
             let length = bytes.len() as u64;
             let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
