@@ -1,8 +1,9 @@
 """What an error of PostgreSQL, of asyncpg or of the network means for the flusher."""
 
+import contextlib
 import enum
 import ssl
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 
 import asyncpg
 
@@ -120,6 +121,16 @@ class LogUnreadableError(FlushError):
 
     cause: Cause | None = Cause.LOG_UNREADABLE
     code: str | None = "log-unreadable"
+
+
+@contextlib.contextmanager
+def reading_the_log() -> Generator[None]:
+    """Tell what the log's reader raises from what PostgreSQL raises."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        next_step = "Run `certeus log check`; new events stay durable meanwhile."
+        raise LogUnreadableError(str(error), next_step) from error
 
 
 class LockedError(FlushError):

@@ -15,13 +15,12 @@ the process may be killed at any point.
 """
 
 import asyncio
-import contextlib
 import os
 import socket
 import time
 import urllib.parse
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import asyncpg
@@ -36,8 +35,8 @@ from certeusd.flush.connection import Link
 from certeusd.flush.errors import (
     DESTINATION_ERRORS,
     LockedError,
-    LogUnreadableError,
     PositionLostError,
+    reading_the_log,
 )
 from certeusd.flush.gate import Gap, Gate
 from certeusd.flush.guard import Guard
@@ -60,16 +59,6 @@ class Place(NamedTuple):
     link: Link
     target: Target
     log_uuid: uuid.UUID
-
-
-@contextlib.contextmanager
-def reading_the_log() -> Generator[None]:
-    """Tell what the log's reader raises from what PostgreSQL raises."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        next_step = "Run `certeus log check`; new events stay durable meanwhile."
-        raise LogUnreadableError(str(error), next_step) from error
 
 
 class Flusher:
