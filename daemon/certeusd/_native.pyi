@@ -1,4 +1,7 @@
-"""What `daemon/src` gives to Python; built by Cargo, no policy in it."""
+"""What `daemon/src` gives to Python; built by Cargo, no policy in it.
+
+Longer than 500 lines: one module has one stub.
+"""
 
 import builtins
 from collections.abc import Callable
@@ -136,6 +139,9 @@ class StartPlan(TypedDict):
     older: list[tuple[int, str]]
     gaps: list[tuple[int, int, str]]
     changes: list[tuple[Literal["write", "rename", "unlink"], str, str | None]]
+
+def log_begins(log_dir: str | PathLike[str]) -> list[tuple[int, int, int, int, bytes]]:
+    """Segments by their headers: number, bytes; group, next seq and root of the log before it."""
 
 def log_files(log_dir: str | PathLike[str]) -> list[LogFile]:
     """Return every number that has a segment or a sidecar, ascending."""

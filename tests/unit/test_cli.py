@@ -43,6 +43,7 @@ def test_every_verb_is_there_and_has_help() -> None:
 LEAVES = [["status"], ["append"], ["tail"], ["wait"], ["dsn"], ["log", "ls"], ["log", "check"],
           ["log", "inspect"], ["log", "export"], ["log", "repair"],
           ["workers"], ["drain"], ["gap", "accept"],
+          ["followers"], ["followers", "forget"],
           ["dead-letters", "accept"], ["retry"]]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -31,6 +32,7 @@ def board() -> Board:
 class FakeBackend:
     board: Board
     takes_events: bool = True
+    directory: Path = Path("/nonexistent")
     drained: list[bool] = field(default_factory=list[bool])
 
     def process(self, role: str, index: int = 0) -> Process:
@@ -55,6 +57,14 @@ class FakeBackend:
 
     def dsn(self, show_password: bool) -> str | None:
         return None
+
+    @property
+    def log_dir(self) -> Path:
+        return self.directory / "log"
+
+    @property
+    def followers_dir(self) -> Path:
+        return self.directory / "followers"
 
     def drain(self) -> None:
         self.drained.append(True)
@@ -130,6 +140,7 @@ def test_only_orders_change_anything() -> None:
         "/v1/drain",
         "/v1/gap-accept",
         "/v1/dead-letters-accept",
+        "/v1/followers-forget",
         "/v1/retry",
     }
 

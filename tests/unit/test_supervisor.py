@@ -291,3 +291,25 @@ def test_the_first_answer_waits_for_no_arrays() -> None:
             [sys.executable, "-P", "-c", looking], capture_output=True, text=True, check=True
         )
         assert answer.stdout.strip() == "False", module
+
+
+def test_followers_are_listed_and_forgotten_through_the_daemon(daemon: Daemon) -> None:
+    daemon.until(lambda it: it.status()["state"] == "degraded")
+    folder = daemon.directory / "state" / "followers"
+    (folder / "relay").write_text('{"group": 1, "seq": 2, "root": "%s"}' % ("00" * 32))
+
+    def names() -> list[object]:
+        answer = daemon.client.get("/v1/followers")
+        assert answer["schema_version"] == 1
+        return [row["name"] for row in cast(list[Json], answer["followers"])]
+
+    assert names() == ["postgres", "relay"]
+    for name, what in (("postgres", "nowhere but in the log"), ("../lock", "no such follower")):
+        with pytest.raises(ExitError, match=what) as refused:
+            daemon.client.post("/v1/followers-forget", name=name)
+        assert refused.value.code is Exit.FAILED
+    assert daemon.client.post("/v1/followers-forget", name="relay")["done"] == (
+        "follower relay forgotten"
+    )
+    assert names() == ["postgres"]
+    assert not list(folder.iterdir())

@@ -7,7 +7,12 @@ import pytest
 
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import Role
-from certeusd.supervisor.progress import FLUSH_STALLED_TICKS, STALLED_TICKS, Progress
+from certeusd.supervisor.progress import (
+    FLUSH_STALLED_TICKS,
+    LAGGING_TICKS,
+    STALLED_TICKS,
+    Progress,
+)
 from certeusd.supervisor.state import Reasons
 
 ALL: Sequence[tuple[Role, int]] = [("log", 0), ("worker", 0), ("worker", 1), ("flush", 0)]
@@ -89,3 +94,26 @@ def test_flusher_that_stands_still_is_told_unless_it_says_why(rig: Rig) -> None:
     rig.board.set("follower", "position_seq", 5)
     rig.tick(FLUSH_STALLED_TICKS)
     assert rig.codes == []
+
+
+def test_follower_that_holds_the_log_for_long_is_told_with_what_it_costs(rig: Rig) -> None:
+    rig.board.set("durability", "durable_seq", 9)
+    rig.board.set("follower", "position_seq", 5)
+    rig.board.set("log", "segments", 3)
+    rig.board.set("log", "log_bytes", 192 << 20)
+    rig.board.set("log", "log_bytes_max", 1 << 30)
+    rig.reasons.add("flush", "postgres-away", "it is away", "", 0.0)
+    rig.tick(LAGGING_TICKS)
+    assert rig.codes == ["postgres-away"]
+    rig.tick(1)
+    assert rig.codes == ["follower-lagging", "postgres-away"]
+    assert rig.reasons.listed()[0].what == (
+        "postgres has not moved from seq 5 for 15 minutes: 4 events wait, and the log that is kept"
+        " for it has 192 of 1024 MiB"
+    )
+    rig.board.set("follower", "position_seq", 6)
+    rig.tick(1)
+    assert rig.codes == ["postgres-away"]
+    rig.board.set("log", "segments", 1)
+    rig.tick(LAGGING_TICKS + 1)
+    assert rig.codes == ["postgres-away"], "one segment is there in any case"

@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "dead-letters": ("dead_letters", "Accept that many rows become dead letters."),
     "drain": ("drain", "Accept no more, finish what is held, end the daemon."),
     "dsn": ("dsn", "Print the URL of the database, for psql and asyncpg."),
+    "followers": ("followers", "Show who follows the log; forget one that will not come back."),
     "gap": ("gap", "Accept a gap at which the flusher stopped."),
     "log": ("log", "Look at the log on disk: ls, check, inspect, export, repair, fork."),
     "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),

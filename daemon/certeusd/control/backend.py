@@ -1,5 +1,6 @@
 """What the control API needs of the supervisor; the supervisor implements it, tests fake it."""
 
+from pathlib import Path
 from typing import Protocol
 
 from certeusd.board import Board
@@ -33,6 +34,16 @@ class Backend(Protocol):
 
     def dsn(self, show_password: bool) -> str | None:
         """URL of the database, once server and schema are there."""
+        ...
+
+    @property
+    def log_dir(self) -> Path:
+        """Where the segments are."""
+        ...
+
+    @property
+    def followers_dir(self) -> Path:
+        """Where the followers' positions are."""
         ...
 
     def drain(self) -> None:

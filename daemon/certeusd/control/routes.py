@@ -13,13 +13,14 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
-from certeusd.control import metrics
+from certeusd.control import followers, metrics
 from certeusd.control.access import Access
 from certeusd.control.backend import Backend
 from certeusd.control.types import (
     SCHEMA_VERSION,
     Done,
     Dsn,
+    Followers,
     Health,
     Problem,
     Status,
@@ -153,6 +154,28 @@ async def get_wait(request: Request) -> Waited:
         await asyncio.sleep(WAIT_POLL_S)
 
 
+async def get_followers(request: Request) -> Followers:
+    """One row a follower; a disk that hangs keeps only this answer waiting."""
+    backend = request.backend
+    durable_seq = backend.board.get("durability", "durable_seq")
+    try:
+        return await asyncio.to_thread(
+            followers.seen, backend.log_dir, backend.followers_dir, durable_seq
+        )
+    except (OSError, ValueError) as error:
+        raise ProblemError(503, "log-unreadable", "cannot read the log", str(error)) from error
+
+
+async def post_followers_forget(request: Request) -> Done:
+    """Remove the position of a follower that will not come back, durably."""
+    name = request.query.get("name", "")
+    try:
+        await asyncio.to_thread(followers.forget, request.backend.followers_dir, name)
+    except followers.RefusedError as error:
+        raise ProblemError(error.status, error.kind, error.title, str(error)) from error
+    return Done(SCHEMA_VERSION, f"follower {name} forgotten")
+
+
 async def post_drain(request: Request) -> Done:
     """Accept no more, finish what is held, end."""
     request.backend.drain()
@@ -225,6 +248,9 @@ ROUTES: tuple[Route, ...] = (
           "URL of the database"),
     Route("GET", "/v1/wait", Access.ADMIN, Waited, ("until", "timeout_s"), get_wait,
           "wait until ready, durable or flushed"),
+    Route("GET", "/v1/followers", Access.ADMIN, Followers, (), get_followers, "one row a follower"),
+    Route("POST", "/v1/followers-forget", Access.ADMIN, Done, ("name",), post_followers_forget,
+          "let go of a follower"),
     Route("POST", "/v1/drain", Access.ADMIN, Done, (), post_drain, "finish and end"),
     Route("POST", "/v1/gap-accept", Access.ADMIN, Done, ("first_seq", "last_seq"), post_gap_accept,
           "write off a gap"),

@@ -176,6 +176,32 @@ class Waited(msgspec.Struct, frozen=True):
     seconds: float
 
 
+class FollowerRow(msgspec.Struct, frozen=True):
+    """One follower of the log, by its position file."""
+
+    name: str
+    required: bool
+    """The log is trimmed only behind it."""
+    state: str
+    """`confirmed`; `none`: nothing yet; `damaged`: the file says nothing that can be believed."""
+    seq: int
+    group: int
+    lag_events: int
+    lag_bytes: int
+    """Of complete segments with events that it has not confirmed."""
+    confirmed_at: str | None
+    holds_back: bool
+    """Whether segments stay because of it."""
+
+
+class Followers(msgspec.Struct, frozen=True):
+    """`certeus followers`."""
+
+    schema_version: int
+    durable_seq: int
+    followers: list[FollowerRow]
+
+
 class Done(msgspec.Struct, frozen=True):
     """An order was taken."""
 

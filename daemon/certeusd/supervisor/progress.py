@@ -15,11 +15,14 @@ from certeusd.supervisor.state import Reasons
 STALLED_TICKS = 5
 FLUSH_STALLED_TICKS = 10
 """A large batch, or a checkpoint of PostgreSQL, may take seconds."""
+LAGGING_TICKS = 900
+"""For so long a follower may stand still before its share of the log is told."""
 
 OWNER = "supervisor"
 LOG_STALLED = "log-stalled"
 FLUSH_STALLED = "flush-stalled"
 WORKER_STALLED = "worker-stalled"
+FOLLOWER_LAGGING = "follower-lagging"
 
 
 class Progress:
@@ -39,6 +42,7 @@ class Progress:
         """
         self._look_at_log(("log", 0) in ready, now)
         self._look_at_flusher(("flush", 0) in ready, now)
+        self._look_at_what_is_held(now)
         self._look_at_workers([index for role, index in ready if role == "worker"], now)
 
     def _look_at_log(self, ready: bool, now: float) -> None:
@@ -65,6 +69,23 @@ class Progress:
             f"nothing reaches PostgreSQL, flushed seq {flushed}",
             "look whether PostgreSQL answers, for a lock on certeus.events (pg_stat_activity), and"
             " whether somebody has stopped the flusher", now,
+        )  # fmt: skip
+
+    def _look_at_what_is_held(self, now: float) -> None:
+        """Tell what a follower costs that has not moved for long, whatever keeps it from moving."""
+        flushed = self._board.get("follower", "position_seq")
+        behind = self._board.get("durability", "durable_seq") - flushed
+        ticks = self._ticks("follower", flushed, behind > 0)
+        held = self._board.get("log", "segments") > 1
+        size_mib, max_mib = (
+            self._board.get("log", name) >> 20 for name in ("log_bytes", "log_bytes_max")
+        )
+        self._tell(
+            FOLLOWER_LAGGING, held and ticks >= LAGGING_TICKS,
+            f"postgres has not moved from seq {flushed} for {ticks // 60} minutes: {behind} events"
+            f" wait, and the log that is kept for it has {size_mib} of {max_mib} MiB",
+            "bring it back (the other reasons say what it lacks); `certeus followers` shows what is"
+            " held; at the bound producers wait: raise log.bytes_max if it takes longer", now,
         )  # fmt: skip
 
     def _look_at_workers(self, ready: Sequence[int], now: float) -> None:

@@ -14,6 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from certeusd import __version__, config_sources, systemd
@@ -411,6 +412,16 @@ class Supervisor:
         if not self.board.get("flush", "connected"):
             return None
         return self._dsn if show_password else config_sources.without_password(self._dsn)
+
+    @property
+    def log_dir(self) -> Path:
+        """Where the segments are."""
+        return self._paths.log
+
+    @property
+    def followers_dir(self) -> Path:
+        """Where the followers' positions are."""
+        return self._paths.followers
 
     def drain(self) -> None:
         """As SIGTERM does."""

@@ -14,6 +14,7 @@ use crate::log::recovery::{FollowerPosition, Gap, Settings};
 use crate::reader::LogReader;
 use crate::reader::files::{Keys, list};
 use crate::reader::inspect::{GroupView, Place};
+use crate::reader::segment::{active_headers, path_of};
 
 /// Every number of the log's directory: what its segment and its sidecar are.
 #[pyfunction]
@@ -40,6 +41,27 @@ pub fn log_files(py: Python<'_>, log_dir: PathBuf) -> PyResult<Vec<Bound<'_, PyD
         files.push(dict);
     }
     Ok(files)
+}
+
+type Begin<'py> = (u64, u64, u64, u64, Bound<'py, PyBytes>);
+
+/// Each segment with a proper header: its bytes, and where the log stood before it.
+#[pyfunction]
+pub fn log_begins(py: Python<'_>, log_dir: PathBuf) -> PyResult<Vec<Begin<'_>>> {
+    let headers = py.detach(|| active_headers(&log_dir)).map_err(raise)?;
+    let mut begins = Vec::new();
+    for header in &headers {
+        let bytes = match std::fs::metadata(path_of(&log_dir, header.segment_no)) {
+            Ok(found) => found.len(),
+            // It was trimmed while we looked.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let root = PyBytes::new(py, &header.before_root);
+        let (group, next_seq) = (header.before_group, header.before_next_seq);
+        begins.push((header.segment_no, bytes, group, next_seq, root));
+    }
+    Ok(begins)
 }
 
 /// The group that holds `seq`, with the place of each of its records.

@@ -38,6 +38,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(worker::check_json, module)?)?;
     module.add_function(wrap_pyfunction!(worker::check_text, module)?)?;
     module.add_function(wrap_pyfunction!(worker::parse_time, module)?)?;
+    module.add_function(wrap_pyfunction!(look::log_begins, module)?)?;
     module.add_function(wrap_pyfunction!(look::log_files, module)?)?;
     module.add_function(wrap_pyfunction!(look::log_group_of, module)?)?;
     module.add_function(wrap_pyfunction!(look::log_plan, module)?)?;
