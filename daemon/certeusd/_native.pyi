@@ -13,7 +13,10 @@ BOARD: dict[str, tuple[int, dict[str, int]]]
 
 BOARD_PAGES: int
 """Pages of 4096 bytes of the board."""
+
 FAILPOINTS: list[str]
+"""Every name of `daemon/src/failpoint.rs`."""
+
 COPY_COLUMNS: list[str]
 """The columns of `certeus.events`, in the order in which `Batch.copy` encodes them."""
 
