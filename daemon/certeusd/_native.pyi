@@ -11,11 +11,11 @@ from typing import Literal, TypedDict
 BOARD: dict[str, tuple[int, dict[str, int]]]
 """`{table: (first page, {field: word index})}` of `daemon/src/board.rs`, names in lower case."""
 
-FAILPOINTS: list[str]
-"""Every name of `daemon/src/failpoint.rs`."""
-
 BOARD_PAGES: int
 """Pages of 4096 bytes of the board."""
+
+FAILPOINTS: list[str]
+"""Every name of `daemon/src/failpoint.rs`."""
 
 COPY_COLUMNS: list[str]
 """The columns of `certeus.events`, in the order in which `Batch.copy` encodes them."""

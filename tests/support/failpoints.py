@@ -7,7 +7,7 @@ here unless ordinary work under load never passes it.
 """
 
 import contextlib
-import functools
+import fcntl
 import os
 import signal
 import stat
@@ -94,31 +94,29 @@ def newest(daemon: Daemon) -> Path:
     return [path for path in segments(daemon) if not is_spare(path)][-1]
 
 
-def has_begun_after(daemon: Daemon, before: Path) -> bool:
-    """Whether a newer segment was begun since."""
-    return newest(daemon) != before
-
-
-def is_gone(pid: int) -> bool:
-    """Whether no such process is there any more."""
-    return not processes.command(pid)
-
-
 def numbered(daemon: Daemon, ahead: int, ending: str) -> Path:
     """A name so many numbers behind the newest segment."""
     return log_dir(daemon) / f"{int(newest(daemon).stem) + ahead:020}.{ending}"
 
 
-def tear(path: Path) -> None:
-    """Leave the beginnings of a group behind the last one, as a power cut does."""
-    content = path.read_bytes()
+def groups(path: Path, at_most: int = 1 << 30) -> tuple[int, int, int]:
+    """The groups of a segment, up to so many; where they end, and the segment's salt."""
+    count, at = 0, ALIGN
+    with path.open("rb") as file:
+        content = file.read() if at_most > 2 else file.read(1 << 20)
     (salt,) = struct.unpack_from("<Q", content, SALT_AT)
-    at = ALIGN
-    while at + GROUP.size <= len(content):
+    while count < at_most and at + GROUP.size <= len(content):
         magic, _, group_salt, _, _, _, entries, records = GROUP.unpack_from(content, at)
         if magic != b"GRUP" or group_salt != salt:
             break
         at += -(-(128 + entries + records) // ALIGN) * ALIGN
+        count += 1
+    return count, at, salt
+
+
+def tear(path: Path) -> None:
+    """Leave the beginnings of a group behind the last one, as a power cut does."""
+    _, at, salt = groups(path)
     with path.open("r+b") as file:
         file.seek(at)
         file.write(b"GRUP" + bytes(4) + struct.pack("<Q", salt) + b"torn" * 3000)
@@ -146,11 +144,11 @@ def log_writer_away(daemon: Daemon) -> Generator[None]:
     """The log writer is dead, and nobody starts another one meanwhile."""
     wait_until("log writer", lambda: processes.find(daemon, "log"))
     with stopped(processes.find(daemon, "supervisor")):
-        for pid in processes.find(daemon, "log"):
-            for victim in processes.held([pid]):
-                victim.send(processes.SIGKILL)
-                victim.close()
-            wait_until("death", functools.partial(is_gone, pid))
+        pids = processes.find(daemon, "log")
+        for victim in processes.held(pids):
+            victim.send(processes.SIGKILL)
+            victim.close()
+        wait_until("death", lambda: not any(processes.command(pid) for pid in pids))
         yield
 
 
@@ -158,10 +156,10 @@ def prepare_start(daemon: Daemon, name: str) -> None:
     """Make the log's directory such that the next start passes the failpoint."""
     if "-quarantine-" in name:
         tear(newest(daemon))
-    if "-sidecar-unlink" in name:
-        numbered(daemon, 50, "keys").touch()
     if name.startswith(("log-start-trim-truncate", "log-start-trim-rename")):
         (log_dir(daemon) / "trim").unlink()
+    if "-sidecar-unlink" in name:
+        numbered(daemon, 50, "keys").touch()
     if "-segment-unlink" in name:
         numbered(daemon, 9, "log").write_bytes(bytes(5000))
     spares = [path for path in segments(daemon) if is_spare(path)]
@@ -173,11 +171,24 @@ def prepare_start(daemon: Daemon, name: str) -> None:
             file.truncate(SEGMENT_BYTES)
 
 
-def restart(daemon: Daemon, flags: Flags, name: str) -> None:
-    """Kill the log writer; its successor meets the failpoint."""
-    with log_writer_away(daemon):
-        prepare_start(daemon, name)
-        flags.arm(name)
+def restart(daemon: Daemon, flags: Flags, name: str, work: Callable[[], object]) -> None:
+    """Kill the log writer, which has logged something; its successor meets the failpoint."""
+
+    def has_logged() -> bool:
+        work()
+        return groups(newest(daemon), 2)[0] == 2
+
+    wait_until("group of this life", has_logged, 60)
+    with contextlib.ExitStack() as until_hit:
+        with log_writer_away(daemon):
+            prepare_start(daemon, name)
+            flags.arm(name)
+            if "-lock-read_at" in name:
+                # Who holds the lock is asked only by who does not get it.
+                lock = until_hit.enter_context((log_dir(daemon) / "LOCK").open("r+b"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        if "-lock-read_at" in name:
+            wait_until("death of who asks", lambda: flags.is_hit(name))
 
 
 def fill(daemon: Daemon, flags: Flags, name: str, work: Callable[[], object]) -> None:

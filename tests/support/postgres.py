@@ -127,6 +127,8 @@ class Server:
             "shared_buffers": "64MB",
             "max_connections": "50",
             "autovacuum": "off",
+            # In its own directory, so that a server which is killed leaves nothing in /dev/shm.
+            "dynamic_shared_memory_type": "mmap",
             **settings,
         }
         arguments = [f"--{name}={value}" for name, value in options.items()]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "durability.md").read_text()
-ROWS = [line for line in TEXT.splitlines() if re.match(r"\| \d[\d, ]* \| ", line)]
+HELD = TEXT.partition("## How each promise is held")[2].partition("\n## ")[0]
+ROWS = [line for line in HELD.splitlines() if re.match(r"\| \d[\d, ]* \| ", line)]
 NAMED = re.findall(r"`((?:tests|daemon|ipc)/[\w/]+\.(?:py|rs))(?:::(\w+))?`", "\n".join(ROWS))
 
 

@@ -21,8 +21,10 @@ use crate::failpoint::{failpoint, is_armed};
 use crate::log::keeper::THREAD_NAME;
 
 /// Every call that the log makes: phase and role, then the methods.
+///
+/// What `put_back.rs` does is not here: a process that dies then takes the only copy with it.
 pub const PLACES: [(&str, &[&str]); 13] = [
-    ("start-lock", &["open", "try_lock"]),
+    ("start-lock", &["open", "try_lock", "read_at", "truncate", "write_at"]),
     ("start-dir", &["list", "space", "sync_dir"]),
     (
         "start-segment",
@@ -249,6 +251,7 @@ mod tests {
             ("log/00000000000000000001.log", "segment"),
             ("log/00000000000000000001.keys.new", "sidecar"),
             ("quarantine/00000000000000000001-at-8192.bin", "quarantine"),
+            ("log/trim.new", "trim"),
             ("state/quarantine", "quarantine"),
             ("state/log", "dir"),
         ] {

@@ -220,7 +220,8 @@ impl Check {
             let begins_at = trim::parse(&record).map_or(0, |point| point.segment_no);
             let numbers = std::mem::take(&mut self.numbers);
             for number in numbers.iter().copied().filter(|no| *no <= header.before_segment_no) {
-                if (begins_at..header.segment_no).contains(&number) {
+                let is_there = segment::path_of(&self.dir, number).exists();
+                if (begins_at..header.segment_no).contains(&number) && is_there {
                     self.find(number, (0, 0), (0, 0), "segment-header-damaged");
                 }
             }
