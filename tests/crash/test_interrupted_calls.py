@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from certeusd.exits import ExitError
 from certeusd.supervisor import locks
 
 LOG = """
@@ -35,7 +36,9 @@ def test_an_interrupted_call_of_the_log_is_made_again(call: str, tmp_path: Path)
     (tmp_path / "log").mkdir()
     told, first = tmp_path / "strace", tmp_path / "log" / "00000000000000000001.log"
     # The program loader opens files too, and gives up.
-    only = ["-P", first, "-P", first.with_name("next")] if call == "openat" else []
+    only: list[str | Path] = (
+        ["-P", first, "-P", first.with_name("next")] if call == "openat" else []
+    )
     done = subprocess.run(
         ["strace", "-f", "-qq", "-o", told, "-e", f"trace={call}", "-e", "signal=none",
          "-e", f"inject={call}:error=EINTR:when=1+2", *only, sys.executable, "-c", LOG, tmp_path],
@@ -55,6 +58,6 @@ def test_a_disk_with_no_byte_left_keeps_the_pid_out_of_the_lock_and_nothing_else
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", full)
         held = locks.hold(tmp_path / "lock")
-    with pytest.raises(locks.ExitError, match="in use by pid unknown"):
+    with pytest.raises(ExitError, match="in use by pid unknown"):
         locks.hold(tmp_path / "lock")
     os.close(held)

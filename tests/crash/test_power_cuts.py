@@ -22,7 +22,7 @@ from support.watching import CREATE, MOVED_FROM, MOVED_TO, NAMES, OPEN, watching
 pytestmark = [pytest.mark.crash, pytest.mark.integration]
 
 MOMENTS = ("any", "rollover", "recycling", "sidecar", "recovery", "second recovery")
-WORLDS, CUTS_A_WORLD = 12, 20
+WORLDS, CUTS_A_WORLD = 18, 12
 
 
 @dataclass

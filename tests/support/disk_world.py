@@ -17,6 +17,7 @@ from support.disks import Disk, small_disk
 from support.postgres import Server, installations, server
 from support.soak_load import Load
 from support.soak_oracle import Judged, Oracle
+from support.soak_page import Field
 from support.waiting import wait_until
 
 IN_FLIGHT_MIN = 100
@@ -112,7 +113,11 @@ class World:
         return Done(self.judge(), self.struck, self.in_flight, met or Counter())
 
     def told(self) -> str:
-        return f"{self.load.errors()}\n{self.daemon.log_tail(60)}"
+        """Everything that may say what held a case up."""
+        load = self.load
+        states = [(life.page.get(Field.STATE), life.page.in_flight()) for life in load.current]
+        told = f"{load.settled()} settled, producers {states}, {self.reasons()}"
+        return f"{told}\n{load.errors()}\n{self.daemon.log_tail(60)}"
 
 
 @contextlib.contextmanager
