@@ -9,18 +9,29 @@ named moment of the log; those in a recovery come when its log writer has opened
 import os
 import random
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 
 from support.attack import Attack
-from support.disk_world import Tally, World, world
+from support.disk_world import Done, Tally, World, world
 from support.disks import CUTS
+from support.side_by_side import side_by_side
 from support.watching import CREATE, MOVED_FROM, MOVED_TO, NAMES, OPEN, watching
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration]
 
 MOMENTS = ("any", "rollover", "recycling", "sidecar", "recovery", "second recovery")
-CUTS_A_WORLD = 45
+WORLDS, CUTS_A_WORLD = 18, 12
+
+
+@dataclass
+class Part:
+    """What one world goes through."""
+
+    cuts: list[tuple[str, str]]
+    embedded: bool
+    seed: int
 
 
 def is_moment(moment: str, mask: int, name: str) -> bool:
@@ -105,11 +116,29 @@ class Cutter:
         daemon.start(ready=False)
 
 
-def schedule(rng: random.Random, count: int) -> list[tuple[str, str]]:
-    """Moments and flags, each pair as often as the others."""
+def schedule(rng: random.Random, worlds: int, cuts: int) -> list[Part]:
+    """Moments and flags, each pair as often as the others, over all worlds."""
     pairs = [(moment, how) for moment in MOMENTS for how in CUTS]
-    rng.shuffle(pairs)
-    return [pairs[at % len(pairs)] for at in range(count)]
+    plan = [pairs[at % len(pairs)] for at in range(worlds * cuts)]
+    rng.shuffle(plan)
+    # One world in six has its PostgreSQL on the disk whose power is cut.
+    return [
+        Part(plan[at * cuts : (at + 1) * cuts], at % 6 == 5, rng.randrange(1 << 31))
+        for at in range(worlds)
+    ]
+
+
+def cut_all(part: Part) -> Done:
+    """One world."""
+    with world(embedded=part.embedded) as made:
+        cutter = Cutter(made, random.Random(part.seed))
+        for at, (moment, how) in enumerate(part.cuts):
+            try:
+                cutter.one(moment, how)
+            except AssertionError as error:
+                told = made.told()
+                raise AssertionError(f"cut {at} at {moment}, {how}: {error}\n{told}") from error
+        return made.done(cutter.met)
 
 
 @pytest.mark.timeout(1500)
@@ -117,25 +146,11 @@ def schedule(rng: random.Random, count: int) -> list[tuple[str, str]]:
 def test_whenever_the_power_is_cut_all_that_was_acknowledged_is_there(
     attack: Attack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = attack.cases(2, 205)
-    tally, met = Tally(attack, "power cut (ext4 shutdown), each flag"), Counter[str]()
-    number = 0
-    while tally.cases < wanted:
-        plan = schedule(attack.rng, min(CUTS_A_WORLD, wanted - tally.cases))
-        # One world in five has its PostgreSQL on the disk whose power is cut.
-        with world(embedded=number % 5 == 3) as made:
-            cutter = Cutter(made, attack.rng)
-            for at, (moment, how) in enumerate(plan):
-                try:
-                    cutter.one(moment, how)
-                except AssertionError as error:
-                    told = made.told()
-                    raise AssertionError(f"cut {at} at {moment}, {how}: {error}\n{told}") from error
-            tally.add(made)
-        met += cutter.met
-        number += 1
-        with capsys.disabled():
-            print(f"\n  {tally.cases} cuts, {tally.judged.acknowledged} acknowledged", end="")
+    tally = Tally(attack, "power cut (ext4 shutdown), each flag")
+    parts = schedule(attack.rng, attack.cases(1, WORLDS), attack.cases(2, CUTS_A_WORLD))
     with capsys.disabled():
-        print("".join(f"\n  {count:5} x {name}" for name, count in sorted(met.items())))
-    tally.report()
+        for done in side_by_side(cut_all, parts):
+            tally.add(done)
+            print(f"\n  {tally.cases} cuts, {tally.judged.acknowledged} told", end="")
+        print()
+        tally.report()

@@ -6,7 +6,9 @@ has delivered is seen as `diverged`. ``embedded`` puts it onto the harmed disk i
 
 import contextlib
 import select
+from collections import Counter
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 
 from support import processes
 from support.attack import Attack, Outcome
@@ -15,6 +17,7 @@ from support.disks import Disk, small_disk
 from support.postgres import Server, installations, server
 from support.soak_load import Load
 from support.soak_oracle import Judged, Oracle
+from support.soak_page import Field
 from support.waiting import wait_until
 
 IN_FLIGHT_MIN = 100
@@ -83,19 +86,38 @@ class World:
             return {reason["code"] for reason in self.daemon.status()["reasons"]}
         return set()
 
-    def judge(self) -> Judged:
-        """Let all end well, and compare it to the byte."""
+    def compare(self) -> Judged:
+        """Let all producers finish, and compare all that was ever told, to the byte."""
         self.until("daemon that takes events", self.daemon.takes_events)
         self.load.finish()
         self.daemon.certeus("wait", "--flushed", "--timeout", "100")
-        judged = Oracle(self.daemon.dsn()).judge(self.load)
+        return Oracle(self.daemon.dsn()).judge(self.load)
+
+    def judge_case(self) -> None:
+        """Compare in the middle; new producers go on."""
+        judged = self.compare()
+        harm = (judged.lost, judged.doubled, judged.reordered)
+        assert harm == (0, 0, 0), f"lost, doubled, reordered: {harm}"
+        self.load.renew()
+
+    def judge(self) -> Judged:
+        """Let all end well, and compare it to the byte."""
+        judged = self.compare()
         assert self.daemon.stop() == 0
         self.daemon.certeus("log", "check")
         assert processes.leftovers(str(self.daemon.root)) == []
         return judged
 
+    def done(self, met: Counter[str] | None = None) -> "Done":
+        """What this world came to, at its end."""
+        return Done(self.judge(), self.struck, self.in_flight, met or Counter())
+
     def told(self) -> str:
-        return f"{self.load.errors()}\n{self.daemon.log_tail(60)}"
+        """Everything that may say what held a case up."""
+        load = self.load
+        states = [(life.page.get(Field.STATE), life.page.in_flight()) for life in load.current]
+        told = f"{load.settled()} settled, producers {states}, {self.reasons()}"
+        return f"{told}\n{load.errors()}\n{self.daemon.log_tail(60)}"
 
 
 @contextlib.contextmanager
@@ -119,6 +141,17 @@ def world(
         yield World(daemon, disk, load, outside)
 
 
+@dataclass
+class Done:
+    """What one world came to."""
+
+    judged: Judged
+    struck: int
+    in_flight: int
+    met: Counter[str]
+    """How often which strike was made."""
+
+
 class Tally:
     """The sum over the worlds of one attack, and its row."""
 
@@ -128,13 +161,17 @@ class Tally:
         self.judged = Judged()
         self.cases = 0
         self.in_flight = 1 << 30
+        self.met: Counter[str] = Counter()
 
-    def add(self, made: World) -> None:
-        self.judged.merge(made.judge())
-        self.cases += made.struck
-        self.in_flight = min(self.in_flight, made.in_flight)
+    def add(self, done: Done) -> None:
+        self.judged.merge(done.judged)
+        self.cases += done.struck
+        self.in_flight = min(self.in_flight, done.in_flight)
+        self.met += done.met
 
     def report(self) -> None:
+        for name, count in sorted(self.met.items()):
+            print(f"  {count:5} x {name}")
         judged = self.judged
         self.attack.report(
             Outcome(

@@ -139,8 +139,12 @@ def _checked(name: str, result: int) -> None:
 def small_disk(kind: str = "ext4", mebibytes: int = 512) -> Generator[Disk]:
     """A file system of its own for the length of a block. Needs root and a loop device."""
     with private_mounts(), scratch_dir("certeus-disk-") as root:
-        disk = Disk(kind, max(mebibytes, MEBIBYTES_MIN[kind]), root / "image", root / "disk")
+        memory = Disk("tmpfs", max(mebibytes, MEBIBYTES_MIN[kind]) + 8, root, root / "memory")
+        disk = Disk(kind, memory.mebibytes - 8, memory.path / "image", root / "disk")
+        memory.path.mkdir()
         disk.path.mkdir()
+        # The platter is memory: what is cut is the file system's, not the machine's.
+        memory.mount()
         if kind in MAKERS:
             with disk.image.open("wb") as file:
                 file.truncate(disk.mebibytes << 20)
@@ -151,3 +155,4 @@ def small_disk(kind: str = "ext4", mebibytes: int = 512) -> Generator[Disk]:
         finally:
             if os.path.ismount(disk.path):
                 disk.unmount()
+            memory.unmount()

@@ -73,6 +73,8 @@ def injecting(pid: int, fault: Fault, told: Path) -> Generator[Tracer]:
     finally:
         strace.send_signal(signal.SIGTERM)
         try:
-            strace.communicate(timeout=30)
-        finally:
+            strace.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            # It may wait for a process that is just ending; the kernel lets go of what it traced.
             strace.kill()
+            strace.communicate(timeout=30)

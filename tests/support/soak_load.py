@@ -113,6 +113,11 @@ class Load:
             assert life.process.returncode == 0, f"a producer failed:\n{self.errors()}"
             assert life.page.get(Field.STATE) == State.CLOSED
 
+    def renew(self) -> None:
+        """New producers take the places of those that have finished."""
+        self.page.set(Field.STOP, 0)
+        self.current = [self._start(life.source, life.flags, 0) for life in self.current]
+
     def end(self) -> None:
         """By force, and without a trace."""
         for life in self.lives:

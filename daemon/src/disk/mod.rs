@@ -85,7 +85,7 @@ impl Disk for RealDisk {
     }
 
     fn space(&self, dir: &Path) -> io::Result<(u64, u64)> {
-        let all = fs::statvfs(dir)?;
+        let all = retry_on_intr(|| fs::statvfs(dir))?;
         Ok((all.f_blocks * all.f_frsize, all.f_bavail * all.f_frsize))
     }
 }
@@ -94,7 +94,7 @@ impl DiskFile for RealFile {
     fn read_at(&self, mut offset: u64, mut out: &mut [u8]) -> io::Result<usize> {
         let wanted = out.len();
         while !out.is_empty() {
-            let read = std::os::unix::fs::FileExt::read_at(&self.0, out, offset)?;
+            let read = retry_on_intr(|| rustix::io::pread(&self.0, &mut *out, offset))?;
             if read == 0 {
                 break;
             }

@@ -174,7 +174,7 @@ impl Peer {
 
 /// Rings an eventfd. A full counter means that it is rung already.
 pub fn ring(bell: &OwnedFd) {
-    match rustix::io::write(bell, &1_u64.to_ne_bytes()) {
+    match rustix::io::retry_on_intr(|| rustix::io::write(bell, &1_u64.to_ne_bytes())) {
         Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
         Err(error) => panic!("cannot ring a bell of our own: {error}"),
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::{Ordering, fence};
 use certeus_ipc::layout::{P_WAKE_HEAD, PAGE_BYTES, payload_bytes_max};
 use certeus_ipc::memory::{Mapped, Mapping};
 use certeus_ipc::ring::{Claim, Consumer, Full, Producer};
-use rustix::io::{Errno, write};
+use rustix::io::{Errno, retry_on_intr, write};
 
 use crate::envelope::{Return, pair_bytes};
 use crate::failpoint::failpoint;
@@ -191,8 +191,8 @@ impl Pair {
 
 /// Adds one to an eventfd. A full one is already rung.
 fn ring(bell: &OwnedFd) {
-    match write(bell, &1_u64.to_ne_bytes()) {
-        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+    match retry_on_intr(|| write(bell, &1_u64.to_ne_bytes())) {
+        Ok(_) | Err(Errno::AGAIN) => {}
         Err(error) => panic!("cannot ring the log writer's bell: {error}"),
     }
 }
