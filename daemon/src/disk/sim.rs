@@ -26,8 +26,11 @@ struct Inode {
 
 impl Inode {
     fn sync(&mut self) {
-        self.durable = self.current.clone();
-        self.dirty.clear();
+        Arc::make_mut(&mut self.durable).resize(self.current.len(), 0);
+        // Only what is dirty: a sync that failed has left pages that count as clean, and are not.
+        for sector in std::mem::take(&mut self.dirty) {
+            self.take_sector(sector);
+        }
     }
 
     fn take_sector(&mut self, sector: usize) {
