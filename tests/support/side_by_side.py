@@ -9,6 +9,7 @@ import os
 import pwd
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
@@ -67,7 +68,7 @@ def _run(run: Callable[[J], T], job: J, told: Connection) -> None:
     try:
         told.send((run(job), ""))
     except Exception as error:
-        told.send((None, str(error) or repr(error)))
+        told.send((None, "".join(traceback.format_exception(error))))
 
 
 def _end(_signum: int, _frame: object) -> None:
