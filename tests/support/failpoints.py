@@ -164,6 +164,8 @@ def prepare_start(daemon: Daemon, name: str) -> None:
         numbered(daemon, 9, "log").write_bytes(bytes(5000))
     spares = [path for path in segments(daemon) if is_spare(path)]
     if "-spare-" in name:
+        # A spare that was made and is gone may have been begun: only without the record is it none.
+        (log_dir(daemon) / "trim").unlink(missing_ok=True)
         for path in spares:
             path.unlink()
     elif not any(path.stat().st_size == SEGMENT_BYTES for path in spares):
