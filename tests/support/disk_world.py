@@ -36,6 +36,10 @@ class MortalDaemon(Daemon):
     def command(self) -> list[str]:
         return ["setpriv", "--pdeathsig", "KILL", *super().command()]
 
+    def pids(self, role: str) -> list[int]:
+        """A dead disk does not even give PostgreSQL's pid file: the process is a child, too."""
+        return processes.find(self, role) if role == "postgres" else super().pids(role)
+
 
 class World:
     """One daemon, its disk and its producers."""
