@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -333,3 +333,22 @@ def test_without_the_wheel_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ExitError, match="pip install") as error:
         postgres_install.wheel_install()
     assert error.value.code is Exit.CONFIGURATION
+
+
+def test_our_settings_are_synced_before_the_cluster_gets_its_name(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[str, str] = {}
+
+    def note(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced[str(path.relative_to(state_dir))] = path.read_text() if path.is_file() else ""
+
+    async def run(command: Sequence[str], _stdin: bytes) -> tuple[int, str]:
+        (state_dir / "data.new").mkdir(exist_ok=True)
+        return 0, f"{command[0]} did nothing"
+
+    monkeypatch.setattr(os, "fsync", note)
+    user = User(NOBODY.pw_name, NOBODY.pw_uid, NOBODY.pw_gid, (NOBODY.pw_gid,))
+    asyncio.run(postgres_cluster.make_cluster(state_dir, Path("/none"), user, run))
+    assert synced == {"data.new/postgresql.conf": postgres_cluster.SETTINGS, ".": ""}

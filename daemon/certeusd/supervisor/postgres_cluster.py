@@ -129,6 +129,9 @@ async def make_cluster(home: Path, install: Path, user: User, run: Run) -> None:
     await _checked(run, initdb, b"", "initdb")
     with (making / "postgresql.conf").open("a") as file:
         file.write(SETTINGS)
+        file.flush()
+        # initdb synced what it wrote; a power cut must not leave zeros where our lines were.
+        os.fsync(file.fileno())
     single = [str(install / "bin" / "postgres"), "--single", "-D", str(making), "postgres"]
     await _checked(run, single, BOOTSTRAP_SQL.encode(), "postgres --single")
     making.rename(data)
