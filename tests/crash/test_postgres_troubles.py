@@ -74,7 +74,7 @@ class Scene:
 
     async def breaker(self, *states: str) -> dict[str, object]:
         await wait_until(
-            lambda: self.rig.report("breaker")["state"] in states, f"{states}", PATIENCE_S
+            lambda: self.rig.report("breaker").get("state") in states, f"{states}", PATIENCE_S
         )
         return self.rig.report("breaker")
 

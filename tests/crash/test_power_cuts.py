@@ -6,23 +6,28 @@ journal. A third of the cuts lets the journal be written first, a third everythi
 named moment of the log; those in a recovery come when its log writer has opened a first file.
 """
 
+import itertools
 import os
 import random
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import pytest
 
 from support.attack import Attack
-from support.disk_world import Done, Tally, World, world
+from support.disk_world import CONFIG, Done, Tally, World, world
 from support.disks import CUTS
 from support.side_by_side import side_by_side
 from support.watching import CREATE, MOVED_FROM, MOVED_TO, NAMES, OPEN, watching
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration]
 
-MOMENTS = ("any", "rollover", "recycling", "sidecar", "recovery", "second recovery")
-WORLDS, CUTS_A_WORLD = 18, 12
+MOMENTS = ("any", "sidecar", "recovery", "second recovery")
+WORLDS, CUTS_A_WORLD = 18, 14
+RECYCLING = CONFIG.replace("bytes_max = 67108864", "bytes_max = 25165824\nretain_bytes = 67108864")
+"""Delivered segments stay until the log may not grow: each one it begins is a recycled one. In
+the other worlds each is a new file."""
 
 
 @dataclass
@@ -30,6 +35,7 @@ class Part:
     """What one world goes through."""
 
     cuts: list[tuple[str, str]]
+    recycles: bool
     embedded: bool
     seed: int
 
@@ -117,20 +123,35 @@ class Cutter:
 
 
 def schedule(rng: random.Random, worlds: int, cuts: int) -> list[Part]:
-    """Moments and flags, each pair as often as the others, over all worlds."""
-    pairs = [(moment, how) for moment in MOMENTS for how in CUTS]
-    plan = [pairs[at % len(pairs)] for at in range(worlds * cuts)]
-    rng.shuffle(plan)
-    # One world in six has its PostgreSQL on the disk whose power is cut.
-    return [
-        Part(plan[at * cuts : (at + 1) * cuts], at % 6 == 5, rng.randrange(1 << 31))
-        for at in range(worlds)
-    ]
+    """Moments and flags, each pair as often as the others, over all worlds of a kind."""
+
+    def kind(recycles: bool) -> Generator[tuple[str, str]]:
+        moments = (*MOMENTS, "recycling" if recycles else "rollover")
+        pairs = [(moment, how) for moment in moments for how in CUTS]
+        while True:
+            yield from rng.sample(pairs, len(pairs))
+
+    plans = {recycles: kind(recycles) for recycles in (False, True)}
+    parts: list[Part] = []
+    for at in range(worlds):
+        recycles = at % 4 < 2
+        # One world in six has its PostgreSQL on the disk whose power is cut.
+        parts.append(
+            Part(
+                list(itertools.islice(plans[recycles], cuts)),
+                recycles,
+                at % 6 == 5,
+                rng.randrange(1 << 31),
+            )
+        )
+    return parts
 
 
 def cut_all(part: Part) -> Done:
     """One world."""
-    with world(embedded=part.embedded) as made:
+    mebibytes = 2048 if part.embedded else 512
+    config = RECYCLING if part.recycles else CONFIG
+    with world("ext4", mebibytes, config, embedded=part.embedded) as made:
         cutter = Cutter(made, random.Random(part.seed))
         for at, (moment, how) in enumerate(part.cuts):
             try:
