@@ -180,7 +180,20 @@ def test_a_connection_cut_at_any_byte_doubles_and_loses_nothing(
     asyncio.run(run())
 
 
-def test_rows_that_a_constraint_refuses_become_dead_letters(rig: Rig, database: str) -> None:
+AT_ONCE = "ALTER TABLE certeus.events ADD CONSTRAINT odd CHECK (ticket NOT IN (1,77,78,79,300,500))"
+AT_COMMIT = """
+    CREATE TABLE certeus.known (ticket bigint PRIMARY KEY);
+    INSERT INTO certeus.known SELECT * FROM generate_series(1, 500);
+    DELETE FROM certeus.known WHERE ticket IN (1, 77, 78, 79, 300, 500);
+    ALTER TABLE certeus.events ADD CONSTRAINT odd FOREIGN KEY (ticket) REFERENCES certeus.known
+        DEFERRABLE INITIALLY DEFERRED;
+"""
+
+
+@pytest.mark.parametrize(("constraint", "sqlstate"), [(AT_ONCE, "23514"), (AT_COMMIT, "23503")])
+def test_rows_that_a_constraint_refuses_become_dead_letters(
+    rig: Rig, database: str, constraint: str, sqlstate: str
+) -> None:
     rig.begin()
     for _ in range(5):
         rig.append(100)
@@ -188,10 +201,7 @@ def test_rows_that_a_constraint_refuses_become_dead_letters(rig: Rig, database: 
     async def run() -> None:
         async with query(database) as connection:
             await connection.execute(schema.ddl())
-            await connection.execute(
-                "ALTER TABLE certeus.events ADD CONSTRAINT odd CHECK (ticket NOT IN"
-                " (1, 77, 78, 79, 300, 500))"
-            )
+            await connection.execute(constraint)
         async with rig.flusher(database):
             rig.durable()
             await rig.flushed()
@@ -205,7 +215,7 @@ def test_rows_that_a_constraint_refuses_become_dead_letters(rig: Rig, database: 
                 " FROM certeus.dead_letters WHERE seq = 77"
             )
         assert letter is not None
-        assert (letter["sqlstate"], letter["n"], letter["type"]) == ("23514", "77", "tick")
+        assert (letter["sqlstate"], letter["n"], letter["type"]) == (sqlstate, "77", "tick")
         assert 'constraint "odd"' in letter["reason"]
         assert letter["record"].endswith(b'{"n": 77}')
         assert rig.board.get("flush", "dead_letters_total") == 6

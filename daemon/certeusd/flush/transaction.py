@@ -170,6 +170,8 @@ async def store(
         await copy_rows(connection, batch.day, chunks, moved)
 
     async with _transaction(connection):
+        # What a constraint defers to COMMIT could be told of no row.
+        await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         await compare_and_set(connection, target.log_id, before, after)
         await store_gaps(connection, target.log_id, batch.gaps)
         refused = await dead_letters.copy_around(connection, target.log_id, batch, copy_part, rate)
