@@ -10,9 +10,11 @@ use certeus_core::gap::{GapEntry, GapReason};
 use certeus_ipc::record::{Attributes, FLAG_OPAQUE, Tag, write_payload};
 use certeus_ipc::verdict::{Reason, Verdict};
 
+type Target = (&'static str, fn(&[u8]), Vec<Seed>);
+
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let targets: [(&str, fn(&[u8]), Vec<Seed>); 4] = [
+    let targets: [Target; 4] = [
         ("ring", certeus_fuzz::ring::run, rings()),
         ("event", certeus_fuzz::event::run, events()),
         ("frames", certeus_fuzz::frames::run, frames()),

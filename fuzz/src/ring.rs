@@ -126,7 +126,7 @@ fn consumer(input: &mut Input<'_>) {
             1 | 2 => {
                 let length = input.near(24) & 0xffff_ffff;
                 let kind = input.byte();
-                let index = tail % RING_BYTES & !15;
+                let index = (tail % RING_BYTES) & !15;
                 memory.data_store(index, length | u64::from(kind) << 32);
                 memory.data_store(index + 8, input.near(1));
                 tail = tail.wrapping_add(frame_bytes(length)) & !15;
@@ -152,7 +152,7 @@ fn consumer(input: &mut Input<'_>) {
             }
             8 if !ends.is_empty() => {
                 let count = input.below(ends.len()) + 1;
-                let position = ends.drain(..count).last().expect("one at least");
+                let position = ends.drain(..count).next_back().expect("one at least");
                 consumer.release(position);
                 assert_eq!(memory.load_relaxed(Word::Head), position);
             }

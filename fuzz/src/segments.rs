@@ -145,6 +145,7 @@ fn start(home: &Home, script: &Script) {
 fn life(home: &Home, script: &Script) -> Option<(Report, u64)> {
     let board = board();
     let options = Options {
+        name: None,
         recovery: Settings {
             log_key: LOG_KEY,
             dedup_keys: 100,
@@ -157,6 +158,7 @@ fn life(home: &Home, script: &Script) -> Option<(Report, u64)> {
             segment_bytes: 64 * 1024,
             bytes_max: 1 << 40,
             disk_reserve_bytes: 0,
+            retain_bytes: 0,
             recycle: true,
         },
     };

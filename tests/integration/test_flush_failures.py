@@ -188,11 +188,25 @@ AT_COMMIT = """
     ALTER TABLE certeus.events ADD CONSTRAINT odd FOREIGN KEY (ticket) REFERENCES certeus.known
         DEFERRABLE INITIALLY DEFERRED;
 """
+IN_SILENCE = """
+    CREATE FUNCTION certeus.odd() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.ticket IN (1, 77, 78, 79, 300, 500) THEN RETURN NULL; END IF;
+            RETURN NEW;
+        END $$;
+    CREATE TRIGGER odd BEFORE INSERT ON certeus.events
+        FOR EACH ROW EXECUTE FUNCTION certeus.odd();
+"""
+REFUSALS = {
+    "at once": (AT_ONCE, "23514", 'constraint "odd"'),
+    "at COMMIT": (AT_COMMIT, "23503", 'constraint "odd"'),
+    "in silence": (IN_SILENCE, "27000", "a trigger left them out"),
+}
 
 
-@pytest.mark.parametrize(("constraint", "sqlstate"), [(AT_ONCE, "23514"), (AT_COMMIT, "23503")])
-def test_rows_that_a_constraint_refuses_become_dead_letters(
-    rig: Rig, database: str, constraint: str, sqlstate: str
+@pytest.mark.parametrize(("refuses", "sqlstate", "reason"), REFUSALS.values(), ids=REFUSALS)
+def test_rows_that_the_server_refuses_become_dead_letters(
+    rig: Rig, database: str, refuses: str, sqlstate: str, reason: str
 ) -> None:
     rig.begin()
     for _ in range(5):
@@ -201,7 +215,7 @@ def test_rows_that_a_constraint_refuses_become_dead_letters(
     async def run() -> None:
         async with query(database) as connection:
             await connection.execute(schema.ddl())
-            await connection.execute(constraint)
+            await connection.execute(refuses)
         async with rig.flusher(database):
             rig.durable()
             await rig.flushed()
@@ -216,7 +230,7 @@ def test_rows_that_a_constraint_refuses_become_dead_letters(
             )
         assert letter is not None
         assert (letter["sqlstate"], letter["n"], letter["type"]) == (sqlstate, "77", "tick")
-        assert 'constraint "odd"' in letter["reason"]
+        assert reason in letter["reason"]
         assert letter["record"].endswith(b'{"n": 77}')
         assert rig.board.get("flush", "dead_letters_total") == 6
 

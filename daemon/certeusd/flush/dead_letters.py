@@ -19,7 +19,13 @@ import asyncpg
 import msgspec
 
 from certeusd.failpoint import failpoint
-from certeusd.flush.errors import DeadLetterRateError, Meaning, meaning_of, sqlstate_of
+from certeusd.flush.errors import (
+    DeadLetterRateError,
+    LeftOutError,
+    Meaning,
+    meaning_of,
+    sqlstate_of,
+)
 from certeusd.flush.types import Connection
 from certeusd.log.reader import Batch
 
@@ -84,7 +90,7 @@ async def copy_around(
         try:
             async with connection.transaction():
                 await copy_part(first, end)
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, LeftOutError) as error:
             if meaning_of(error) is not Meaning.ROW or connection.is_closed():
                 raise
             if end - first == 1:
@@ -104,7 +110,7 @@ async def copy_around(
 
 
 async def _check_rate(
-    connection: Connection, log_id: int, seq: int, error: asyncpg.PostgresError, rate: Rate
+    connection: Connection, log_id: int, seq: int, error: Exception, rate: Rate
 ) -> None:
     """See whether the dead letter that was just stored is one too many."""
     if seq <= rate.accepted_seq:
@@ -122,7 +128,7 @@ async def _check_rate(
         )
 
 
-def _suspect(error: asyncpg.PostgresError, first: int, end: int) -> int:
+def _suspect(error: Exception, first: int, end: int) -> int:
     """Return the row that the error names; where it names none, the middle: a bisection."""
     found = _LINE.search(str(getattr(error, "context", None) or ""))
     line = first + int(found.group(1)) - 1 if found else -1
@@ -142,7 +148,7 @@ async def count(connection: Connection, log_id: int) -> int:
 
 
 async def _keep(
-    connection: Connection, log_id: int, batch: Batch, row: int, error: asyncpg.PostgresError
+    connection: Connection, log_id: int, batch: Batch, row: int, error: Exception
 ) -> None:
     event = batch.event(row)
     recorded_at = _EPOCH + datetime.timedelta(microseconds=event["recorded_at_ns"] // 1000)
@@ -154,10 +160,11 @@ async def _keep(
     record = batch.record(row)
     try:
         async with connection.transaction():
-            await connection.execute(_INSERT, *values, event_json(batch, row), record)
+            tag = await connection.execute(_INSERT, *values, event_json(batch, row), record)
     except asyncpg.DataError:
         # The record holds everything; the readable form is only for the eye.
-        await connection.execute(_INSERT, *values, None, record)
+        tag = await connection.execute(_INSERT, *values, None, record)
+    LeftOutError.check(tag, 1)
 
 
 def event_json(batch: Batch, row: int) -> str:

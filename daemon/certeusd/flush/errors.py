@@ -147,6 +147,28 @@ class DeadLetterRateError(FlushError):
     code: str | None = "dead-letter-rate"
 
 
+class LeftOutError(FlushError):
+    """The server said yes, and stored fewer rows than were sent. The transaction must not commit.
+
+    Never in silence: what a trigger leaves out is a row that the server refuses.
+    """
+
+    meaning = Meaning.ROW
+    sqlstate = "27000"
+    """Of SQL: a triggered data change violation."""
+
+    @classmethod
+    def check(cls, tag: str, rows: int) -> None:
+        """Compare a command's tag with what was sent."""
+        stored = int(tag.rsplit(" ", 1)[1])
+        if stored != rows:
+            raise cls(
+                f"the server took {rows} rows and stored {stored}: a trigger left them out",
+                "Correct the triggers on the tables of schema certeus: no event may be dropped."
+                " certeus tries again by itself.",
+            )
+
+
 class PositionLostError(Exception):
     """The compare-and-set met no row: somebody else moved the position. Nothing was stored."""
 

@@ -14,7 +14,7 @@ import asyncpg
 from certeusd._native import COPY_COLUMNS
 from certeusd.failpoint import failpoint
 from certeusd.flush import dead_letters, schema
-from certeusd.flush.errors import Meaning, PositionLostError, meaning_of
+from certeusd.flush.errors import LeftOutError, Meaning, PositionLostError, meaning_of
 from certeusd.flush.position import FOLLOWER, Position
 from certeusd.flush.types import Connection
 from certeusd.log.reader import Batch
@@ -107,9 +107,13 @@ async def compare_and_set(
 
 
 async def copy_rows(
-    connection: Connection, day: int, chunks: Sequence[bytes], moved: Callable[[], None]
+    connection: Connection, day: int, chunks: Sequence[bytes], rows: int, moved: Callable[[], None]
 ) -> None:
-    """COPY a complete stream into the leaf of `day`, telling `moved` of each chunk sent."""
+    """COPY a complete stream into the leaf of `day`, telling `moved` of each chunk sent.
+
+    Raises:
+        LeftOutError: the server said yes, and did not store all `rows`.
+    """
 
     async def source() -> AsyncIterator[bytes]:
         for chunk in chunks:
@@ -118,7 +122,7 @@ async def copy_rows(
         moved()
 
     failpoint("flush-before-copy")
-    await connection.copy_to_table(
+    tag = await connection.copy_to_table(
         schema.leaf_name(day),
         schema_name="certeus",
         columns=COPY_COLUMNS,
@@ -126,6 +130,7 @@ async def copy_rows(
         source=source(),
     )
     failpoint("flush-after-copy")
+    LeftOutError.check(tag, rows)
 
 
 async def store(
@@ -159,15 +164,15 @@ async def store(
             await compare_and_set(connection, target.log_id, before, after)
             await store_gaps(connection, target.log_id, batch.gaps)
             if batch.rows:
-                await copy_rows(connection, batch.day, prepared.chunks, moved)
+                await copy_rows(connection, batch.day, prepared.chunks, batch.rows, moved)
         return after, 0
-    except asyncpg.PostgresError as error:
+    except (asyncpg.PostgresError, LeftOutError) as error:
         if meaning_of(error) is not Meaning.ROW or connection.is_closed():
             raise
 
     async def copy_part(first_row: int, end_row: int) -> None:
         chunks = batch.copy(first_row, end_row, CHUNK_BYTES, target.log_id, target.jsonb)
-        await copy_rows(connection, batch.day, chunks, moved)
+        await copy_rows(connection, batch.day, chunks, end_row - first_row, moved)
 
     async with _transaction(connection):
         # What a constraint defers to COMMIT could be told of no row.
@@ -192,7 +197,8 @@ async def _transaction(connection: Connection) -> AsyncGenerator[None]:
 async def store_gaps(connection: Connection, log_id: int, gaps: Sequence[Gap]) -> None:
     """Name missing numbers, within the caller's transaction."""
     for first_seq, last_seq, reason in gaps:
-        await connection.execute(_INSERT_GAP, log_id, first_seq, last_seq, reason)
+        tag = await connection.execute(_INSERT_GAP, log_id, first_seq, last_seq, reason)
+        LeftOutError.check(tag, 1)
         failpoint("flush-after-gap")
 
 
