@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,17 +64,19 @@ def injecting(pid: int, fault: Fault, told: Path) -> Generator[Tracer]:
         "strace", "-f", "-qq", "-o", str(told), "-p", str(pid), "-e", f"trace={fault.calls}",
         "-e", "signal=none", "-e", f"inject={fault}",
     ]  # fmt: skip
-    strace = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    null = subprocess.DEVNULL
+    strace = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, process_group=0)
     try:
         wait_until("traced process", lambda: strace.poll() is not None or _is_traced(pid))
         yield Tracer(pid, told)
     finally:
         strace.send_signal(signal.SIGTERM)
         try:
-            strace.communicate(timeout=5)
+            strace.wait(timeout=5)
         except subprocess.TimeoutExpired:
             # It may wait for a process that is just ending; the kernel lets go of what it traced.
             strace.kill()
-            strace.communicate(timeout=30)
+            strace.wait(timeout=30)
+        # One that ends while it begins leaves a child behind, in which it was trying ptrace.
+        with suppress(ProcessLookupError):
+            os.killpg(strace.pid, signal.SIGKILL)

@@ -40,6 +40,10 @@ def wheel_binaries() -> Path | None:
         return None
 
 
+STANDBY_PROGRAMS = ("pg_basebackup", "pg_ctl")
+"""What certeus itself has no use for, and its copy leaves out."""
+
+
 @functools.cache
 def reachable(binaries: Path, user: User) -> Path:
     """The same programs where ``user`` can execute them: there, or in a copy that goes at exit.
@@ -52,6 +56,8 @@ def reachable(binaries: Path, user: User) -> Path:
     folder.chmod(0o755)
     atexit.register(shutil.rmtree, folder)
     install, _ = usable_install(binaries.parent, user, folder)
+    for program in STANDBY_PROGRAMS:
+        shutil.copy2(binaries / program, install / "bin")
     return install / "bin"
 
 

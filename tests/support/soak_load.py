@@ -1,5 +1,6 @@
 """The producer processes of a soak: started, replaced when one is killed, and asked."""
 
+import select
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from support.soak_page import Field, LifePage, Shared, State
 SETS = ("", "ids", "async", "async-ids")
 """One producer at a time of each kind: its flags."""
 GRANT = 300
+LOOKS, LOOK_S = 40, 0.0002
 
 
 @dataclass
@@ -79,11 +81,18 @@ class Load:
         return any(p.get(Field.APPENDED) >= granted - p.get(Field.BASE) for p in pages)
 
     def keep_in_flight(self, count: int) -> bool:
-        """Whether more than so many events are in flight; lets producers append if not."""
+        """Whether more than so many events are in flight; lets producers append if not.
+
+        What is granted may be settled within milliseconds: so it looks closely for a while.
+        """
         if self.in_flight() > count:
             return True
         if self.spent():
             self.grant(GRANT)
+            for _ in range(LOOKS):
+                select.select([], [], [], LOOK_S)
+                if self.in_flight() > count:
+                    return True
         return False
 
     def in_flight(self) -> int:
