@@ -95,8 +95,10 @@ class Injector:
         return processes.find(self.world.daemon, role)
 
     def _lives(self, role: str) -> bool:
-        """Whether it has a life, and no other one is still to end."""
-        return len(self._pids(role)) == 1
+        """Whether it has a life that has begun its work, and no other one is still to end."""
+        ready = [one["pid"] for one in self.world.daemon.status()["processes"] if one["ready"]]
+        pids = self._pids(role)
+        return len(pids) == 1 and pids[0] in ready
 
     def _struck(self, role: str, tracer: Tracer) -> bool:
         """Whether the error came, within some time of load."""
