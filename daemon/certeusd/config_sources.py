@@ -231,6 +231,8 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
             "a multiple of 4096, at least four log.group_bytes_max and half of"
             f" worker.forward_bytes: {segment_bytes_min}",
         )
+    if 0 < log.bytes_max < 2 * log.segment_bytes:
+        refuse("log.bytes_max", f"the log needs room for two segments: {2 * log.segment_bytes}")
     if config.postgres.dsn and urlsplit(config.postgres.dsn).scheme not in (
         "postgres",
         "postgresql",

@@ -183,6 +183,8 @@ pub enum EndReason {
     SequenceGap = 2,
     /// The same producer said hello again elsewhere.
     Superseded = 3,
+    /// A known producer came with another source than the one that its events were logged under.
+    SourceChanged = 4,
 }
 
 impl EndReason {
@@ -192,12 +194,13 @@ impl EndReason {
             Self::ProducerExpired => "producer-expired",
             Self::SequenceGap => "sequence-gap",
             Self::Superseded => "superseded",
+            Self::SourceChanged => "source-changed",
         }
     }
 
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::ProducerExpired, Self::SequenceGap, Self::Superseded]
+        [Self::ProducerExpired, Self::SequenceGap, Self::Superseded, Self::SourceChanged]
             .into_iter()
             .find(|reason| *reason as u8 == code)
     }

@@ -23,7 +23,14 @@ SOCKET_PATH_BYTES_MAX = 107
 
 # A refusal that a later hello would meet again. The others pass.
 FINAL_REASONS = frozenset(
-    {"uid-not-allowed", "source-not-allowed", "version", "producer-expired", "malformed-hello"}
+    {
+        "uid-not-allowed",
+        "source-not-allowed",
+        "source-changed",
+        "version",
+        "producer-expired",
+        "malformed-hello",
+    }
 )
 
 

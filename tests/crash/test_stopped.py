@@ -93,6 +93,15 @@ def stopped(load: Load, pids: list[int]) -> Generator[int]:
             process.close()
 
 
+def is_spread(daemon: Daemon, load: Load) -> bool:
+    """Whether every worker has producers; else one of them goes, and another one comes."""
+    served = [worker["counters"]["sessions"] for worker in daemon.status()["workers"]]
+    if not all(served) and load.all_live():
+        load.current[0].process.kill()
+        load.replace(0)
+    return all(served)
+
+
 def says(daemon: Daemon, code: str) -> bool:
     return code in [reason["code"] for reason in daemon.status()["reasons"]]
 
@@ -144,6 +153,7 @@ def test_whoever_stands_still_harms_nobody_and_loses_nothing_when_it_goes_on(
         load = Load(daemon)
         try:
             wait_until("producers", load.all_live, ANSWER_S)
+            wait_until("producers on every worker", lambda: is_spread(daemon, load), ANSWER_S)
             in_flight = [one(daemon, load, case) for case in cases]
             load.finish()
             daemon.certeus("wait", "--flushed", "--timeout", "120")

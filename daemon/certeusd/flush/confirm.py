@@ -46,12 +46,17 @@ class Confirmations:
         """Publish where PostgreSQL is after a connect; it may be behind what was published."""
         published_seq = self._board.get("follower", "position_seq")
         if position.seq < published_seq:
-            self._page.allow_trim(0)
-            self._synced_segment = 0
+            self.take_back()
             self._log.warning("position_rewound", published_seq=published_seq, seq=position.seq)
         self.publish(log_uuid, position, segment_no=0)
         if position.seq < published_seq:
             await self.sync(force=True)
+
+    def take_back(self) -> None:
+        """Take back the leave to trim: what PostgreSQL may lack again stays in the log."""
+        self._page.allow_trim(0)
+        self._synced_segment = 0
+        self._unsynced = None
 
     def publish(self, log_uuid: uuid.UUID, position: Position, segment_no: int) -> None:
         """Publish a position; `segment_no` has its last group, 0: not known."""

@@ -34,6 +34,9 @@ _TERMINATE_OTHERS = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
     " WHERE application_name = current_setting('application_name')"
     " AND pid <> pg_backend_pid() AND usename = current_user AND datname = current_database()"
+    # One that waits for a standby has committed here: to end its wait would hide that it is not
+    # there.
+    " AND wait_event IS DISTINCT FROM 'SyncRep'"
 )
 
 

@@ -22,8 +22,7 @@ from certeusd.failpoint import failpoint
 from certeusd.flush.errors import (
     DeadLetterRateError,
     LeftOutError,
-    Meaning,
-    meaning_of,
+    is_for_a_row,
     sqlstate_of,
 )
 from certeusd.flush.types import Connection
@@ -91,7 +90,7 @@ async def copy_around(
             async with connection.transaction():
                 await copy_part(first, end)
         except (asyncpg.PostgresError, LeftOutError) as error:
-            if meaning_of(error) is not Meaning.ROW or connection.is_closed():
+            if not is_for_a_row(error) or connection.is_closed():
                 raise
             if end - first == 1:
                 failpoint("flush-before-dead-letter")

@@ -169,6 +169,18 @@ class LeftOutError(FlushError):
             )
 
 
+class LeafDetachedError(FlushError):
+    """Rows went into a table that is not, or not any more, part of `events`. Nothing was stored."""
+
+    cause: Cause | None = Cause.LEAF_MISSING
+
+    def __init__(self, leaf: str) -> None:
+        super().__init__(
+            f"certeus.{leaf} is not attached to certeus.events",
+            "Attach it again, or rename it: certeus then makes a new one by itself.",
+        )
+
+
 class PositionLostError(Exception):
     """The compare-and-set met no row: somebody else moved the position. Nothing was stored."""
 
@@ -197,6 +209,15 @@ def meaning_of(error: BaseException) -> Meaning:
         if isinstance(error, kind):
             return meaning
     return Meaning.REFUSES
+
+
+def is_for_a_row(error: BaseException) -> bool:
+    """Whether an error of a transaction's COPY may be a single row's, so that rows are tried alone.
+
+    C code that a row is given to (a type's, an extension's) mostly raises XX000, as a server that
+    is ill may: then far more rows are refused than a rate allows.
+    """
+    return meaning_of(error) is Meaning.ROW or sqlstate_of(error) == "XX000"
 
 
 DESTINATION_ERRORS: tuple[type[Exception], ...] = (FlushError, *WITHOUT_STATE)

@@ -34,6 +34,7 @@ from certeusd.flush.confirm import Confirmations
 from certeusd.flush.connection import Link
 from certeusd.flush.errors import (
     DESTINATION_ERRORS,
+    LeafDetachedError,
     LockedError,
     PositionLostError,
     reading_the_log,
@@ -41,7 +42,7 @@ from certeusd.flush.errors import (
 from certeusd.flush.gate import Gap, Gate
 from certeusd.flush.guard import Guard
 from certeusd.flush.leaves import Leaves
-from certeusd.flush.position import Position
+from certeusd.flush.position import FOLLOWER, Position, has_confirmed
 from certeusd.flush.reasons import Reasons
 from certeusd.flush.room import Room
 from certeusd.flush.settings import Settings
@@ -158,7 +159,7 @@ class Flusher:
         except asyncpg.LockNotAvailableError as error:
             assert link is not None
             await self._locked(link, error)
-        except asyncpg.UndefinedTableError as error:
+        except (asyncpg.UndefinedTableError, LeafDetachedError) as error:
             # Retention, here or of another host, took a leaf away, and the next life makes it
             # again. If that does not help, something else is missing.
             if self._guard.breaker.cause is Cause.LEAF_MISSING:
@@ -244,7 +245,8 @@ class Flusher:
         place = Place(link, Target(log_id, jsonb), log_uuid)
         self._position = None
         log_dir, durable_seq = self._settings.log_dir, self._page.durable_seq()
-        await forked.begin(link, log_id, named.before, log_dir, durable_seq)
+        confirmed = has_confirmed(self._settings.followers_dir / FOLLOWER, log_uuid)
+        await forked.begin(link, log_id, named.before, log_dir, durable_seq, confirmed)
         position = await link.run(transaction.read_position(link.connection, log_id))
         self._board.set("flush", "connected", 1)
         self._board.add("flush", "reconnects_total", int(self._connected_before))
@@ -257,16 +259,18 @@ class Flusher:
         with reading_the_log():
             status = self._reader.position_status(position.group, position.root, position.seq)
         if status == "diverged":
+            self._confirmed.take_back()
             self._delivered()
             await self._wait_diverged(link, log_uuid, position)
-        elif status == "behind-log":
+            return
+        await self._confirmed.begin(log_uuid, position)
+        if status == "behind-log":
             self._delivered()
             await self._wait_behind(place, position)
         else:
             self._reasons.end("diverged")
             self._reasons.end(gate.CODE_BEHIND_LOG)
             self._position = position
-            await self._confirmed.begin(log_uuid, position)
             await self._deliver(place, position)
 
     async def _wait_diverged(self, link: Link, log_uuid: uuid.UUID, position: Position) -> None:

@@ -29,6 +29,7 @@ _ROWS = (
 _LETTERS = (
     "SELECT seq, record FROM certeus.dead_letters WHERE log_id = ANY($1) AND seq BETWEEN $2 AND $3"
 )
+_OLD_SEQ = "SELECT max(seq) FROM certeus.flush_position WHERE log_id = ANY($1) AND follower = $2"
 _INSERT = (
     "INSERT INTO certeus.flush_position (log_id, follower, epoch, group_no, seq, root)"
     " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING"
@@ -46,7 +47,12 @@ class _Rows(NamedTuple):
 
 
 async def begin(
-    link: Link, log_id: int, before: Sequence[uuid.UUID], log_dir: Path, durable: int
+    link: Link,
+    log_id: int,
+    before: Sequence[uuid.UUID],
+    log_dir: Path,
+    durable: int,
+    confirmed: bool,
 ) -> None:
     """Give a forked log its first position, if it has none yet; another log has nothing `before`.
 
@@ -56,6 +62,7 @@ async def begin(
         before: what the log was called, oldest first.
         log_dir: the log, of which all up to `durable` is recovered.
         durable: its durable seq.
+        confirmed: PostgreSQL has confirmed something under the new name.
 
     Raises:
         LogUnreadableError: the log cannot be compared with anything.
@@ -63,13 +70,18 @@ async def begin(
     if not before:
         return
     try:
-        await link.run(_begin(link, log_id, before, log_dir, durable))
+        await link.run(_begin(link, log_id, before, log_dir, durable, confirmed))
     except ValueError as error:
         raise LogUnreadableError(str(error), "Run `certeus log check`.") from error
 
 
 async def _begin(
-    link: Link, log_id: int, before: Sequence[uuid.UUID], log_dir: Path, durable: int
+    link: Link,
+    log_id: int,
+    before: Sequence[uuid.UUID],
+    log_dir: Path,
+    durable: int,
+    confirmed: bool,
 ) -> None:
     connection = link.connection
     if await transaction.look_at_position(connection, log_id) is not None:
@@ -80,24 +92,31 @@ async def _begin(
             "SELECT log_id FROM certeus.logs WHERE uuid = ANY($1)", list(before)
         )
     ]
-    start = await _last_in_common(link, old, log_dir, durable)
+    # If it has, and has no position any more, it went back, or is another server: what it has of
+    # what was trimmed is not known.
+    old_seq = -1 if confirmed else await connection.fetchval(_OLD_SEQ, old, FOLLOWER)
+    start = await _last_in_common(link, old, log_dir, durable, old_seq or 0)
     await connection.execute(
         _INSERT, log_id, FOLLOWER, start.epoch, start.group, start.seq, start.root
     )
 
 
-async def _last_in_common(link: Link, old: Sequence[int], log_dir: Path, durable: int) -> Position:
+async def _last_in_common(
+    link: Link, old: Sequence[int], log_dir: Path, durable: int, old_seq: int
+) -> Position:
     reader = LogReader(log_dir)
     oldest = reader.oldest()
     assert oldest is not None, "a log without a segment is not forked"
-    # What is before the oldest segment was trimmed, so PostgreSQL has confirmed it.
     start = Position.start()
     if oldest["before_group"]:
-        start = Position(
+        trimmed = Position(
             oldest["before_group"], oldest["before_next_seq"] - 1, oldest["before_root"],
             oldest["epoch"],
         )  # fmt: skip
-        reader.seek(start.group, start.seq, start.root)
+        reader.seek(trimmed.group, trimmed.seq, trimmed.root)
+        # What is before the oldest segment is there, if an old name got that far in this database;
+        # else that is told as a gap, unless a group behind it is found there.
+        start = trimmed if old_seq >= trimmed.seq else start
     rows = _Rows(0, 0, frozenset(), frozenset())
     while (batch := reader.next_batch(durable, 1, 1)) is not None:
         if not batch.rows:

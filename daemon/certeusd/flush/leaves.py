@@ -1,13 +1,19 @@
 """The partitions that rows need: made on demand and a day ahead, dropped by retention."""
 
 import datetime
+import time
+
+import asyncpg
 
 from certeusd.flush import schema
 from certeusd.flush.connection import Link
+from certeusd.flush.errors import Meaning, in_words, meaning_of
 from certeusd.flush.reasons import Reasons
 from certeusd.logs import Logger
 
 CODE = "postgres-leaves"
+RETRY_S = 300.0
+"""After an error of the server; what rows need now is asked for with them."""
 
 
 class Leaves:
@@ -19,6 +25,7 @@ class Leaves:
         self._log = log
         self._known: set[int] = set()
         self._looked_on = 0
+        self._not_before = 0.0
 
     def forget(self) -> None:
         """Another server may be behind the name, or somebody dropped one."""
@@ -38,7 +45,7 @@ class Leaves:
     async def look_after(self, link: Link) -> None:
         """Once a day: the leaves of today and tomorrow, and those beyond retention."""
         today = datetime.datetime.now(datetime.UTC).date()
-        if self._looked_on == today.toordinal():
+        if self._looked_on == today.toordinal() or time.monotonic() < self._not_before:
             return
         try:
             for date in (today, today + datetime.timedelta(days=1)):
@@ -53,4 +60,18 @@ class Leaves:
         except schema.SchemaError as error:
             # Not fatal here: the leaf may be needed by nobody, or be made by a DBA in time.
             self._reasons.begin(CODE, error.what, error.next_step)
+        except asyncpg.PostgresError as error:
+            # Nor is what keeps an old leaf from being dropped: a long reader, a view on it.
+            if link.connection.is_closed() or meaning_of(error) is Meaning.BROKEN:
+                raise
+            self._not_before = time.monotonic() + RETRY_S
+            what = f"cannot make the next partitions or drop old ones: {in_words(error)}"
+            next_step = (
+                "Look at the partitions of certeus.events, at what depends on them, and at sessions"
+                " that read them for long (pg_locks). Delivery goes on; this is tried again every"
+                f" {RETRY_S / 60:g} minutes."
+            )
+            if self._reasons.begin(CODE, what, next_step):
+                self._log.warning("leaves_not_kept", error=str(error))
+            return
         self._looked_on = today.toordinal()

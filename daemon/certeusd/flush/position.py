@@ -30,6 +30,14 @@ class Position(NamedTuple):
         return Position(0, 0, bytes(32), 0)
 
 
+def has_confirmed(path: Path, log_uuid: uuid.UUID) -> bool:
+    """Whether the position file is of a log of this name."""
+    try:
+        return bool(json.loads(path.read_bytes())["log_uuid"] == str(log_uuid))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def write_file(path: Path, log_uuid: uuid.UUID, position: Position) -> None:
     """Replace the position file; durable when this returns. Blocks for a sync or two."""
     text = json.dumps(

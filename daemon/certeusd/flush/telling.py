@@ -44,6 +44,8 @@ _OF_MEANING = {
     ),
 }
 _NEXT_STEPS = {
+    "08P01": "A pooler says so, most likely: it may take no settings of a session. Connect to the"
+    " server itself, if this stays so; certeus tries again by itself.",
     "25006": "The server takes no writes: a standby, or default_transaction_read_only is on."
     " certeus tries again by itself; name the primary in postgres.dsn if this one stays so.",
     "53100": "The server's disk is full: make room there. certeus tries again by itself.",

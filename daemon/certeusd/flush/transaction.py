@@ -14,7 +14,12 @@ import asyncpg
 from certeusd._native import COPY_COLUMNS
 from certeusd.failpoint import failpoint
 from certeusd.flush import dead_letters, schema
-from certeusd.flush.errors import LeftOutError, Meaning, PositionLostError, meaning_of
+from certeusd.flush.errors import (
+    LeafDetachedError,
+    LeftOutError,
+    PositionLostError,
+    is_for_a_row,
+)
 from certeusd.flush.position import FOLLOWER, Position
 from certeusd.flush.types import Connection
 from certeusd.log.reader import Batch
@@ -24,6 +29,14 @@ CHUNK_BYTES = 512 * 1024
 _COMPARE_AND_SET = (
     "UPDATE certeus.flush_position SET epoch = $1, group_no = $2, seq = $3, root = $4"
     " WHERE log_id = $5 AND follower = $6 AND group_no = $7 AND seq = $8 AND root = $9"
+)
+_READ = (
+    "UPDATE certeus.flush_position SET seq = seq WHERE log_id = $1 AND follower = $2"
+    " RETURNING epoch, group_no, seq, root"
+)
+_IS_LEAF = (
+    "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass('certeus.' || $1)"
+    " AND inhparent = 'certeus.events'::regclass AND NOT inhdetachpending)"
 )
 _INSERT_GAP = (
     "INSERT INTO certeus.gaps (log_id, first_seq, last_seq, reason) VALUES ($1, $2, $3, $4)"
@@ -55,7 +68,11 @@ def prepare(batch: Batch, target: Target) -> Prepared:
 
 
 async def read_position(connection: Connection, log_id: int) -> Position:
-    """Return the position of this log's flusher, made if this is the first time."""
+    """Return the position of this log's flusher, made if this is the first time.
+
+    It is written again: its COMMIT waits until the COMMIT that made it is as durable as the server
+    makes them. A life before this one may have gone while that still waited for a standby.
+    """
     await connection.execute(
         "INSERT INTO certeus.flush_position (log_id, follower, epoch, group_no, seq, root)"
         " VALUES ($1, $2, 0, 0, 0, $3) ON CONFLICT DO NOTHING",
@@ -63,9 +80,9 @@ async def read_position(connection: Connection, log_id: int) -> Position:
         FOLLOWER,
         bytes(32),
     )
-    position = await look_at_position(connection, log_id)
-    assert position is not None
-    return position
+    row = await connection.fetchrow(_READ, log_id, FOLLOWER)
+    assert row is not None
+    return Position(row["group_no"], row["seq"], row["root"], row["epoch"])
 
 
 async def look_at_position(connection: Connection, log_id: int) -> Position | None:
@@ -113,6 +130,7 @@ async def copy_rows(
 
     Raises:
         LeftOutError: the server said yes, and did not store all `rows`.
+        LeafDetachedError: the leaf is no partition of `events` any more.
     """
 
     async def source() -> AsyncIterator[bytes]:
@@ -131,6 +149,9 @@ async def copy_rows(
     )
     failpoint("flush-after-copy")
     LeftOutError.check(tag, rows)
+    # COPY holds it in place until the end of the transaction.
+    if not await connection.fetchval(_IS_LEAF, schema.leaf_name(day)):
+        raise LeafDetachedError(schema.leaf_name(day))
 
 
 async def store(
@@ -160,21 +181,21 @@ async def store(
     epoch = batch.epoch or before.epoch
     after = Position(batch.group, batch.last_seq, batch.root, epoch)
     try:
-        async with _transaction(connection):
+        async with whole(connection):
             await compare_and_set(connection, target.log_id, before, after)
             await store_gaps(connection, target.log_id, batch.gaps)
             if batch.rows:
                 await copy_rows(connection, batch.day, prepared.chunks, batch.rows, moved)
         return after, 0
     except (asyncpg.PostgresError, LeftOutError) as error:
-        if meaning_of(error) is not Meaning.ROW or connection.is_closed():
+        if not is_for_a_row(error) or connection.is_closed():
             raise
 
     async def copy_part(first_row: int, end_row: int) -> None:
         chunks = batch.copy(first_row, end_row, CHUNK_BYTES, target.log_id, target.jsonb)
         await copy_rows(connection, batch.day, chunks, end_row - first_row, moved)
 
-    async with _transaction(connection):
+    async with whole(connection):
         # What a constraint defers to COMMIT could be told of no row.
         await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         await compare_and_set(connection, target.log_id, before, after)
@@ -184,11 +205,13 @@ async def store(
 
 
 @contextlib.asynccontextmanager
-async def _transaction(connection: Connection) -> AsyncGenerator[None]:
+async def whole(connection: Connection) -> AsyncGenerator[None]:
     """All or nothing, of what is in the block."""
     failpoint("flush-before-begin")
     async with connection.transaction(isolation="read_committed"):
         failpoint("flush-after-begin")
+        # Again: a pooler may have kept what the session asked for to itself.
+        await connection.execute("SET LOCAL synchronous_commit = on")
         yield
         failpoint("flush-before-commit")
     failpoint("flush-after-commit")
@@ -206,7 +229,7 @@ async def accept_gap(
     connection: Connection, target: Target, before: Position, after: Position
 ) -> None:
     """Write off the numbers between two positions, in a transaction of its own."""
-    async with _transaction(connection):
+    async with whole(connection):
         await compare_and_set(connection, target.log_id, before, after)
         gap = (before.seq + 1, after.seq, "trimmed")
         await store_gaps(connection, target.log_id, [gap] if after.seq > before.seq else [])

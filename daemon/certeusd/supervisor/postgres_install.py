@@ -165,6 +165,8 @@ def usable_install(install: Path, user: User, home: Path) -> tuple[Path, bool]:
     shutil.copytree(install.parent.parent / libraries, making / libraries)
     for directory, _, _ in os.walk(making):
         os.chmod(directory, 0o755)
+    # The name says that it is whole: a power cut must not leave the name without the bytes.
+    os.sync()
     making.rename(target)
     return copy, True
 

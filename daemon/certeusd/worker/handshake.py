@@ -148,6 +148,7 @@ ENDED = {
     "ring-ticket": "a frame in the ring has not the next ticket",
     "sequence-gap": "a ticket is missing",
     "superseded": "the same producer said hello in another session",
+    "source-changed": "this producer's events are logged under another source",
     "producer-expired": "what became of this producer's tickets is not known any more",
     "draining": "the worker stops; connect again",
     "malformed-message": "the session's socket carried what is no message",

@@ -6,6 +6,7 @@ use super::decision::{Begins, From, Gap, Recorded, fits};
 use super::recovery::Segments;
 use super::trim;
 use crate::disk::Disk;
+use crate::format::SegmentHeader;
 
 /// One row of [`BEGINNING`].
 pub struct BeginningRow {
@@ -89,5 +90,22 @@ impl<D: Disk> Segments<'_, D> {
             oldest.number.min(header.before_segment_no + 1)
         });
         self.miss(point.segment_no, to);
+    }
+
+    /// The oldest segment is about to be read, and the table that it goes on from is nowhere: who
+    /// was told what in segments that are gone is not known, and is never guessed.
+    pub(super) fn miss_the_table(&mut self, taken: Option<u64>, header: &SegmentHeader) {
+        let SegmentHeader { before_segment_no, before_next_seq, .. } = *header;
+        if before_next_seq > 1 && taken != Some(before_segment_no) {
+            self.found.producers.forget_all(before_next_seq);
+            self.found.older.push((before_segment_no, "sidecar-lost"));
+        }
+    }
+
+    /// A sidecar between two that are there is gone: the window has all ids from the second one on.
+    pub(super) fn count_on_from(&mut self, taken: Option<u64>, number: u64, first_seq: u64) {
+        if taken.is_some_and(|taken| taken + 1 != number) {
+            self.found.dedup_floor = first_seq;
+        }
     }
 }

@@ -453,7 +453,9 @@ impl<D: Disk> Work<D> {
             if state.spare.is_some() || state.stopping {
                 return Ok(());
             }
-            state.full = self.is_bounded(&state) || state.room.short;
+            // Two are what the log needs to go on at all: the second one may be of the reserve.
+            let short = state.room.short && state.segments.len() > 1;
+            state.full = self.is_bounded(&state) || short;
             if state.full {
                 return Ok(());
             }

@@ -112,13 +112,24 @@ impl<D: Disk> Segments<'_, D> {
         for &number in sidecars.iter().rev().filter(|number| **number < oldest) {
             if first > 0 || keys >= self.settings.dedup_keys && number + 1 < oldest {
                 self.found.sidecars.push((number, 0));
-            } else if let Some(sidecar) = Sidecar::read(self.disk, self.dir, number)? {
+            } else if let Some(sidecar) = self.only_sidecar(number)? {
                 keys += sidecar.keys.len();
                 self.sidecars.insert(number, sidecar);
             }
         }
         self.progress.expect(segments as u64, bytes);
         Ok(first)
+    }
+
+    /// Of a segment that is gone. One that the disk refuses may be read by the next start: nobody
+    /// is forgotten for it.
+    fn only_sidecar(&self, number: u64) -> io::Result<Option<Sidecar>> {
+        let path = self.dir.join(super::sidecar::name(number));
+        Sidecar::read(self.disk, self.dir, number).map_err(|cause| {
+            let told =
+                format!("cannot read what trimmed segments left, {}: {cause}", path.display());
+            io::Error::other(told)
+        })
     }
 
     pub(super) fn agreeing_sidecar(&self, index: usize) -> io::Result<Option<Sidecar>> {

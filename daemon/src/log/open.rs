@@ -197,7 +197,8 @@ fn new_segment<D: Disk>(
         segment_no: found.segment_no,
         salt: header.salt,
         offset,
-        bytes,
+        // Segments were larger when the last group was written: it is full from the beginning.
+        bytes: bytes.max(offset),
         first_seq: found.position.next_seq,
         header: None,
         keys: Vec::new(),

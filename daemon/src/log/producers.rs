@@ -67,6 +67,14 @@ impl Producer {
         Some(Entry { ticket, seq, count: 1, ..run })
     }
 
+    /// Whether each decided ticket above `settled` has its verdict: a table that was lost, or that
+    /// a start has cut, may know the last ones only.
+    #[must_use]
+    pub fn can_answer(&self, settled: u64) -> bool {
+        let told: u64 = self.verdicts_above(settled).map(|entry| u64::from(entry.count)).sum();
+        told == self.high.saturating_sub(settled)
+    }
+
     /// The verdicts above `settled`, in ticket order.
     pub fn verdicts_above(&self, settled: u64) -> impl Iterator<Item = Entry> + '_ {
         self.runs.iter().filter_map(move |run| {

@@ -9,7 +9,7 @@
 //! headers. So the time of a start is bounded by one segment, the ids of the window, and a header
 //! for each segment, whatever else is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ use super::trim::{Newest, TrimPoint};
 use super::walk::{Found, Hole, Position, Walk, group_at, walk};
 use super::window::{Key, Window};
 use crate::disk::Disk;
-use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{ProducerEntry, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::gap::{GapEntry, GapReason};
 use crate::merkle::Hash;
 
@@ -109,6 +109,9 @@ pub struct Recovered {
     pub uncopied: Vec<quarantine::Failure>,
     pub groups_read: u64,
     pub producers: Producers,
+    /// Who logs in the segment being read, by number. Their ids count, whoever is forgotten by now:
+    /// who had a session was not, in the life that logged them.
+    pub declared: HashMap<u64, ProducerEntry>,
     pub window: Window,
     /// Of the newest group read.
     pub recorded_at_ns: u64,
@@ -206,6 +209,7 @@ pub fn recover<D: Disk>(
         uncopied: Vec::new(),
         groups_read: 0,
         producers: Producers::new(settings.dedup_producers),
+        declared: HashMap::new(),
         window: Window::new(settings.dedup_keys),
         recorded_at_ns: 0,
         ages: Ages::default(),
@@ -278,6 +282,9 @@ impl<D: Disk> Segments<'_, D> {
                 self.arrive(index, header)?;
             }
             let sidecar = self.sidecars.remove(&number);
+            if let Some(header) = valid.filter(|_| index == 0 && sidecar.is_none()) {
+                self.miss_the_table(taken, &header);
+            }
             match sidecar {
                 Some(sidecar) if self.take_sidecar(&sidecar) => {
                     let first_seq = sidecar.first_seq;
@@ -290,13 +297,6 @@ impl<D: Disk> Segments<'_, D> {
             self.progress.segment();
         }
         Ok(())
-    }
-
-    /// A sidecar between two that are there is gone: the window has all ids from the second one on.
-    fn count_on_from(&mut self, taken: Option<u64>, number: u64, first_seq: u64) {
-        if taken.is_some_and(|taken| taken + 1 != number) {
-            self.found.dedup_floor = first_seq;
-        }
     }
 
     /// Numbers between two files: the segments are not there, or were set aside.
@@ -338,6 +338,7 @@ impl<D: Disk> Segments<'_, D> {
         };
         self.go_on_at(copy.header.first_seq);
         self.found.groups_read += 1;
+        self.found.declared.clear();
         let log_key = &self.settings.log_key;
         replay(&mut self.found, header.segment_no, &copy, log_key, &mut Vec::new());
         self.found.position.next_seq = copy.header.next_seq();
@@ -394,6 +395,7 @@ impl<D: Disk> Segments<'_, D> {
         end: u64,
         keys: &mut Vec<Key>,
     ) -> io::Result<Walk> {
+        self.found.declared.clear();
         // A copied group was taken in with the segment before.
         let before_group = self.found.position.group.max(header.before_group);
         let (found, progress) = (&mut self.found, self.progress);

@@ -38,6 +38,11 @@ pub fn replay(
         found.producers.forget_all(header.first_seq);
     }
     found.producers.replay(segment_no, &entries);
+    for entry in &entries {
+        if let LogEntry::Producer(who) = entry {
+            found.declared.insert(who.producer_no, who.clone());
+        }
+    }
     // Tickets of one producer come in ticket order only when records and entries are merged; that
     // somebody was active is taken in the order of the live writer: records, then entries.
     let mut decided: Vec<(u64, Entry)> = Vec::new();
@@ -54,12 +59,12 @@ pub fn replay(
         };
         decided.push((producer_no, entry));
         found.producers.touch(producer_no, header.group, seq);
-        if let (Some(id), Some(producer)) =
-            (record.attributes.get(Tag::Id), found.producers.get(producer_no))
-        {
-            let session_source = producer.entry.source.as_bytes();
-            let source = record.attributes.get(Tag::Source).unwrap_or(session_source);
-            let tenant = producer.entry.tenant.as_bytes();
+        // Without its entry, which damage may have taken, an older segment's table may know it.
+        let known = || found.producers.get(producer_no).map(|known| &known.entry);
+        let who = found.declared.get(&producer_no).or_else(known);
+        if let (Some(id), Some(who)) = (record.attributes.get(Tag::Id), who) {
+            let source = record.attributes.get(Tag::Source).unwrap_or(who.source.as_bytes());
+            let tenant = who.tenant.as_bytes();
             let flags = record.header.flags;
             let key = Key {
                 key: dedup_key(log_key, tenant, source, id),

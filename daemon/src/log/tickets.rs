@@ -132,7 +132,18 @@ impl<D: Disk> LogWriter<D> {
         let found = self.producers.find(tenant_no, uid, producer, birth_seq.unwrap_or(u64::MAX));
         // Nor was anybody born after what this log holds: it may have been replaced by another one.
         let birth_seq = birth_seq.unwrap_or(durable).min(durable);
+        let is_other =
+            |no| self.producers.get(no).is_some_and(|known| known.entry.source != source);
+        let is_whole = |no| self.producers.get(no).is_some_and(|known| known.can_answer(settled));
         let no = match found {
+            Found::Known(no) if !is_whole(no) => {
+                peer.others.push(Return::Refused { session, reason: EndReason::ProducerExpired });
+                return;
+            }
+            Found::Known(no) if is_other(no) => {
+                peer.others.push(Return::Refused { session, reason: EndReason::SourceChanged });
+                return;
+            }
             Found::Known(no) => no,
             Found::Nothing => {
                 let producer_no = 0;

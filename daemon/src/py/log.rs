@@ -141,6 +141,8 @@ impl LogWriter {
         let board = Board::map(borrowed(board_fd)).map_err(std::io::Error::from)?;
         let (all_bytes, _) = disk.space(&log_dir).map_err(failed)?;
         let bytes_max = if options.bytes_max == 0 { all_bytes / 4 } else { options.bytes_max };
+        // What is being written cannot go: with room for one alone, the log would end with it.
+        let bytes_max = bytes_max.max(2 * options.segment_bytes);
         let options = Options {
             name: options.log_name.try_into().ok(),
             recovery: Settings {

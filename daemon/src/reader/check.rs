@@ -275,8 +275,16 @@ impl Check {
         let last_segment = segment.successor.is_none();
         let first_seq = segment.header.map_or(0, |header| header.before_next_seq);
         let mut scanner = Scanner::new(segment, FIRST_GROUP_OFFSET, end);
+        let mut looked_again = 0;
         while let Some((offset, header)) = scanner.next_group(None, |_| true)? {
             let damaged = offset - summary.used_bytes;
+            if damaged > 0 && last_segment && looked_again < summary.used_bytes {
+                // It may be written just now: what was zeros when it was read ahead was a whole
+                // group before the one that was found was begun.
+                looked_again = summary.used_bytes;
+                scanner = Scanner::new(segment, looked_again, end);
+                continue;
+            }
             self.group(summary, &header, offset, damaged);
             let body = scanner.body(&header);
             self.body(summary.segment_no, &header, offset, body);

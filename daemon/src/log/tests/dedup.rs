@@ -174,7 +174,9 @@ impl Case {
     fn restart(mut self, how: impl FnOnce(World) -> World) -> Self {
         let mut world = how(self.world);
         let mut worker = world.attach();
-        let (session, again) = world.resume(&mut worker, 1, Some(self.birth_seq), self.ticket);
+        // Where a table is gone, who has nothing in doubt goes on as if born now.
+        let birth_seq = if self.harmed { (1 << 62) - 1 } else { self.birth_seq };
+        let (session, again) = world.resume(&mut worker, 1, Some(birth_seq), self.ticket);
         assert_eq!((session.high, again), (self.ticket, vec![]));
         (self.world, self.worker, self.session) = (world, worker, session);
         self

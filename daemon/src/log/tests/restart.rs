@@ -1,6 +1,8 @@
 //! What the next life knows.
 
 use super::*;
+use crate::board::{PAGE_FOLLOWER, follower};
+use crate::disk::Disk;
 use crate::envelope::EndReason;
 
 #[test]
@@ -178,6 +180,68 @@ fn who_has_a_session_is_not_forgotten_because_others_come_and_go() {
     assert_eq!(world.answers(&mut worker), [Return::Refused { session, reason }]);
     let fresh = world.connect(&mut worker, 77);
     assert_eq!(fresh.high, 0, "a new producer is never expired");
+}
+
+#[test]
+fn an_id_stays_known_though_a_start_forgets_whose_it_was() {
+    let setup = Setup { dedup_producers: 2, segment_bytes: 1 << 20, ..Setup::default() };
+    let mut world = World::new(setup);
+    let mut worker = world.attach();
+    let idle = world.connect(&mut worker, 1);
+    worker.event_with_id(&idle, 1, "early", "x");
+    world.run();
+    for other in 2..=9 {
+        let session = world.connect(&mut worker, other);
+        worker.event(&session, 1, "x");
+        world.run();
+    }
+    worker.event_with_id(&idle, 2, "late", "y");
+    world.run();
+    for _ in 0..2 {
+        // First its groups are read, then the sidecar that was made of them.
+        world = world.kill();
+        let mut worker = world.attach();
+        let again = Session { producer: 1, ..world.connect(&mut worker, 77) };
+        worker.event_with_id(&again, 1, "early", "x");
+        worker.event_with_id(&again, 2, "late", "y");
+        let told = verdicts(&world.answers(&mut worker), again.number);
+        assert_eq!(told, [duplicate(1, 1), duplicate(2, 10)]);
+        worker.bye(&again, true);
+        world.run();
+    }
+}
+
+#[test]
+fn who_was_told_what_in_segments_that_are_gone_is_never_guessed() {
+    for deleted in [false, true] {
+        let mut world = World::new(Setup::default());
+        let mut worker = world.attach();
+        let first = world.connect(&mut worker, 1);
+        let mut ticket = 0;
+        world.board.page(PAGE_FOLLOWER).set(follower::TRIM_SEGMENT, 3);
+        while world.segments()[0] != format!("{:020}.log", 3) {
+            ticket += 1;
+            assert!(ticket < 1000, "{:?}", world.segments());
+            worker.event(&first, ticket, &"x".repeat(1500));
+            world.run();
+            worker.take();
+        }
+        let disk = world.disk.after_kill();
+        let name = format!("{:020}.keys", 2);
+        if deleted {
+            disk.unlink(&Path::new(DIR).join(&name)).unwrap();
+        } else {
+            disk.damage(&name, |bytes| bytes[100] ^= 1);
+        }
+        let mut world = World::on(disk, Setup::default()).unwrap();
+        assert!(world.report.older.contains(&(2, "sidecar-lost")), "{:?}", world.report.older);
+        let mut worker = world.attach();
+        let session = worker.hello(1, Some(first.birth_seq), 5);
+        let reason = EndReason::ProducerExpired;
+        assert_eq!(world.answers(&mut worker), [Return::Refused { session, reason }]);
+        let fresh = world.connect(&mut worker, 2);
+        assert!(fresh.producer_no > 1 << 32, "{} may have been given out", fresh.producer_no);
+    }
 }
 
 #[test]

@@ -149,6 +149,24 @@ fn a_low_disk_gets_back_what_was_delivered_but_for_the_two_that_the_log_needs() 
 }
 
 #[test]
+fn a_start_on_a_disk_without_room_has_its_two_segments_again() {
+    let reserve = 100 * SEGMENT;
+    let mut scene = Scene::new(Setup { disk_reserve_bytes: reserve, ..Setup::default() });
+    (0..10).for_each(|_| scene.append());
+    scene.world.disk.set_free_bytes(0);
+    let mut world = scene.world.kill();
+    let mut worker = world.attach();
+    let (session, _) = world.resume(&mut worker, 1, Some(0), scene.ticket);
+    let mut scene = Scene { world, worker, session, ticket: scene.ticket };
+    for _ in 0..200 {
+        scene.append();
+        let current = scene.current();
+        scene.delivered_below(current);
+        assert_eq!(scene.world.durable_seq(), scene.ticket, "all is delivered, and it waits");
+    }
+}
+
+#[test]
 fn delivered_segments_are_retained_up_to_their_bound_and_give_way_to_events() {
     let retain_bytes = 3 * SEGMENT;
     let mut scene = Scene::new(Setup { retain_bytes, ..Setup::default() });

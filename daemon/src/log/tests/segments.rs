@@ -298,3 +298,61 @@ fn a_sidecar_of_a_number_that_came_again_is_not_believed() {
     assert_eq!(same_keys, keys);
     assert_eq!(encoded(&same_producers), encoded(&producers));
 }
+
+#[test]
+fn segments_may_become_smaller_than_the_group_that_a_start_copies() {
+    let mut world = World::new(Setup { segment_bytes: 1 << 20, ..Setup::default() });
+    let mut worker = world.attach_with(1 << 20, 64 * 1024);
+    let session = world.connect(&mut worker, 1);
+    worker.event(&session, 1, &"x".repeat(100_000));
+    world.run();
+    world.setup.segment_bytes = 64 * 1024;
+    for start in 1..4 {
+        world = world.kill();
+        assert_eq!((world.durable_seq(), world.read().len()), (1, 1), "start {start}");
+    }
+    let mut worker = world.attach();
+    let (session, _) = world.resume(&mut worker, 1, Some(0), 1);
+    for ticket in 2..100 {
+        worker.event(&session, ticket, &"y".repeat(1500));
+        world.run();
+        worker.take();
+    }
+    assert_eq!((world.durable_seq(), world.read().len()), (99, 99));
+    assert_eq!(world.kill().durable_seq(), 99);
+}
+
+/// The bytes of a segment appear in its file, group after group, while it is checked.
+#[test]
+fn a_check_of_a_segment_that_is_being_written_finds_no_damage() {
+    use std::os::unix::fs::FileExt;
+    let mut world = World::new(Setup { segment_bytes: 8 << 20, ..Setup::default() });
+    let mut worker = world.attach();
+    let session = world.connect(&mut worker, 1);
+    for ticket in 1..=6000 {
+        worker.event(&session, ticket, &"x".repeat(800));
+        world.run();
+        worker.take();
+    }
+    let name = &world.segments()[0];
+    let bytes = world.disk.read(name);
+    let groups = bytes.len().min(7 << 20);
+    for _ in 0..5 {
+        let files = Files::new();
+        let file = std::fs::File::create(files.dir.join(name)).unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
+        file.write_all_at(&bytes[..4096], 0).unwrap();
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                for at in (4096..groups).step_by(4096) {
+                    file.write_all_at(&bytes[at..at + 4096], at as u64).unwrap();
+                }
+            });
+            while !writing.is_finished() {
+                let mut check = crate::reader::LogReader::new(&files.dir).check(None).unwrap();
+                while check.step().unwrap() {}
+                assert_eq!(check.finish().findings, []);
+            }
+        });
+    }
+}

@@ -338,3 +338,19 @@ fn verdicts_that_were_read_are_not_logged() {
     }
     assert_eq!(world.durability().get(durability::DURABLE_GROUP), 0);
 }
+
+#[test]
+fn a_known_producer_keeps_the_source_that_its_events_are_logged_under() {
+    let mut world = World::new(Setup::default());
+    let mut worker = world.attach();
+    let known = world.connect(&mut worker, 1);
+    worker.event(&known, 1, "x");
+    world.run();
+    worker.take();
+    let session = worker.hello_as(1, "another", Some(known.birth_seq), 1);
+    let reason = EndReason::SourceChanged;
+    assert_eq!(world.answers(&mut worker), [Return::Refused { session, reason }]);
+    // Its session goes on.
+    worker.event(&known, 2, "y");
+    assert_eq!(verdicts(&world.answers(&mut worker), known.number), [accepted(2, 2, 2, 1)]);
+}

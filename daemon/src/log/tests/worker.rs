@@ -98,6 +98,16 @@ impl Worker {
 
     /// Says hello for a session, whose number is returned.
     pub fn hello(&mut self, producer: u8, birth_seq: Option<u64>, settled: u64) -> u32 {
+        self.hello_as(producer, &format!("source-{producer}"), birth_seq, settled)
+    }
+
+    pub fn hello_as(
+        &mut self,
+        producer: u8,
+        source: &str,
+        birth_seq: Option<u64>,
+        settled: u64,
+    ) -> u32 {
         self.sessions += 1;
         let hello = Hello {
             session: self.sessions,
@@ -106,7 +116,7 @@ impl Worker {
             birth_seq,
             settled,
             tenant: "default".into(),
-            source: format!("source-{producer}"),
+            source: source.into(),
         };
         assert!(self.send(FORWARD_HELLO, 0, &hello.encode()));
         self.sessions

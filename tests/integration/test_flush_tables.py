@@ -1,0 +1,200 @@
+"""What others do to the tables, to the server's settings, and to what was restored."""
+
+import asyncio
+import uuid
+
+import pytest
+
+from certeusd.flush import schema, transaction
+from certeusd.flush.connection import Link
+from certeusd.flush.position import Position
+from certeusd.log import identity
+from support.flushing import NOON_NS, Rig, gaps, query, seqs, wait_until
+
+pytestmark = pytest.mark.integration
+
+OLD_LEAF = "events_20200101"
+HINDERED = {
+    "a view on it": f"CREATE VIEW certeus.looks AS SELECT seq FROM certeus.{OLD_LEAF}",
+    "tomorrow is taken": """
+        CREATE TABLE certeus.taken (LIKE certeus.events INCLUDING ALL);
+        ALTER TABLE certeus.events ATTACH PARTITION certeus.taken
+            FOR VALUES FROM (now() + interval '23 hours') TO (now() + interval '90 days')
+    """,
+}
+
+
+@pytest.mark.parametrize("statement", HINDERED.values(), ids=HINDERED)
+def test_leaves_that_cannot_be_kept_do_not_hold_delivery_up(
+    rig: Rig, database: str, statement: str
+) -> None:
+    rig.begin()
+    rig.append(5)
+
+    async def run() -> None:
+        async with query(database) as connection:
+            await schema.ensure(connection, "json")
+            await schema.make_leaf(connection, int(OLD_LEAF[-8:]))
+            await connection.execute(statement)
+        async with rig.flusher(database, retention_days=30):
+            rig.durable()
+            await rig.flushed()
+            assert rig.is_active("postgres-leaves")
+        assert await seqs(database) == [1, 2, 3, 4, 5]
+
+    asyncio.run(run())
+
+
+def test_a_long_reader_holds_up_retention_and_no_event(rig: Rig, database: str) -> None:
+    rig.begin()
+    rig.append(5)
+
+    async def run() -> None:
+        async with query(database) as connection:
+            await schema.ensure(connection, "json")
+            await schema.make_leaf(connection, int(OLD_LEAF[-8:]))
+            async with connection.transaction():
+                await connection.fetch("SELECT * FROM certeus.events")
+                async with rig.flusher(database, lock_timeout_s=0.2, retention_days=30):
+                    rig.durable()
+                    await rig.flushed()
+                    assert rig.is_active("postgres-leaves")
+
+    asyncio.run(run())
+
+
+def test_a_leaf_that_was_detached_is_attached_again_and_gets_no_row_before(
+    rig: Rig, database: str
+) -> None:
+    rig.begin()
+    rig.append(5)
+
+    async def run() -> None:
+        async with rig.flusher(database):
+            rig.durable()
+            await rig.flushed()
+            async with query(database) as connection:
+                leaf = await connection.fetchval(
+                    "SELECT tableoid::regclass::text FROM certeus.events LIMIT 1"
+                )
+                await connection.execute(f"ALTER TABLE certeus.events DETACH PARTITION {leaf}")
+            rig.append(5, NOON_NS)
+            rig.durable()
+            await rig.flushed()
+        assert await seqs(database) == list(range(1, 11))
+        assert rig.board.get("flush", "reconnects_total") == 1
+
+    asyncio.run(run())
+
+
+def test_a_row_that_an_extension_refuses_becomes_a_dead_letter(rig: Rig, database: str) -> None:
+    rig.begin()
+    rig.append(100)
+
+    async def run() -> None:
+        async with query(database) as connection:
+            await connection.execute(schema.ddl())
+            await connection.execute(
+                "CREATE FUNCTION certeus.odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " RAISE 'parse error: invalid geometry' USING ERRCODE = 'XX000'; END $$;"
+                " CREATE TRIGGER odd BEFORE INSERT ON certeus.events FOR EACH ROW"
+                " WHEN (NEW.seq = 50) EXECUTE FUNCTION certeus.odd()"
+            )
+        async with rig.flusher(database):
+            rig.durable()
+            await rig.flushed()
+        assert await seqs(database, "dead_letters") == [50]
+        assert await seqs(database) == [seq for seq in range(1, 101) if seq != 50]
+
+    asyncio.run(run())
+
+
+def test_every_transaction_waits_for_its_commit_whatever_a_pooler_keeps_to_itself(
+    rig: Rig, database: str
+) -> None:
+    rig.begin()
+    rig.append(3)
+
+    async def run() -> None:
+        async with query(database) as connection:
+            await connection.execute(schema.ddl())
+            await connection.execute(
+                "CREATE TABLE certeus.seen (value text);"
+                " CREATE FUNCTION certeus.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " INSERT INTO certeus.seen VALUES (current_setting('synchronous_commit'));"
+                " RETURN NEW; END $$;"
+                " CREATE TRIGGER look BEFORE INSERT ON certeus.events FOR EACH ROW"
+                " EXECUTE FUNCTION certeus.look()"
+            )
+        link = await Link.open(database, rig.uuid)
+        # As the session of a pooler that ignores what was asked for at its start.
+        await link.connection.execute("SET synchronous_commit = off")
+        try:
+            log_id = await schema.log_id(link.connection, rig.uuid, "host")
+            position = await transaction.read_position(link.connection, log_id)
+            async with transaction.whole(link.connection):
+                await link.connection.execute(
+                    "INSERT INTO certeus.seen VALUES (current_setting('synchronous_commit'))"
+                )
+            assert position == Position.start()
+            seen = await link.connection.fetch("SELECT value FROM certeus.seen")
+        finally:
+            await link.close()
+        assert {row["value"] for row in seen} == {"on"}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("away", ["behind-log", "diverged"])
+def test_what_a_restored_server_may_lack_is_not_trimmed(rig: Rig, database: str, away: str) -> None:
+    rig.begin()
+    for _ in range(3):
+        rig.append(10)
+        rig.log.segment()
+        rig.log.producer(1, "default", "check")
+    rig.append(10)
+
+    async def run() -> None:
+        async with rig.flusher(database):
+            rig.durable()
+            await rig.flushed()
+        assert rig.board.get("follower", "trim_segment") == 4
+        (rig.log_dir / f"{1:020}.log").unlink()
+        root = "0" * 64 if away == "behind-log" else "ab" * 32
+        group, seq = (0, 0) if away == "behind-log" else (4, 40)
+        async with query(database) as connection:
+            await connection.execute(
+                "DELETE FROM certeus.events; UPDATE certeus.flush_position"
+                f" SET group_no = {group}, seq = {seq}, root = '\\x{root}'"
+            )
+        async with rig.flusher(database):
+            await wait_until(lambda: rig.is_active(away), "it is told")
+            assert rig.board.get("follower", "trim_segment") == 0
+            if away == "behind-log":
+                assert rig.flushed_seq == 0, "nobody is told that they are there"
+
+    asyncio.run(run())
+
+
+def test_a_forked_log_tells_what_a_server_lacks_that_does_not_know_it(
+    rig: Rig, database: str
+) -> None:
+    rig.begin()
+    rig.append(10)
+    rig.log.segment()
+    rig.log.producer(1, "default", "check")
+    rig.append(10)
+    (rig.log_dir / f"{1:020}.log").unlink()
+    identity.fork(rig.log_dir, identity.Identity(uuid.uuid4(), (rig.uuid,)))
+
+    async def run() -> None:
+        async with rig.flusher(database) as flusher:
+            rig.durable()
+            await wait_until(lambda: rig.is_active("behind-log"), "it is told")
+            assert await seqs(database) == []
+            flusher.accept_gap(1, 10)
+            await rig.flushed()
+        assert await gaps(database) == [(1, 10, "trimmed")]
+        assert await seqs(database) == list(range(11, 21))
+
+    asyncio.run(run())
