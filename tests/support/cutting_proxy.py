@@ -21,22 +21,23 @@ class CuttingProxy:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         limits = self._limits(self.connections)
         self.connections += 1
+        to_server, from_server = limits or (None, None)
+        ends = [writer]
+        pumps: set[asyncio.Task[None]] = set()
         try:
             upstream = await asyncio.open_unix_connection(self._server_socket)
-        except OSError:
-            writer.close()
-            return
-        to_server, from_server = limits or (None, None)
-        pumps = {
-            asyncio.create_task(self._pump(reader, upstream[1], to_server)),
-            asyncio.create_task(self._pump(upstream[0], writer, from_server)),
-        }
-        try:
+            ends.append(upstream[1])
+            pumps = {
+                asyncio.create_task(self._pump(reader, upstream[1], to_server)),
+                asyncio.create_task(self._pump(upstream[0], writer, from_server)),
+            }
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        except OSError:
+            return
         finally:
             for pump in pumps:
                 pump.cancel()
-            for end in (upstream[1], writer):
+            for end in ends:
                 end.transport.abort()
 
     async def _pump(

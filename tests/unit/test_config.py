@@ -54,6 +54,7 @@ def test_shipped_file_documents_every_key_with_its_default(tmp_path: Path) -> No
         ("[log]\nlinger_us = 'x'\n", "cannot use log.linger_us: expected `int`"),
         ("[limits]\ndepth_max = 0\n", "cannot use limits.depth_max: expected `int` >= 1"),
         ("[log]\nsegment_bytes = '64 parsec'\n", 'log.segment_bytes = "64 parsec"'),
+        ("[log]\nbytes_max = '100MiB'\n", "the log needs room for two segments: 134217728"),
         ("[worker]\nforward_bytes = 5000000\n", "worker.forward_bytes: 5000000 is not a power"),
         ("[limits]\nevent_bytes_max = '1MiB'\n", "needs worker.forward_bytes of at least"),
         ("[postgres]\ndsn = 'mysql://x'\n", "cannot use postgres.dsn"),
