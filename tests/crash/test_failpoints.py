@@ -23,7 +23,6 @@ from support.daemon import Daemon, scratch_dir
 from support.failpoints import ALL, Flags, means_of
 from support.soak_load import Load
 from support.soak_oracle import Judged, Oracle
-from support.soak_page import Field
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration]
@@ -45,7 +44,6 @@ PASSED_WITHIN_S = 30.0
 TRIES = 5
 IN_FLIGHT_MIN = 300
 """More are granted when fewer are."""
-TICKETS_A_LIFE = 100_000
 REFUSED_EVENTS = 3000
 
 
@@ -73,7 +71,6 @@ class Striker:
 
     def one(self, name: str) -> None:
         """Let a process die at the failpoint, and wait until the work goes on."""
-        self._renew()
         self._until("producers with a session", self.load.all_live)
         # What a start or a full log meets depends on the moment: it may take a second one.
         for _ in range(TRIES):
@@ -125,13 +122,6 @@ class Striker:
 
     def _work(self) -> bool:
         return self.load.keep_in_flight(IN_FLIGHT_MIN)
-
-    def _renew(self) -> None:
-        """A page has so many tickets: a producer that has used them is killed and succeeded."""
-        for index, life in enumerate(self.load.current):
-            if life.page.get(Field.APPENDED) > TICKETS_A_LIFE:
-                life.process.kill()
-                self.load.replace(index)
 
     def _until(self, what: str, condition: Callable[[], object]) -> None:
         wait_until(what, condition, HUNG_AFTER_S)

@@ -42,10 +42,17 @@ def reasons(daemon: Daemon) -> dict[str, str]:
     return {}
 
 
+def all_ready(daemon: Daemon) -> bool:
+    status = daemon.status()
+    return all(one["ready"] for one in (*status["processes"], *status["workers"]))
+
+
 @pytest.mark.timeout(300)
 def test_a_stopped_child_ends_with_its_supervisor_and_the_next_one_goes_on() -> None:
     with running(NO_POSTGRES) as daemon:
         append(daemon, range(100))
+        # A child asks the kernel for it in its first moments.
+        wait_until("children at work", lambda: all_ready(daemon), PATIENCE_S)
         held = [
             processes.Process(pid)
             for role in ("log", "worker", "flush")

@@ -198,3 +198,30 @@ def test_a_forked_log_tells_what_a_server_lacks_that_does_not_know_it(
         assert await seqs(database) == list(range(11, 21))
 
     asyncio.run(run())
+
+
+def test_batches_become_smaller_until_a_slow_server_can_take_them(rig: Rig, database: str) -> None:
+    rig.begin()
+    for _ in range(8):
+        rig.append(500)
+
+    async def run() -> None:
+        async with query(database) as connection:
+            await connection.execute(schema.ddl())
+            await connection.execute(
+                "CREATE FUNCTION certeus.slow() RETURNS trigger LANGUAGE plpgsql AS $$"
+                " DECLARE rows int := coalesce(nullif(current_setting('my.rows', true), ''), '0');"
+                " BEGIN PERFORM set_config('my.rows', (rows + 1)::text, true);"
+                " IF rows >= 1200 THEN RAISE 'too slow' USING ERRCODE = '57014'; END IF;"
+                " RETURN NEW; END $$;"
+                " CREATE TRIGGER slow BEFORE INSERT ON certeus.events FOR EACH ROW"
+                " EXECUTE FUNCTION certeus.slow()"
+            )
+        async with rig.flusher(database, batch_rows_max=4000):
+            rig.durable()
+            await rig.flushed()
+        assert await seqs(database) == list(range(1, 4001))
+        # At the size that failed it would fail again behind each probe.
+        assert 1 <= rig.board.get("flush", "reconnects_total") <= 3
+
+    asyncio.run(run())

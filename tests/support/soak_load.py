@@ -12,6 +12,7 @@ from support.soak_page import Field, LifePage, Shared, State
 SETS = ("", "ids", "async", "async-ids")
 """One producer at a time of each kind: its flags."""
 GRANT = 300
+TICKETS_A_LIFE = 100_000
 LOOKS, LOOK_S = 40, 0.0002
 
 
@@ -87,6 +88,11 @@ class Load:
         """
         if self.in_flight() > count:
             return True
+        for index, life in enumerate(self.current):
+            # A page has so many tickets.
+            if life.page.get(Field.APPENDED) > TICKETS_A_LIFE:
+                life.process.kill()
+                self.replace(index)
         if self.spent():
             self.grant(GRANT)
             for _ in range(LOOKS):

@@ -60,7 +60,7 @@ class Life:
         """How many events to append now."""
         granted = self.page.get(Field.GRANTED) - self.base + len(self.again)
         room = min(granted, TICKETS_MAX - 2, self.settled + WINDOW) - self.appended
-        return min(max(room, 0), 1 + zlib.crc32(b"%d %d" % (self.life, self.appended)) % 200)
+        return min(max(room, 0), 1 + zlib.crc32(b"%d %d" % (self.life, self.appended)) % 500)
 
     def next_events(self, count: int) -> list[certeus.Event]:
         first = self.appended + 1

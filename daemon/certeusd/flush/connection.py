@@ -123,7 +123,8 @@ class Link:
                 if not self._moved:
                     raise StalledError(
                         f"PostgreSQL has not answered for {self._stall_timeout_s:g} s",
-                        "Look at the server: is it stopped, or waiting for a lock or a disk?",
+                        "Look at the server: is it stopped, waiting for a lock or a disk, or slow"
+                        " for a trigger? Batches become smaller until it can take them.",
                     )
         finally:
             lost.cancel()

@@ -18,7 +18,6 @@ import asyncio
 import os
 import socket
 import time
-import urllib.parse
 import uuid
 from collections.abc import Callable
 from typing import NamedTuple
@@ -42,6 +41,7 @@ from certeusd.flush.errors import (
 from certeusd.flush.gate import Gap, Gate
 from certeusd.flush.guard import Guard
 from certeusd.flush.leaves import Leaves
+from certeusd.flush.pace import Pace
 from certeusd.flush.position import FOLLOWER, Position, has_confirmed
 from certeusd.flush.reasons import Reasons
 from certeusd.flush.room import Room
@@ -86,6 +86,7 @@ class Flusher:
         self._reasons = Reasons(tell)
         self._gate = Gate(tell)
         self._guard = Guard(self._board, tell, log, settings.pauses(), random)
+        self._pace = Pace(settings)
         self._room = Room(settings.log_dir, settings.shared_reserve_bytes, self._reasons, log)
         self._leaves = Leaves(settings.postgres.retention_days, self._reasons, log)
         self._confirmed = Confirmations(
@@ -176,7 +177,7 @@ class Flusher:
 
     def _failed(self, error: Exception) -> None:
         trouble = telling.trouble_of(error)
-        what = self._without_password(trouble.what)
+        what = telling.without_password(trouble.what, self._settings.dsn)
         for code in telling.CODES:
             if code != trouble.code and self._reasons.is_active(code):
                 self._reasons.end(code)
@@ -212,10 +213,6 @@ class Flusher:
         self._guard.delivered()
         for code in telling.CODES:
             self._reasons.end(code)
-
-    def _without_password(self, text: str) -> str:
-        password = urllib.parse.urlsplit(self._settings.dsn).password
-        return text.replace(password, "***") if password else text
 
     async def _pause(self, delay_s: float) -> None:
         try:
@@ -370,7 +367,7 @@ class Flusher:
                     ahead.exception()
 
     async def _next(self, target: Target) -> Prepared | None:
-        rows_max, bytes_max = self._settings.batch_limits(self._guard.is_probing)
+        rows_max, bytes_max = self._pace.limits(self._guard.is_probing)
         durable_seq = self._page.durable_seq()
         if durable_seq < self._reader.next_seq:
             return None
@@ -402,7 +399,12 @@ class Flusher:
         step = transaction.store(
             link.connection, place.target, position, prepared, link.moved, rate
         )
-        after, refused = await link.run(step)
+        try:
+            after, refused = await link.run(step)
+        except DESTINATION_ERRORS as error:
+            self._pace.failed(error)
+            raise
+        self._pace.done()
         took_ns = time.monotonic_ns() - started_ns
         board = self._board
         board.add("flush", "rows_total", batch.rows - refused)

@@ -1,5 +1,6 @@
 """What an error is called in `status`: the reason's code, what happened, and the next step."""
 
+import urllib.parse
 from typing import NamedTuple
 
 from certeusd.flush.breaker import Cause
@@ -52,6 +53,12 @@ _NEXT_STEPS = {
     "53300": "The server has no connection left: end idle sessions or raise max_connections."
     " certeus tries again by itself.",
 }
+
+
+def without_password(text: str, dsn: str) -> str:
+    """Return a text for status and logs, in which an error may have quoted the DSN."""
+    password = urllib.parse.urlsplit(dsn).password
+    return text.replace(password, "***") if password else text
 
 
 def trouble_of(error: Exception) -> Trouble:
