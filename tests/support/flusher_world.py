@@ -224,7 +224,11 @@ class World:
                 )  # fmt: skip
                 return True
 
-        return bool(self.run(put_back()))
+        if not self.run(put_back()):
+            return False
+        # What came after it is no past of this server any more.
+        self.snapshots = [snapshot for snapshot in self.snapshots if snapshot[2] <= to[2]]
+        return True
 
     def check(self) -> None:
         """events, dead_letters and gaps are the log up to the position: each once, in order."""
@@ -232,7 +236,11 @@ class World:
         position = found["position"]
         gaps = [seq for first, last in found["gaps"] for seq in range(first, last + 1)]
         everything = sorted([*found["events"], *found["letters"], *gaps])
-        assert everything == list(range(1, position + 1))
+        expected = set(range(1, position + 1))
+        twice = sorted({seq for seq in everything if everything.count(seq) > 1})
+        told = f"missing {sorted(expected - set(everything))}, twice {twice}"
+        told += f", beyond {sorted(set(everything) - expected)}; position {position}; {gaps=}"
+        assert everything == sorted(expected), told
         assert [int(n) for n in found["data"]] == [self.numbers[seq] for seq in found["events"]]
         assert set(found["letters"]) == self.poisoned & set(range(1, position + 1)) - set(gaps)
         assert position <= self.rig.board.get("durability", "durable_seq")
