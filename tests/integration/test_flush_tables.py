@@ -9,7 +9,7 @@ from certeusd.flush import schema, transaction
 from certeusd.flush.connection import Link
 from certeusd.flush.position import Position
 from certeusd.log import identity
-from support.flushing import NOON_NS, Rig, gaps, query, seqs, wait_until
+from support.flushing import NOON_NS, Rig, gaps, query, seqs, wait_until, waiting
 
 pytestmark = pytest.mark.integration
 
@@ -141,6 +141,87 @@ def test_every_transaction_waits_for_its_commit_whatever_a_pooler_keeps_to_itsel
         finally:
             await link.close()
         assert {row["value"] for row in seen} == {"on"}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("table", ["dead_letters", "gaps"])
+def test_what_stands_for_an_event_is_not_left_out_either(
+    rig: Rig, database: str, table: str
+) -> None:
+    rig.begin()
+    rig.append(1)
+    rig.log.segment(before_next_seq=5)
+    rig.log.producer(1, "default", "check")
+    rig.append(1)
+
+    async def run() -> None:
+        async with query(database) as connection:
+            await connection.execute(schema.ddl())
+            await connection.execute(
+                "CREATE FUNCTION certeus.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " RAISE 'no' USING ERRCODE = '23514'; END $$;"
+                " CREATE TRIGGER refuse BEFORE INSERT ON certeus.events FOR EACH ROW"
+                " WHEN (NEW.seq = 1) EXECUTE FUNCTION certeus.refuse();"
+                " CREATE FUNCTION certeus.drop() RETURNS trigger LANGUAGE plpgsql AS"
+                " 'BEGIN RETURN NULL; END';"
+                f" CREATE TRIGGER drop BEFORE INSERT ON certeus.{table} FOR EACH ROW"
+                " EXECUTE FUNCTION certeus.drop()"
+            )
+        async with rig.flusher(database) as flusher:
+            rig.durable()
+            if table == "gaps":
+                await wait_until(lambda: rig.is_active("log-gap"), "it stops there")
+                flusher.accept_gap(2, 4)
+            await rig.rechecked()
+            assert rig.flushed_seq == (1 if table == "gaps" else 0)
+            async with query(database) as connection:
+                await connection.execute(f"DROP TRIGGER drop ON certeus.{table}")
+            if table == "dead_letters":
+                await wait_until(lambda: rig.is_active("log-gap"), "it stops there")
+                flusher.accept_gap(2, 4)
+            await rig.flushed()
+        assert await seqs(database, "dead_letters") == [1]
+        assert await gaps(database) == [(2, 4, "lost")]
+        assert await seqs(database) == [5]
+
+    asyncio.run(run())
+
+
+def test_what_waits_for_a_standby_is_waited_for_by_the_next_life_too(
+    rig: Rig, database: str
+) -> None:
+    rig.begin()
+    rig.append(5)
+
+    async def run() -> None:
+        async with (
+            query(database) as connection,
+            rig.flusher(database, stall_timeout_s=1.0, lock_timeout_s=0.3),
+        ):
+            rig.durable()
+            await rig.flushed()
+            await connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+            await connection.execute("SELECT pg_reload_conf()")
+            try:
+                rig.append(5)
+                rig.durable()
+                session = await waiting(connection, "SyncRep")
+                await wait_until(lambda: rig.is_active("postgres-locked"), "it is given up")
+                assert f"{session} (certeus:{rig.uuid}, waits for a standby)" in (
+                    rig.states("postgres-locked")[-1].what
+                )
+                assert await waiting(connection, "SyncRep") == session, "nobody has ended it"
+                # Now its rows are there to be seen, and a failover would still lose them.
+                await connection.execute("SELECT pg_terminate_backend($1)", session)
+                await waiting(connection, "SyncRep", but=session)
+                assert await seqs(database) == list(range(1, 11))
+                assert rig.flushed_seq == 5
+            finally:
+                await connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+                await connection.execute("SELECT pg_reload_conf()")
+            await rig.flushed()
+        assert await seqs(database) == list(range(1, 11))
 
     asyncio.run(run())
 

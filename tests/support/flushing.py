@@ -26,7 +26,7 @@ DAY_NS = 86_400_000_000_000
 LOG_KEY = bytes(range(32))
 WAIT_S = 20.0
 QUICKLY = Pause(0.001, 0.05)
-WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'"
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = $1"
 
 _databases = itertools.count(1)
 
@@ -162,16 +162,23 @@ async def query(dsn: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"
         await connection.close()
 
 
+async def waiting(
+    connection: "asyncpg.Connection[asyncpg.Record]", event: str, but: int | None = None
+) -> int:
+    """Returns the session that waits for an event, as soon as there is one and none is `but`."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            found = [row["pid"] for row in await connection.fetch(WAITING, event)]
+            if found and but not in found:
+                return int(found[0])
+            await asyncio.sleep(0.005)
+
+
 async def blocked_in_copy(
     connection: "asyncpg.Connection[asyncpg.Record]", but: int | None = None
 ) -> int:
     """Returns the session that waits for this connection's lock, as soon as none is `but`."""
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            waiting = [row["pid"] for row in await connection.fetch(WAITING)]
-            if waiting and but not in waiting:
-                return int(waiting[0])
-            await asyncio.sleep(0.005)
+    return await waiting(connection, "advisory", but)
 
 
 async def seqs(dsn: str, table: str = "events") -> list[int]:

@@ -24,7 +24,9 @@ _GRACE_S = 1.0
 
 _LOCK_HOLDERS = """
 SELECT string_agg(DISTINCT format('%s (%s, %s)', pid,
-    coalesce(nullif(application_name, ''), 'no name'), coalesce(state, 'state not shown')), ', ')
+    coalesce(nullif(application_name, ''), 'no name'),
+    CASE wait_event WHEN 'SyncRep' THEN 'waits for a standby'
+        ELSE coalesce(state, 'state not shown') END), ', ')
 FROM pg_locks JOIN pg_stat_activity USING (pid) JOIN pg_class ON pg_class.oid = relation
 WHERE granted AND pid <> pg_backend_pid() AND relnamespace = 'certeus'::regnamespace
     AND mode <> 'AccessShareLock' AND pg_locks.database =

@@ -203,8 +203,8 @@ class Flusher:
             LockedError(
                 f"waited {self._settings.lock_timeout_s:g} s for a lock on the schema certeus;"
                 f" it is held by {holders or 'a session that cannot be seen'}",
-                "End that transaction: SELECT pg_terminate_backend(PID); certeus tries again by"
-                " itself.",
+                "Bring back the standby that it waits for, or end that transaction: SELECT"
+                " pg_terminate_backend(PID); certeus tries again by itself.",
             )
         )
 

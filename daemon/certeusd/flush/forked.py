@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from certeusd.flush import transaction
 from certeusd.flush.connection import Link
-from certeusd.flush.errors import LogUnreadableError
+from certeusd.flush.errors import reading_the_log
 from certeusd.flush.position import FOLLOWER, Position
 from certeusd.flush.types import Connection
 from certeusd.log.reader import Batch, LogReader
@@ -29,6 +29,7 @@ _ROWS = (
 _LETTERS = (
     "SELECT seq, record FROM certeus.dead_letters WHERE log_id = ANY($1) AND seq BETWEEN $2 AND $3"
 )
+_NUMBERS = "SELECT log_id FROM certeus.logs WHERE uuid = ANY($1)"
 _OLD_SEQ = "SELECT max(seq) FROM certeus.flush_position WHERE log_id = ANY($1) AND follower = $2"
 _INSERT = (
     "INSERT INTO certeus.flush_position (log_id, follower, epoch, group_no, seq, root)"
@@ -69,43 +70,25 @@ async def begin(
     """
     if not before:
         return
-    try:
-        await link.run(_begin(link, log_id, before, log_dir, durable, confirmed))
-    except ValueError as error:
-        raise LogUnreadableError(str(error), "Run `certeus log check`.") from error
-
-
-async def _begin(
-    link: Link,
-    log_id: int,
-    before: Sequence[uuid.UUID],
-    log_dir: Path,
-    durable: int,
-    confirmed: bool,
-) -> None:
-    connection = link.connection
-    if await transaction.look_at_position(connection, log_id) is not None:
+    if await link.run(transaction.look_at_position(link.connection, log_id)) is not None:
         return
-    old = [
-        int(row["log_id"])
-        for row in await connection.fetch(
-            "SELECT log_id FROM certeus.logs WHERE uuid = ANY($1)", list(before)
-        )
-    ]
+    old = [row["log_id"] for row in await link.run(link.connection.fetch(_NUMBERS, list(before)))]
     # If it has, and has no position any more, it went back, or is another server: what it has of
     # what was trimmed is not known.
-    old_seq = -1 if confirmed else await connection.fetchval(_OLD_SEQ, old, FOLLOWER)
-    start = await _last_in_common(link, old, log_dir, durable, old_seq or 0)
-    await connection.execute(
-        _INSERT, log_id, FOLLOWER, start.epoch, start.group, start.seq, start.root
-    )
+    old_seq = None
+    if not confirmed:
+        old_seq = await link.run(link.connection.fetchval(_OLD_SEQ, old, FOLLOWER))
+    start = await link.run(_last_in_common(link, old, log_dir, durable, old_seq))
+    values = (log_id, FOLLOWER, start.epoch, start.group, start.seq, start.root)
+    await link.run(link.connection.execute(_INSERT, *values))
 
 
 async def _last_in_common(
-    link: Link, old: Sequence[int], log_dir: Path, durable: int, old_seq: int
+    link: Link, old: Sequence[int], log_dir: Path, durable: int, old_seq: int | None
 ) -> Position:
-    reader = LogReader(log_dir)
-    oldest = reader.oldest()
+    with reading_the_log():
+        reader = LogReader(log_dir)
+        oldest = reader.oldest()
     assert oldest is not None, "a log without a segment is not forked"
     start = Position.start()
     if oldest["before_group"]:
@@ -113,12 +96,17 @@ async def _last_in_common(
             oldest["before_group"], oldest["before_next_seq"] - 1, oldest["before_root"],
             oldest["epoch"],
         )  # fmt: skip
-        reader.seek(trimmed.group, trimmed.seq, trimmed.root)
+        with reading_the_log():
+            reader.seek(trimmed.group, trimmed.seq, trimmed.root)
         # What is before the oldest segment is there, if an old name got that far in this database;
         # else that is told as a gap, unless a group behind it is found there.
-        start = trimmed if old_seq >= trimmed.seq else start
+        start = trimmed if old_seq is not None and old_seq >= trimmed.seq else start
     rows = _Rows(0, 0, frozenset(), frozenset())
-    while (batch := reader.next_batch(durable, 1, 1)) is not None:
+    while True:
+        with reading_the_log():
+            batch = reader.next_batch(durable, 1, 1)
+        if batch is None:
+            return start
         if not batch.rows:
             continue
         if batch.last_seq > rows.last_seq:
@@ -126,7 +114,6 @@ async def _last_in_common(
             link.moved()
         if _holds(rows, batch):
             start = Position(batch.group, batch.last_seq, batch.root, batch.epoch)
-    return start
 
 
 async def _rows(connection: Connection, old: Sequence[int], first: int, last: int) -> _Rows:

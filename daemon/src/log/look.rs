@@ -7,7 +7,7 @@ use super::line::places;
 use super::progress::naming;
 use super::recovery::{Aside, Item, Segments, segment_name};
 use super::sidecar::Sidecar;
-use super::walk::{read_what_is_left, walk};
+use super::walk::{is_refused, read_what_is_left, walk};
 use crate::disk::{Disk, DiskFile};
 use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 
@@ -126,6 +126,9 @@ impl<D: Disk> Segments<'_, D> {
     fn only_sidecar(&self, number: u64) -> io::Result<Option<Sidecar>> {
         let path = self.dir.join(super::sidecar::name(number));
         Sidecar::read(self.disk, self.dir, number).map_err(|cause| {
+            if !is_refused(&cause) {
+                return cause;
+            }
             let told =
                 format!("cannot read what trimmed segments left, {}: {cause}", path.display());
             io::Error::other(told)
@@ -135,10 +138,8 @@ impl<D: Disk> Segments<'_, D> {
     pub(super) fn agreeing_sidecar(&self, index: usize) -> io::Result<Option<Sidecar>> {
         let item = &self.used[index];
         // Its segment is there and can be read instead.
-        let found = Sidecar::read(self.disk, self.dir, item.number).or_else(|error| {
-            let refused = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
-            if refused { Ok(None) } else { Err(error) }
-        })?;
+        let found = Sidecar::read(self.disk, self.dir, item.number)
+            .or_else(|error| if is_refused(&error) { Ok(None) } else { Err(error) })?;
         let next_seq = self.successor(index).map_or(u64::MAX, |header| header.before_next_seq);
         Ok(found.filter(|sidecar| {
             sidecar.next_seq <= next_seq

@@ -14,6 +14,7 @@ use std::io;
 use std::path::Path;
 
 use super::producers::Producers;
+use super::progress::naming;
 use super::window::Key;
 use crate::disk::{Disk, DiskFile};
 use crate::format::{u32_at, u64_at};
@@ -119,13 +120,14 @@ impl Sidecar {
     ///
     /// Errors: the disk refuses; what a segment that is gone has left behind stands nowhere else.
     pub fn read<D: Disk>(disk: &D, dir: &Path, segment_no: u64) -> io::Result<Option<Self>> {
-        let file = match disk.open(&dir.join(name(segment_no)), false) {
+        let path = dir.join(name(segment_no));
+        let file = match disk.open(&path, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => return Err(naming(&path)(error)),
         };
         let mut bytes = vec![0; usize::try_from(file.bytes()?).expect("fits memory")];
-        let read = file.read_at(0, &mut bytes)?;
+        let read = file.read_at(0, &mut bytes).map_err(naming(&path))?;
         Ok(Self::decode(&bytes[..read]).filter(|sidecar| sidecar.segment_no == segment_no))
     }
 }

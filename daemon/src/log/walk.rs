@@ -125,9 +125,14 @@ impl<F: DiskFile> Readable for Noting<'_, F> {
 /// error: nothing of such a range is read.
 pub fn read_what_is_left(file: &impl Readable, offset: u64, out: &mut [u8]) -> io::Result<usize> {
     match file.read(offset, out) {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => Ok(0),
+        Err(error) if is_refused(&error) => Ok(0),
         result => result,
     }
+}
+
+/// Whether the disk cannot give what is stored there: EIO.
+pub fn is_refused(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// The group at `offset`, if it is whole and of this segment's life.
