@@ -23,7 +23,17 @@ from certeusd.flush import schema
 from support.attack import Attack, Outcome, compare
 from support.delay_proxy import DelayProxy
 from support.flush_process import FlushProcess, flush_process
-from support.flushing import Rig, blocked_in_copy, query, wait_until
+from support.flushing import (
+    LOCK,
+    UNLOCK,
+    Rig,
+    any_leaf,
+    block_at,
+    blocked_in_copy,
+    query,
+    trigger,
+    wait_until,
+)
 from support.postgres import Server, installations, server
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration]
@@ -31,13 +41,6 @@ pytestmark = [pytest.mark.crash, pytest.mark.integration]
 GROUPS = 40
 ROWS_EACH = 50
 MID_ROW = 750
-LOCK_KEY = 4711
-BLOCK = f"""
-CREATE FUNCTION certeus.block() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN PERFORM pg_advisory_xact_lock({LOCK_KEY}); RETURN NEW; END $$;
-CREATE TRIGGER block BEFORE INSERT ON certeus.events
-    FOR EACH ROW WHEN (NEW.seq = {MID_ROW}) EXECUTE FUNCTION certeus.block();
-"""
 APP = """
 DO $$ BEGIN CREATE ROLE app LOGIN PASSWORD 'first'; EXCEPTION WHEN duplicate_object THEN END $$;
 GRANT USAGE ON SCHEMA certeus TO app;
@@ -86,12 +89,12 @@ class Scene:
 
     async def in_mid_copy(self) -> int:
         """Holds the flusher in the middle of a COPY; its backend."""
-        await self.sql.execute(f"SELECT pg_advisory_lock({LOCK_KEY})")
+        await self.sql.execute(LOCK)
         self.rig.durable()
         return await blocked_in_copy(self.sql)
 
     async def release(self) -> None:
-        await self.sql.execute(f"SELECT pg_advisory_unlock({LOCK_KEY})")
+        await self.sql.execute(UNLOCK)
 
 
 Trouble = Callable[[Scene], Awaitable[None]]
@@ -175,7 +178,7 @@ async def position_locked_by_another(scene: Scene) -> None:
 
 
 async def leaf_locked_by_another(scene: Scene) -> None:
-    leaf = await leaf_of(scene)
+    leaf = await any_leaf(scene.sql)
     other = await asyncpg.connect(scene.server.dsn(), server_settings={"application_name": "dba"})
     await other.execute(f"BEGIN; LOCK TABLE {leaf} IN ACCESS EXCLUSIVE MODE")
     scene.rig.durable()
@@ -183,13 +186,8 @@ async def leaf_locked_by_another(scene: Scene) -> None:
     await other.close()
 
 
-async def leaf_of(scene: Scene) -> str:
-    found = await scene.sql.fetchval("SELECT tableoid::regclass::text FROM certeus.events LIMIT 1")
-    return str(found)
-
-
 async def leaf_detached(scene: Scene) -> None:
-    leaf = await leaf_of(scene)
+    leaf = await any_leaf(scene.sql)
     await scene.sql.execute(f"ALTER TABLE certeus.events DETACH PARTITION {leaf}")
     await scene.sql.execute(f"ALTER TABLE {leaf} RENAME TO aside")
     scene.rig.durable()
@@ -257,10 +255,11 @@ async def fsync_off(scene: Scene) -> None:
 async def damage_reported(scene: Scene) -> None:
     """XX: nothing more is sent until an admin says so."""
     await scene.sql.execute(
-        "CREATE FUNCTION certeus.damaged() RETURNS trigger LANGUAGE plpgsql AS $$"
-        " BEGIN RAISE EXCEPTION 'invalid page in block 7' USING ERRCODE = 'XX001'; END $$;"
-        " CREATE TRIGGER damaged BEFORE UPDATE ON certeus.flush_position"
-        " FOR EACH ROW EXECUTE FUNCTION certeus.damaged()"
+        trigger(
+            "damaged",
+            "BEGIN RAISE EXCEPTION 'invalid page in block 7' USING ERRCODE = 'XX001'; END",
+            on="BEFORE UPDATE ON certeus.flush_position",
+        )
     )
     scene.rig.durable()
     assert "invalid page" in await scene.told("postgres-broken")
@@ -276,7 +275,7 @@ async def damage_reported(scene: Scene) -> None:
 async def disk_full(scene: Scene) -> None:
     with tiny_disk(scene.server) as disk:
         await scene.sql.execute(f"CREATE TABLESPACE tiny LOCATION '{disk}'")
-        leaf = await leaf_of(scene)
+        leaf = await any_leaf(scene.sql)
         await scene.sql.execute(f"ALTER TABLE {leaf} SET TABLESPACE tiny")
         scene.rig.durable()
         assert "DiskFull" in await scene.told("postgres-away")
@@ -368,7 +367,7 @@ async def scene_of(running: Server, rig: Rig) -> AsyncGenerator[Scene]:
     first = rig.log.next_seq - 1
     scene.admin = await asyncpg.connect(running.dsn())
     await scene.sql.execute("DROP SCHEMA IF EXISTS certeus CASCADE")
-    await scene.sql.execute(schema.ddl() + BLOCK + APP)
+    await scene.sql.execute(schema.ddl() + block_at(MID_ROW) + APP)
     for _ in range(GROUPS):
         rig.append(ROWS_EACH)
     limits = {"batch_rows_max": 200, "stall_timeout_ms": 1500, "lock_timeout_ms": 700}

@@ -17,17 +17,22 @@ from certeusd.flush.errors import PositionLostError
 from certeusd.flush.position import Position
 from certeusd.log.reader import LogReader
 from support.cutting_proxy import CuttingProxy
-from support.flushing import NOON_NS, Rig, blocked_in_copy, query, seqs, wait_until
+from support.flushing import (
+    LOCK,
+    NOON_NS,
+    UNLOCK,
+    Rig,
+    any_leaf,
+    block_at,
+    blocked_in_copy,
+    query,
+    seqs,
+    trigger,
+    wait_until,
+)
 from support.postgres import Server
 
 pytestmark = pytest.mark.integration
-
-BLOCK = """
-CREATE FUNCTION certeus.block() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END $$;
-CREATE TRIGGER block BEFORE INSERT ON certeus.events
-    FOR EACH ROW WHEN (NEW.seq = 500) EXECUTE FUNCTION certeus.block();
-"""
 
 
 @pytest.fixture
@@ -104,8 +109,8 @@ def test_a_server_killed_in_the_middle_of_a_copy_gets_each_row_once(
     async def run() -> None:
         setup = await asyncpg.connect(database)
         await setup.execute(schema.ddl())
-        await setup.execute(BLOCK)
-        await setup.execute("SELECT pg_advisory_lock(4711)")
+        await setup.execute(block_at(500))
+        await setup.execute(LOCK)
         async with rig.flusher(database):
             rig.durable()
             await blocked_in_copy(setup)
@@ -131,8 +136,8 @@ def test_a_zombie_that_holds_the_position_is_ended(
     async def run() -> None:
         async with query(database) as connection:
             await connection.execute(schema.ddl())
-            await connection.execute(BLOCK)
-            await connection.execute("SELECT pg_advisory_lock(4711)")
+            await connection.execute(block_at(500))
+            await connection.execute(LOCK)
             # The first COPY hangs and is given up; its session goes on waiting in the server, with
             # the row lock, until the second life ends it.
             async with rig.flusher(database, stall_timeout_s=0.3, lock_timeout_s=60):
@@ -141,7 +146,7 @@ def test_a_zombie_that_holds_the_position_is_ended(
                 await wait_until(lambda: rig.is_active("postgres-away"), "the stall is told")
             async with rig.flusher(database, lock_timeout_s=0.5):
                 await blocked_in_copy(connection, but=zombie)
-                await connection.execute("SELECT pg_advisory_unlock(4711)")
+                await connection.execute(UNLOCK)
                 await rig.flushed()
         assert await seqs(database) == list(range(1, 1001))
 
@@ -188,15 +193,7 @@ AT_COMMIT = """
     ALTER TABLE certeus.events ADD CONSTRAINT odd FOREIGN KEY (ticket) REFERENCES certeus.known
         DEFERRABLE INITIALLY DEFERRED;
 """
-IN_SILENCE = """
-    CREATE FUNCTION certeus.odd() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF NEW.ticket IN (1, 77, 78, 79, 300, 500) THEN RETURN NULL; END IF;
-            RETURN NEW;
-        END $$;
-    CREATE TRIGGER odd BEFORE INSERT ON certeus.events
-        FOR EACH ROW EXECUTE FUNCTION certeus.odd();
-"""
+IN_SILENCE = trigger("odd", "BEGIN RETURN NULL; END", "NEW.ticket IN (1, 77, 78, 79, 300, 500)")
 REFUSALS = {
     "at once": (AT_ONCE, "23514", 'constraint "odd"'),
     "at COMMIT": (AT_COMMIT, "23503", 'constraint "odd"'),
@@ -270,9 +267,7 @@ def test_a_leaf_that_retention_dropped_is_made_again(rig: Rig, database: str) ->
             rig.durable()
             await rig.flushed()
             async with query(database) as connection:
-                leaf = await connection.fetchval(
-                    "SELECT tableoid::regclass::text FROM certeus.events LIMIT 1"
-                )
+                leaf = await any_leaf(connection)
                 await connection.execute(f"DROP TABLE {leaf}")
             rig.append(5, NOON_NS)
             rig.durable()
@@ -364,14 +359,14 @@ def test_a_position_that_went_back_takes_back_the_leave_to_trim_and_is_replayed(
                 f" root = '\\x{early['root'].hex()}'; COMMIT"
             )
             # Nothing goes through: so the leave that is seen is the one from before the replay.
-            await connection.execute(BLOCK.replace("500", "15"))
-            await connection.execute("SELECT pg_advisory_lock(4711)")
+            await connection.execute(block_at(15))
+            await connection.execute(LOCK)
             async with rig.flusher(database):
                 await blocked_in_copy(connection)
                 seen.append(rig.board.get("follower", "trim_segment"))
                 told = json.loads((rig.state_dir / "followers" / "postgres").read_text())
                 seen.append(told["seq"])
-                await connection.execute("SELECT pg_advisory_unlock(4711)")
+                await connection.execute(UNLOCK)
                 await wait_until(lambda: rig.flushed_seq == 40, "all is replayed")
             assert rig.board.get("follower", "trim_segment") == 4
         assert seen == [0, 10]

@@ -15,7 +15,7 @@ from certeusd.channel import Channel, Drain, Message, Progress, Ready, Report, S
 from certeusd.config import Config
 from certeusd.flush import schema
 from support.flush_process import flush_process
-from support.flushing import Rig, blocked_in_copy, query, seqs, wait_until
+from support.flushing import LOCK, UNLOCK, Rig, block_at, blocked_in_copy, query, seqs, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -105,14 +105,6 @@ def test_it_ends_with_its_channel(child: Child, rig: Rig, database: str) -> None
     assert process.wait(timeout=20) == 0
 
 
-BLOCK = """
-CREATE FUNCTION certeus.block() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END $$;
-CREATE TRIGGER block BEFORE INSERT ON certeus.events
-    FOR EACH ROW WHEN (NEW.seq = 500) EXECUTE FUNCTION certeus.block();
-"""
-
-
 @pytest.mark.timeout(300)
 def test_an_orphaned_flusher_that_wakes_late_stores_nothing_twice(rig: Rig, database: str) -> None:
     rig.begin()
@@ -122,15 +114,15 @@ def test_an_orphaned_flusher_that_wakes_late_stores_nothing_twice(rig: Rig, data
     async def run() -> None:
         async with query(database) as connection:
             await connection.execute(schema.ddl())
-            await connection.execute(BLOCK)
-            await connection.execute("SELECT pg_advisory_lock(4711)")
+            await connection.execute(block_at(500))
+            await connection.execute(LOCK)
             with flush_process(rig, database) as first:
                 rig.durable()
                 asleep = await blocked_in_copy(connection)
                 first.process.send_signal(signal.SIGSTOP)
                 with flush_process(rig, database, lock_timeout_ms=500):
                     await blocked_in_copy(connection, but=asleep)
-                    await connection.execute("SELECT pg_advisory_unlock(4711)")
+                    await connection.execute(UNLOCK)
                     await rig.flushed()
                     first.process.send_signal(signal.SIGCONT)
                     # Both are awake, and deliver the same log.

@@ -9,7 +9,7 @@ from certeusd.flush import schema, transaction
 from certeusd.flush.connection import Link
 from certeusd.flush.position import Position
 from certeusd.log import identity
-from support.flushing import NOON_NS, Rig, gaps, query, seqs, wait_until, waiting
+from support.flushing import NOON_NS, Rig, any_leaf, gaps, query, seqs, trigger, wait_until, waiting
 
 pytestmark = pytest.mark.integration
 
@@ -74,9 +74,7 @@ def test_a_leaf_that_was_detached_is_attached_again_and_gets_no_row_before(
             rig.durable()
             await rig.flushed()
             async with query(database) as connection:
-                leaf = await connection.fetchval(
-                    "SELECT tableoid::regclass::text FROM certeus.events LIMIT 1"
-                )
+                leaf = await any_leaf(connection)
                 await connection.execute(f"ALTER TABLE certeus.events DETACH PARTITION {leaf}")
             rig.append(5, NOON_NS)
             rig.durable()
@@ -95,10 +93,11 @@ def test_a_row_that_an_extension_refuses_becomes_a_dead_letter(rig: Rig, databas
         async with query(database) as connection:
             await connection.execute(schema.ddl())
             await connection.execute(
-                "CREATE FUNCTION certeus.odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-                " RAISE 'parse error: invalid geometry' USING ERRCODE = 'XX000'; END $$;"
-                " CREATE TRIGGER odd BEFORE INSERT ON certeus.events FOR EACH ROW"
-                " WHEN (NEW.seq = 50) EXECUTE FUNCTION certeus.odd()"
+                trigger(
+                    "odd",
+                    "BEGIN RAISE 'parse error: invalid geometry' USING ERRCODE = 'XX000'; END",
+                    "NEW.seq = 50",
+                )
             )
         async with rig.flusher(database):
             rig.durable()
@@ -120,11 +119,11 @@ def test_every_transaction_waits_for_its_commit_whatever_a_pooler_keeps_to_itsel
             await connection.execute(schema.ddl())
             await connection.execute(
                 "CREATE TABLE certeus.seen (value text);"
-                " CREATE FUNCTION certeus.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-                " INSERT INTO certeus.seen VALUES (current_setting('synchronous_commit'));"
-                " RETURN NEW; END $$;"
-                " CREATE TRIGGER look BEFORE INSERT ON certeus.events FOR EACH ROW"
-                " EXECUTE FUNCTION certeus.look()"
+                + trigger(
+                    "look",
+                    "BEGIN INSERT INTO certeus.seen VALUES (current_setting('synchronous_commit'));"
+                    " RETURN NEW; END",
+                )
             )
         link = await Link.open(database, rig.uuid)
         # As the session of a pooler that ignores what was asked for at its start.
@@ -159,14 +158,8 @@ def test_what_stands_for_an_event_is_not_left_out_either(
         async with query(database) as connection:
             await connection.execute(schema.ddl())
             await connection.execute(
-                "CREATE FUNCTION certeus.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-                " RAISE 'no' USING ERRCODE = '23514'; END $$;"
-                " CREATE TRIGGER refuse BEFORE INSERT ON certeus.events FOR EACH ROW"
-                " WHEN (NEW.seq = 1) EXECUTE FUNCTION certeus.refuse();"
-                " CREATE FUNCTION certeus.drop() RETURNS trigger LANGUAGE plpgsql AS"
-                " 'BEGIN RETURN NULL; END';"
-                f" CREATE TRIGGER drop BEFORE INSERT ON certeus.{table} FOR EACH ROW"
-                " EXECUTE FUNCTION certeus.drop()"
+                trigger("odd", "BEGIN RAISE 'no' USING ERRCODE = '23514'; END", "NEW.seq = 1")
+                + trigger("drop", "BEGIN RETURN NULL; END", on=f"BEFORE INSERT ON certeus.{table}")
             )
         async with rig.flusher(database) as flusher:
             rig.durable()
@@ -290,13 +283,13 @@ def test_batches_become_smaller_until_a_slow_server_can_take_them(rig: Rig, data
         async with query(database) as connection:
             await connection.execute(schema.ddl())
             await connection.execute(
-                "CREATE FUNCTION certeus.slow() RETURNS trigger LANGUAGE plpgsql AS $$"
-                " DECLARE rows int := coalesce(nullif(current_setting('my.rows', true), ''), '0');"
-                " BEGIN PERFORM set_config('my.rows', (rows + 1)::text, true);"
-                " IF rows >= 1200 THEN RAISE 'too slow' USING ERRCODE = '57014'; END IF;"
-                " RETURN NEW; END $$;"
-                " CREATE TRIGGER slow BEFORE INSERT ON certeus.events FOR EACH ROW"
-                " EXECUTE FUNCTION certeus.slow()"
+                trigger(
+                    "slow",
+                    "DECLARE rows int := coalesce(nullif(current_setting('my.n', true), ''), '0');"
+                    " BEGIN PERFORM set_config('my.n', (rows + 1)::text, true);"
+                    " IF rows >= 1200 THEN RAISE 'too slow' USING ERRCODE = '57014'; END IF;"
+                    " RETURN NEW; END",
+                )
             )
         async with rig.flusher(database, batch_rows_max=4000):
             rig.durable()

@@ -26,6 +26,9 @@ DAY_NS = 86_400_000_000_000
 LOG_KEY = bytes(range(32))
 WAIT_S = 20.0
 QUICKLY = Pause(0.001, 0.05)
+LOCK_KEY = 4711
+LOCK = f"SELECT pg_advisory_lock({LOCK_KEY})"
+UNLOCK = f"SELECT pg_advisory_unlock({LOCK_KEY})"
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = $1"
 
 _databases = itertools.count(1)
@@ -160,6 +163,30 @@ async def query(dsn: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"
         yield connection
     finally:
         await connection.close()
+
+
+def trigger(
+    name: str, body: str, when: str = "true", on: str = "BEFORE INSERT ON certeus.events"
+) -> str:
+    """SQL that makes the server go wrong with rows `when`: a plpgsql function, and its trigger."""
+    return (
+        f"CREATE FUNCTION certeus.{name}() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$;"
+        f" CREATE TRIGGER {name} {on} FOR EACH ROW WHEN ({when})"
+        f" EXECUTE FUNCTION certeus.{name}();"
+    )
+
+
+def block_at(seq: int) -> str:
+    """SQL that makes a COPY wait at a row for whoever holds `LOCK`."""
+    body = f"BEGIN PERFORM pg_advisory_xact_lock({LOCK_KEY}); RETURN NEW; END"
+    return trigger("block", body, f"NEW.seq = {seq}")
+
+
+async def any_leaf(connection: "asyncpg.Connection[asyncpg.Record]") -> str:
+    """A leaf that has rows, with its schema."""
+    leaf = await connection.fetchval("SELECT tableoid::regclass::text FROM certeus.events LIMIT 1")
+    assert isinstance(leaf, str)
+    return leaf
 
 
 async def waiting(
