@@ -55,6 +55,11 @@ def codes(daemon: Daemon) -> dict[str, str]:
     return {reason["code"]: reason["what"] for reason in daemon.status()["reasons"]}
 
 
+def since(daemon: Daemon, code: str) -> str | None:
+    found = (reason["since"] for reason in daemon.status()["reasons"] if reason["code"] == code)
+    return next(found, None)
+
+
 def append(daemon: Daemon, first: int, count: int) -> None:
     with certeus.connect(daemon.ingest, source="disk") as producer:
         last = producer.append_many("t", [{"n": n} for n in range(first, first + count)])
@@ -107,7 +112,11 @@ def test_a_disk_that_fails_ends_the_log_writer_and_its_restart_is_the_only_retry
                 ticket = producer.append("t", {"n": 100})
                 wait_until("the reason", lambda: "log-failed" in codes(daemon))
                 assert "Input/output error" in codes(daemon)["log-failed"]
-                wait_until("an exit code of its own", lambda: '"code": 74' in daemon.log_tail(400))
+                told = since(daemon, "log-failed")
+                ends = '"code": 74'
+                wait_until("an exit code of its own", lambda: ends in daemon.log_tail(400))
+                wait_until("another one", lambda: daemon.log_tail(1000).count(ends) > 1)
+                assert since(daemon, "log-failed") == told is not None, "it outlives who told it"
                 with pytest.raises(TimeoutError):
                     producer.wait_durable(ticket, timeout=1.0)
                 disk.unmount()

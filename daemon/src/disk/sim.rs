@@ -177,6 +177,7 @@ impl SimDisk {
         }
     }
 
+    /// What the disk says, and the most by which one write may make a file grow.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.0.lock().unwrap().free_bytes = bytes;
     }
@@ -385,10 +386,10 @@ impl DiskFile for SimFile {
             if state.writes_fail {
                 return Err(io::Error::from_raw_os_error(5));
             }
-            let refuses = state.refuses;
+            let room = if state.refuses { 0 } else { state.free_bytes };
             let inode = &mut state.inodes[self.inode];
             let end = offset as usize + parts.iter().map(|part| part.len()).sum::<usize>();
-            if refuses && end > inode.current.len() {
+            if end.saturating_sub(inode.current.len()) as u64 > room {
                 return Err(io::Error::from_raw_os_error(28));
             }
             let mut at = offset as usize;

@@ -225,6 +225,13 @@ impl Segment {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What a writer does just before a window reads at an offset.
+    pub static BEFORE_READ: std::cell::RefCell<Box<dyn FnMut(u64)>> =
+        std::cell::RefCell::new(Box::new(|_| ()));
+}
+
 /// Bytes of a segment from some offset on, read ahead, and the position in them.
 pub struct Window {
     bytes: Vec<u8>,
@@ -262,6 +269,8 @@ impl Window {
             self.bytes.resize(from + missing.max(self.ahead), 0);
             self.ahead = (self.ahead * 2).min(READ_BYTES_MAX);
             let offset = self.base + from as u64;
+            #[cfg(test)]
+            BEFORE_READ.with_borrow_mut(|act| act(offset));
             let read = segment.file.read_at(&mut self.bytes[from..], offset);
             let read = match read {
                 Ok(read) => read,

@@ -138,8 +138,8 @@ fn a_low_disk_gets_back_what_was_delivered_but_for_the_two_that_the_log_needs() 
         assert_eq!(scene.segments(), before - 1);
         assert_eq!(scene.page(count::FULL), 1, "what is given back is not taken again");
     }
-    // From here on the log lives in its own two, however little is left.
-    scene.world.disk.set_free_bytes(0);
+    // From here on the log lives in its own two: there is no room for another one.
+    scene.world.disk.set_free_bytes(SEGMENT - 1);
     for _ in 0..5 {
         let current = scene.current();
         scene.delivered_below(current);
@@ -153,7 +153,7 @@ fn a_start_on_a_disk_without_room_has_its_two_segments_again() {
     let reserve = 100 * SEGMENT;
     let mut scene = Scene::new(Setup { disk_reserve_bytes: reserve, ..Setup::default() });
     (0..10).for_each(|_| scene.append());
-    scene.world.disk.set_free_bytes(0);
+    scene.world.disk.set_free_bytes(reserve / 4);
     let mut world = scene.world.kill();
     let mut worker = world.attach();
     let (session, _) = world.resume(&mut worker, 1, Some(0), scene.ticket);

@@ -117,19 +117,26 @@ fn groups_behind_the_end_that_the_successor_tells_are_not_the_logs() {
 }
 
 #[test]
-fn the_helper_keeps_a_segment_without_a_durable_sidecar() {
+fn the_helper_keeps_what_has_no_durable_sidecar_and_what_a_follower_needs() {
     let world = World::new(Setup::default());
     let limits = world.setup.options(Path::new("/quarantine")).segments;
     let keeper = Keeper::start(Arc::new(world.disk.clone()), PathBuf::from(DIR), limits, 5);
     keeper.add(1, limits.segment_bytes, 1, false);
-    keeper.add(2, limits.segment_bytes, 1, false);
-    world.disk.open(&Path::new(DIR).join(crate::log::recovery::segment_name(2)), true).unwrap();
+    keeper.add(2, limits.segment_bytes, 1, true);
+    keeper.add(3, limits.segment_bytes, 1, false);
+    for number in [2, 3] {
+        let name = crate::log::recovery::segment_name(number);
+        world.disk.open(&Path::new(DIR).join(name), true).unwrap();
+    }
     keeper.trim_below(2, 0);
     keeper.step().unwrap();
-    assert_eq!(keeper.size().segments, 2);
+    assert_eq!(keeper.size().segments, 3);
     keeper.add(1, limits.segment_bytes, 1, true);
     keeper.step().unwrap();
-    assert_eq!(keeper.size().segments, 1);
+    assert_eq!(keeper.size().segments, 2);
+    world.disk.set_free_bytes(0);
+    keeper.step().unwrap();
+    assert_eq!(keeper.size().segments, 2, "however short the disk is");
 }
 
 #[test]
