@@ -71,7 +71,7 @@ class Filler:
         load = self.world.load
         load.keep_in_flight(300)
         goes_on = not away and load.settled() > self.settled + GOES_ON
-        return goes_on or bool(self.world.reasons() & FULL)
+        return (goes_on or bool(self.world.reasons() & FULL)) and self.world.busy()
 
     def _says(self) -> bool:
         """A daemon on a full disk takes events, or says why not; its log writer ends no more."""
