@@ -302,6 +302,15 @@ def test_export_tells_damage_and_trimming(written: Path, tmp_path: Path) -> None
     assert {gap["reason"] for gap in told["gaps"]} == {"trimmed", "damaged"}
 
 
+def test_export_ends_in_silence_when_its_reader_has_enough(written: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [*PROGRAM, "--state-dir", str(written), "log", "export"]
+    done = subprocess.run(command, check=False, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (Exit.FAILED, b"")
+
+
 def test_export_does_not_write_into_the_state_directory(built: Path) -> None:
     code, _, err = certeus(built, "export", "--output", str(built / "log" / "x"))
     assert (code, not (built / "log" / "x").exists()) == (Exit.USAGE, True)

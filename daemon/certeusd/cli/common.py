@@ -89,6 +89,9 @@ def reading(directory: Path) -> Generator[None]:
     """Turn what the file system refuses into exit 77 or 1, with the next step."""
     try:
         yield
+    except BrokenPipeError:
+        # Who reads our output has enough.
+        raise
     except PermissionError as error:
         raise ExitError(
             Exit.NOT_ALLOWED, f"cannot read {directory}: not allowed; become the daemon's user"
