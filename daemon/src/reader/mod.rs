@@ -212,7 +212,7 @@ impl LogReader {
             // The group of a gap record is told by the numbers before it, which are durable.
             let skipped = header.group <= self.cursor.group;
             let behind_a_gap = header.first_seq > self.cursor.next_seq && !skipped;
-            if header.count == 0 && behind_a_gap && header.first_seq <= durable_seq + 1 {
+            if header.count == 0 && behind_a_gap && header.first_seq - 1 <= durable_seq {
                 break Stop::NoGroup;
             }
             // A group without records ends where the one before does: only a later one tells of it.
