@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod copy;
+pub mod direct;
 pub mod disk;
 pub mod envelope;
 pub mod failpoint;
@@ -14,6 +15,7 @@ pub mod gap;
 pub mod keyed;
 pub mod log;
 pub mod merkle;
+pub mod pages;
 pub mod reader;
 pub mod validate;
 pub mod worker;

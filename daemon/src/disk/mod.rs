@@ -2,12 +2,19 @@
 //!
 //! [`RealDisk`] is the machine's. `sim` (tests) keeps what is not synced apart from what is, and
 //! can lose any of it. `named` lets the process die on either side of any call.
+//!
+//! What is written in whole pages, out of whole pages, goes past the kernel's cache, where the file
+//! system can: segments are zero-filled once, written once and read once, and a page of the cache
+//! for each of these costs more than the write itself (bench/README.md has the figures).
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 
 use rustix::fs::{self, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
+
+use crate::direct::Direct;
+use crate::pages::is_aligned;
 
 pub mod named;
 #[cfg(test)]
@@ -39,8 +46,8 @@ pub trait Disk: Send + Sync + 'static {
 pub trait DiskFile: Send + 'static {
     /// Reads up to `out.len()` bytes; fewer only at the end of the file.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
-    /// Writes all of `parts`, one behind the other.
-    fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()>;
+    /// Writes all of `bytes`.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// `fdatasync`. After an error nothing is known of what was written since the last one.
     fn sync(&self) -> io::Result<()>;
     fn bytes(&self) -> io::Result<u64>;
@@ -54,7 +61,10 @@ pub trait DiskFile: Send + 'static {
 /// The machine's file system.
 pub struct RealDisk;
 
-pub struct RealFile(std::fs::File);
+pub struct RealFile {
+    file: std::fs::File,
+    direct: Direct,
+}
 
 impl Disk for RealDisk {
     type File = RealFile;
@@ -69,7 +79,7 @@ impl Disk for RealDisk {
         // A link in the log's directory is somebody's doing: a rename would replace the link.
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | create;
         let mode = Mode::from_raw_mode(0o640);
-        Ok(RealFile(retry_on_intr(|| fs::open(path, flags, mode))?.into()))
+        Ok(RealFile::new(retry_on_intr(|| fs::open(path, flags, mode))?.into()))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -90,11 +100,18 @@ impl Disk for RealDisk {
     }
 }
 
+impl RealFile {
+    fn new(file: std::fs::File) -> Self {
+        Self { file, direct: Direct::default() }
+    }
+}
+
 impl DiskFile for RealFile {
     fn read_at(&self, mut offset: u64, mut out: &mut [u8]) -> io::Result<usize> {
         let wanted = out.len();
         while !out.is_empty() {
-            let read = retry_on_intr(|| rustix::io::pread(&self.0, &mut *out, offset))?;
+            self.direct.set(&self.file, false)?;
+            let read = retry_on_intr(|| rustix::io::pread(&self.file, &mut *out, offset))?;
             if read == 0 {
                 break;
             }
@@ -104,40 +121,41 @@ impl DiskFile for RealFile {
         Ok(wanted - out.len())
     }
 
-    fn write_at(&self, mut offset: u64, parts: &[&[u8]]) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let mut rest = &mut slices[..];
-        IoSlice::advance_slices(&mut rest, 0);
-        while !rest.is_empty() {
-            let written = retry_on_intr(|| rustix::io::pwritev(&self.0, rest, offset))?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+    fn write_at(&self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.direct.set(&self.file, is_aligned(offset, bytes))?;
+            match retry_on_intr(|| rustix::io::pwrite(&self.file, bytes, offset)) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    bytes = &bytes[written..];
+                }
+                Err(Errno::INVAL) if self.direct.give_up(&self.file)? => {}
+                Err(error) => return Err(error.into()),
             }
-            offset += written as u64;
-            IoSlice::advance_slices(&mut rest, written);
         }
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         // Interrupted is not failed: no page lost its dirty mark, and the next call waits for all.
-        Ok(retry_on_intr(|| fs::fdatasync(&self.0))?)
+        Ok(retry_on_intr(|| fs::fdatasync(&self.file))?)
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn is_named(&self) -> io::Result<bool> {
-        Ok(fs::fstat(&self.0)?.st_nlink > 0)
+        Ok(fs::fstat(&self.file)?.st_nlink > 0)
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
+        self.file.set_len(bytes)
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match fs::flock(&self.0, FlockOperation::NonBlockingLockExclusive) {
+        match fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK) => Ok(false),
             Err(error) => Err(error.into()),

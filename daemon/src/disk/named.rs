@@ -163,8 +163,8 @@ impl<F: DiskFile> DiskFile for NamedFile<F> {
         self.around("read_at", |file| file.read_at(offset, out))
     }
 
-    fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
-        self.around("write_at", |file| file.write_at(offset, parts))
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.around("write_at", |file| file.write_at(offset, bytes))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -217,7 +217,7 @@ mod tests {
         let disk = NamedDisk::new(RealDisk);
         let path = root.join("next");
         let file = disk.open(&path, true).unwrap();
-        file.write_at(0, &[b"x"]).unwrap();
+        file.write_at(0, b"x").unwrap();
         file.read_at(0, &mut [0]).unwrap();
         file.truncate(0).unwrap();
         file.sync().unwrap();

@@ -380,7 +380,7 @@ impl DiskFile for SimFile {
         Ok(count)
     }
 
-    fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.enter("write_at")?;
         self.disk.change(|state| {
             if state.writes_fail {
@@ -388,21 +388,19 @@ impl DiskFile for SimFile {
             }
             let room = if state.refuses { 0 } else { state.free_bytes };
             let inode = &mut state.inodes[self.inode];
-            let end = offset as usize + parts.iter().map(|part| part.len()).sum::<usize>();
+            let (at, end) = (offset as usize, offset as usize + bytes.len());
             if end.saturating_sub(inode.current.len()) as u64 > room {
                 return Err(io::Error::from_raw_os_error(28));
             }
-            let mut at = offset as usize;
-            let current = Arc::make_mut(&mut inode.current);
-            for part in parts.iter().filter(|part| !part.is_empty()) {
-                let end = at + part.len();
-                if current.len() < end {
-                    current.resize(end, 0);
-                }
-                current[at..end].copy_from_slice(part);
-                inode.dirty.extend(at / SECTOR..=(end - 1) / SECTOR);
-                at = end;
+            if bytes.is_empty() {
+                return Ok(());
             }
+            let current = Arc::make_mut(&mut inode.current);
+            if current.len() < end {
+                current.resize(end, 0);
+            }
+            current[at..end].copy_from_slice(bytes);
+            inode.dirty.extend(at / SECTOR..=(end - 1) / SECTOR);
             Ok(())
         })
     }

@@ -18,6 +18,7 @@ use super::sidecar::{self, Sidecar};
 use super::trim::{self, Newest, Record};
 use crate::disk::{Disk, DiskFile};
 use crate::format::SEGMENT_HEADER_BYTES;
+use crate::pages::PageVec;
 
 /// Failpoints know what the helper does by its thread's name.
 pub const THREAD_NAME: &str = "log-keeper";
@@ -216,11 +217,11 @@ impl<D: Disk> Keeper<D> {
     /// Zero-fills a new file under a name of its own, for a start that has no spare.
     pub fn fill(disk: &D, path: &std::path::Path, bytes: u64) -> io::Result<D::File> {
         let file = disk.open(path, true)?;
-        let zeros = vec![0; FILL_BYTES];
+        let zeros = PageVec::zeros(FILL_BYTES);
         let mut at = 0;
         while at < bytes {
             let count = (bytes - at).min(FILL_BYTES as u64);
-            file.write_at(at, &[&zeros[..count as usize]])?;
+            file.write_at(at, &zeros[..count as usize])?;
             at += count;
         }
         file.truncate(bytes)?;
@@ -428,7 +429,7 @@ impl<D: Disk> Work<D> {
 
     /// Makes an old segment the next one: its header zeroed, its groups of a salt that is no more.
     fn recycle(&self, path: &std::path::Path, file: D::File) -> io::Result<()> {
-        file.write_at(0, &[&vec![0; SEGMENT_HEADER_BYTES as usize]])?;
+        file.write_at(0, &PageVec::zeros(SEGMENT_HEADER_BYTES as usize))?;
         file.sync()?;
         let spare_no = self.lock().spare_no;
         self.disk.rename(path, &self.dir.join(segment_name(spare_no)))?;

@@ -296,17 +296,11 @@ impl<D: Disk> LogWriter<D> {
         assert!(bytes.next_multiple_of(ALIGN) <= self.left(), "may_gather looked for room");
         let now_ns = now_ns();
         let header = self.group.header(&self.position, self.current.salt, self.epoch, now_ns);
-        let encoded = header.encode();
-        let parts = self.group.parts(&encoded);
+        let head = self.current.header.take();
+        let offset = if head.is_some() { 0 } else { self.current.offset };
+        let bytes = self.group.close(&header, head.as_ref());
         failpoint("log-before-write");
-        let head = self.current.header.take().map(|head| head.encode());
-        match &head {
-            None => self.current.file.write_at(self.current.offset, &parts)?,
-            Some(head) => {
-                let [a, b, c, d] = parts;
-                self.current.file.write_at(0, &[head, a, b, c, d])?;
-            }
-        }
+        self.current.file.write_at(offset, bytes)?;
         failpoint("log-after-write");
         let before = std::time::Instant::now();
         self.current.file.sync()?;

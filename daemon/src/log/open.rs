@@ -187,7 +187,7 @@ fn new_segment<D: Disk>(
         found.position = position;
     }
     let offset = begin.len() as u64;
-    file.write_at(0, &[&begin])?;
+    file.write_at(0, &begin)?;
     file.sync()?;
     forget_sidecars(disk, dir, found.segment_no)?;
     disk.rename(&next, &dir.join(segment_name(found.segment_no)))?;
@@ -217,7 +217,7 @@ fn record_gaps(begin: &mut Vec<u8>, found: &Recovered, header: &SegmentHeader) -
         group.push_entry(&LogEntry::Gap(*gap));
     }
     let record = group.header(&found.position, header.salt, header.epoch, now_ns());
-    group.parts(&record.encode()).iter().for_each(|part| begin.extend_from_slice(part));
+    begin.extend_from_slice(group.close(&record, None));
     Some(Position::after(&record))
 }
 

@@ -99,7 +99,7 @@ impl DiskFile for LookFile {
         Ok(wanted - out.len())
     }
 
-    fn write_at(&self, _: u64, _: &[&[u8]]) -> io::Result<()> {
+    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
         Ok(())
     }
 

@@ -39,7 +39,7 @@ impl<D: Disk> LogWriter<D> {
             if read < chunk.len() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            copy.write_at(at, &[&chunk])?;
+            copy.write_at(at, &chunk)?;
             at += read as u64;
         }
         copy.truncate(self.current.bytes)?;

@@ -68,7 +68,7 @@ fn copy_to<D: Disk>(
         let mut chunk = vec![0; usize::try_from(count).expect("a chunk")];
         // A sector that cannot be read is zeros in the copy.
         read_what_is_left(file, at, &mut chunk)?;
-        aside.write_at(at - range.offset, &[&chunk])?;
+        aside.write_at(at - range.offset, &chunk)?;
         at += count;
     }
     aside.truncate(end.saturating_sub(range.offset))?;

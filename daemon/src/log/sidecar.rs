@@ -110,7 +110,7 @@ impl Sidecar {
         let file = disk.open(&beside, true)?;
         let bytes = self.encode();
         file.truncate(bytes.len() as u64)?;
-        file.write_at(0, &[&bytes])?;
+        file.write_at(0, &bytes)?;
         file.sync()?;
         disk.rename(&beside, &path)?;
         disk.sync_dir(dir)

@@ -153,7 +153,7 @@ impl<F: DiskFile> Record<F> {
             None => {
                 let beside = dir.join("trim.new");
                 let file = disk.open(&beside, true)?;
-                file.write_at(0, &[&[0; 2 * SLOT_BYTES as usize]])?;
+                file.write_at(0, &[0; 2 * SLOT_BYTES as usize])?;
                 file.truncate(2 * SLOT_BYTES)?;
                 file.sync()?;
                 disk.rename(&beside, &path)?;
@@ -189,7 +189,7 @@ impl<F: DiskFile> Record<F> {
     pub fn write_both(&mut self, point: TrimPoint, newest: Newest) -> io::Result<()> {
         self.generation += 1;
         let at = self.generation % 2 * SLOT_BYTES;
-        self.file.write_at(at, &[&point.encode(self.generation, newest)])?;
+        self.file.write_at(at, &point.encode(self.generation, newest))?;
         self.file.sync()?;
         (self.point, self.newest) = (point, newest);
         Ok(())

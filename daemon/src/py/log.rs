@@ -107,7 +107,7 @@ fn holder_of(lock: &impl DiskFile) -> std::io::Result<String> {
 
 fn sign(lock: &impl DiskFile) -> std::io::Result<()> {
     lock.truncate(0)?;
-    lock.write_at(0, &[format!("{}\n", std::process::id()).as_bytes()])
+    lock.write_at(0, format!("{}\n", std::process::id()).as_bytes())
 }
 
 fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {

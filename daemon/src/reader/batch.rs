@@ -9,6 +9,7 @@ use super::Cursor;
 use super::segment::Window;
 use crate::format::{GROUP_HEADER_BYTES, GroupHeader, LogEntry, u32_at};
 use crate::merkle::Hash;
+use crate::pages::PageVec;
 
 /// Numbers that the log does not hold any more, first and last included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ pub struct Batch {
     /// The earliest; 0 for a gap without rows.
     pub recorded_at_ns: u64,
     pub gaps: Vec<Gap>,
-    bytes: Vec<u8>,
+    bytes: PageVec,
     rows: Vec<Row>,
     groups: Vec<GroupHeader>,
     producers: Vec<Arc<Producer>>,
@@ -114,7 +115,7 @@ impl Batch {
             segment_no,
             recorded_at_ns: 0,
             gaps: vec![gap],
-            bytes: Vec::new(),
+            bytes: PageVec::default(),
             rows: Vec::new(),
             groups: Vec::new(),
             producers: Vec::new(),

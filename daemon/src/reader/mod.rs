@@ -187,7 +187,7 @@ impl LogReader {
                 return Ok(None);
             }
             match self.bridge(durable_seq)? {
-                Bridge::Gap(batch) => return Ok(Some(batch)),
+                Bridge::Gap(batch) => return Ok(Some(*batch)),
                 Bridge::Moved => {}
                 Bridge::Nothing => return Ok(None),
             }
@@ -348,7 +348,7 @@ impl LogReader {
         let gap = Gap { first_seq: self.cursor.next_seq, last_seq: next_seq - 1, reason };
         self.cursor.next_seq = next_seq;
         let segment_no = self.segment.as_ref().expect("a gap is found in a segment").number;
-        Bridge::Gap(Batch::of_gap(gap, &self.cursor, segment_no))
+        Bridge::Gap(Box::new(Batch::of_gap(gap, &self.cursor, segment_no)))
     }
 
     /// The segment has been read up to its end: opens the next one.
@@ -422,7 +422,7 @@ enum Stop {
 }
 
 enum Bridge {
-    Gap(Batch),
+    Gap(Box<Batch>),
     /// The cursor stands elsewhere now: look again.
     Moved,
     Nothing,

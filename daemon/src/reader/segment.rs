@@ -6,12 +6,15 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::{Error, Result};
+use crate::direct::Direct;
 use crate::format::{
     ALIGN, GROUP_HEADER_BYTES, GroupHeader, LogEntry, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 use crate::gap::GapEntry;
+use crate::pages::{PAGE, PageVec, is_aligned};
 
 pub const FIRST_GROUP_OFFSET: u64 = SEGMENT_HEADER_BYTES;
 
@@ -101,6 +104,7 @@ pub struct Segment {
     pub damaged: bool,
     salt: Option<u64>,
     file: File,
+    direct: Direct,
     path: PathBuf,
 }
 
@@ -115,13 +119,14 @@ impl Segment {
         };
         match flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(error) => return Err(io("lock", &path)(error.into())),
         }
         // Read behind the lock: from here on nobody makes another segment of this file.
         let header = read_header(&file, number, &path)?;
         let salt = header.map(|header| header.salt);
-        let segment = Self { number, header, successor: None, damaged: false, salt, file, path };
+        let (successor, direct) = (None, Direct::default());
+        let segment = Self { number, header, successor, damaged: false, salt, file, direct, path };
         Ok((header.is_some() || headless).then_some(segment))
     }
 
@@ -130,6 +135,7 @@ impl Segment {
         let Some(header) = self.header else {
             return Ok(true);
         };
+        self.direct.set(&self.file, false).map_err(io("read", &self.path))?;
         Ok(read_header(&self.file, self.number, &self.path)?
             .is_none_or(|now| now.salt == header.salt))
     }
@@ -139,7 +145,7 @@ impl Segment {
     }
 
     /// All bytes from `offset` to the end of the file.
-    pub fn read_all(&self, offset: u64) -> Result<Vec<u8>> {
+    pub fn read_all(&self, offset: u64) -> Result<PageVec> {
         let bytes = self.file_bytes()?.saturating_sub(offset);
         let mut window = Window::new(offset);
         window.fill(self, usize::try_from(bytes).expect("a segment fits into memory"))?;
@@ -147,11 +153,28 @@ impl Segment {
     }
 
     /// The page of the header, or what there is of it.
-    pub fn first_page(&self) -> Result<Vec<u8>> {
+    pub fn first_page(&self) -> Result<PageVec> {
         let mut window = Window::new(0);
         window.fill(self, SEGMENT_HEADER_BYTES as usize)?;
-        window.bytes.truncate(SEGMENT_HEADER_BYTES as usize);
+        let bytes = window.bytes.len().min(SEGMENT_HEADER_BYTES as usize);
+        window.bytes.set_len(bytes);
         Ok(window.bytes)
+    }
+
+    /// Reads what is there at `offset`. The log writer writes past the kernel's cache, and so is
+    /// read past it: each byte is read once.
+    fn read_at(&self, out: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        self.direct.set(&self.file, is_aligned(offset, out))?;
+        let read = self.file.read_at(out, offset);
+        match read {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                if self.direct.give_up(&self.file)? {
+                    return self.file.read_at(out, offset);
+                }
+                Err(error)
+            }
+            read => read,
+        }
     }
 
     /// Where the log ended in this segment, by its successor; the end of all offsets without one.
@@ -234,7 +257,7 @@ thread_local! {
 
 /// Bytes of a segment from some offset on, read ahead, and the position in them.
 pub struct Window {
-    bytes: Vec<u8>,
+    bytes: PageVec,
     base: u64,
     at: usize,
     ahead: usize,
@@ -243,7 +266,7 @@ pub struct Window {
 impl Window {
     #[must_use]
     pub fn new(offset: u64) -> Self {
-        Self { bytes: Vec::new(), base: offset, at: 0, ahead: READ_BYTES_MIN }
+        Self { bytes: PageVec::default(), base: offset, at: 0, ahead: READ_BYTES_MIN }
     }
 
     #[must_use]
@@ -265,29 +288,29 @@ impl Window {
     fn fill(&mut self, segment: &Segment, bytes: usize) -> Result<bool> {
         while self.bytes.len() < self.at + bytes {
             let from = self.bytes.len();
-            let missing = self.at + bytes - from;
-            self.bytes.resize(from + missing.max(self.ahead), 0);
+            let missing = (self.at + bytes - from).next_multiple_of(PAGE);
+            self.bytes.set_len(from + missing.max(self.ahead));
             self.ahead = (self.ahead * 2).min(READ_BYTES_MAX);
             let offset = self.base + from as u64;
             #[cfg(test)]
             BEFORE_READ.with_borrow_mut(|act| act(offset));
-            let read = segment.file.read_at(&mut self.bytes[from..], offset);
+            let read = segment.read_at(&mut self.bytes.as_mut_slice()[from..], offset);
             let read = match read {
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    self.bytes.truncate(from);
+                    self.bytes.set_len(from);
                     continue;
                 }
                 // A sector that cannot be read is damage like any other, not the end of reading.
                 Err(error)
-                    if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) =>
+                    if error.raw_os_error() == Some(Errno::IO.raw_os_error()) =>
                 {
-                    self.bytes.truncate(from);
+                    self.bytes.set_len(from);
                     return Ok(false);
                 }
                 Err(error) => return Err(io("read", &segment.path)(error)),
             };
-            self.bytes.truncate(from + read);
+            self.bytes.set_len(from + read);
             if read == 0 {
                 return Ok(false);
             }
@@ -304,7 +327,7 @@ impl Window {
         self.at += bytes;
         if !kept && self.at >= READ_BYTES_MAX {
             self.base += self.at as u64;
-            self.bytes.drain(..self.at.min(self.bytes.len()));
+            self.bytes.drain(self.at.min(self.bytes.len()));
             self.at = 0;
         }
     }
@@ -317,8 +340,8 @@ impl Window {
 
     /// The bytes before the position: groups, each at a multiple of the alignment.
     #[must_use]
-    pub fn into_passed(mut self) -> Vec<u8> {
-        self.bytes.truncate(self.at);
+    pub fn into_passed(mut self) -> PageVec {
+        self.bytes.set_len(self.at);
         self.bytes
     }
 }

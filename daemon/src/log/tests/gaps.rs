@@ -322,7 +322,7 @@ fn a_segment_that_is_brought_back_is_read_though_its_loss_was_recorded() {
     let world = start(&disk);
     assert_eq!(world.report.gaps.len(), 1);
     let disk = world.disk.after_kill();
-    disk.open(&path(3), true).unwrap().write_at(0, &[&bytes]).unwrap();
+    disk.open(&path(3), true).unwrap().write_at(0, &bytes).unwrap();
     let world = start(&disk);
     assert_eq!((&world.report.gaps[..], world.durable_seq()), (&[][..], LIVES * EACH));
     let (rows, gaps) = Files::of(&world.disk).rows_and_gaps(LIVES * EACH);

@@ -32,8 +32,8 @@ fn group_after(position: &Position) -> (GroupHeader, Vec<u8>) {
     group.push_record(b"record 1", [1; 32]);
     group.push_record(b"record 2", [2; 32]);
     let header = group.header(position, SALT, 1, 1);
-    let parts = group.parts(&[0; 128]).concat();
-    (header, parts[128..].to_vec())
+    let body = group.body_bytes();
+    (header, group.close(&header, None)[128..][..body].to_vec())
 }
 
 /// Writes groups one behind the other and walks them: how many are taken, where it ends.
@@ -42,7 +42,7 @@ fn walked(groups: &[(GroupHeader, Vec<u8>)]) -> (u64, u64, Tail) {
     let file = disk.open(Path::new("segment"), true).unwrap();
     let mut offset = SEGMENT_HEADER_BYTES;
     for (header, body) in groups {
-        file.write_at(offset, &[&header.encode(), body]).unwrap();
+        file.write_at(offset, &[&header.encode()[..], body].concat()).unwrap();
         offset += header.group_bytes();
     }
     file.truncate(offset + ALIGN).unwrap();
@@ -79,7 +79,7 @@ fn the_first_group_may_be_the_copy_of_the_last_one_and_nothing_else() {
     let count = |first: &(GroupHeader, Vec<u8>), header: &SegmentHeader| {
         let disk = SimDisk::new();
         let file = disk.open(Path::new("segment"), true).unwrap();
-        file.write_at(SEGMENT_HEADER_BYTES, &[&first.0.encode(), &first.1]).unwrap();
+        file.write_at(SEGMENT_HEADER_BYTES, &[&first.0.encode()[..], &first.1].concat()).unwrap();
         walk(&file, header, u64::MAX, |_| ()).unwrap().groups
     };
     assert_eq!(count(&copied, &header), 1);
