@@ -6,7 +6,7 @@ Longer than 500 lines: one module has one stub.
 import builtins
 from collections.abc import Callable
 from os import PathLike
-from typing import Literal, TypedDict
+from typing import Literal, Self, TypedDict
 
 BOARD: dict[str, tuple[int, dict[str, int]]]
 """`{table: (first page, {field: word index})}` of `daemon/src/board.rs`, names in lower case."""
@@ -248,12 +248,18 @@ class Batch:
 
     def copy(
         self, first_row: int, end_row: int, chunk_bytes: int, log_id: int, jsonb: bool = False
-    ) -> list[builtins.bytes]:
+    ) -> CopyStream:
         """Encode the rows `first_row..end_row` (half open) as one complete binary COPY stream."""
 
     def event(self, row: int) -> Event: ...
     def record(self, row: int) -> builtins.bytes:
         """Return the logged bytes that the row's leaf covers."""
+
+class CopyStream:
+    """A COPY stream in chunks, encoded one at a time as they are taken. Once only."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> builtins.bytes: ...
 
 class FollowerPage:
     """What a follower reads and publishes on the board. `board_fd` is lent for the call."""

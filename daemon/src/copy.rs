@@ -8,7 +8,7 @@
 //! The order of the columns is that of [`COLUMNS`], whatever the table's is: COPY names them.
 //! Source: PostgreSQL documentation, COPY, "Binary Format".
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use certeus_ipc::record::{FLAG_OPAQUE, Tag};
 
@@ -56,8 +56,8 @@ pub enum DataType {
 /// Makes a complete COPY stream of some rows, chunk by chunk, into a buffer that stays in cache.
 ///
 /// Nanoseconds are cut off, not rounded: `recorded_at` and `time` have microseconds.
-pub struct Encoder<'a> {
-    batch: &'a Batch,
+pub struct Encoder<B> {
+    batch: B,
     rows: Range<usize>,
     log_id: i32,
     data: DataType,
@@ -65,9 +65,9 @@ pub struct Encoder<'a> {
     ended: bool,
 }
 
-impl<'a> Encoder<'a> {
+impl<B: Deref<Target = Batch>> Encoder<B> {
     #[must_use]
-    pub fn new(batch: &'a Batch, rows: Range<usize>, log_id: i32, data: DataType) -> Self {
+    pub fn new(batch: B, rows: Range<usize>, log_id: i32, data: DataType) -> Self {
         Self { batch, rows, log_id, data, begun: false, ended: false }
     }
 

@@ -3,8 +3,13 @@
 //! The kernel moves them between memory and disk by itself: no copy, and no page of its cache for
 //! bytes that are written once and read once.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex};
+
 /// What direct I/O aligns memory, offsets and lengths to; no file system here asks for more.
 pub const PAGE: usize = 4096;
+/// What a pool keeps: one is filled while another is read from.
+const POOL_BUFFERS_MAX: usize = 2;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(4096))]
@@ -87,7 +92,51 @@ impl PageVec {
     }
 }
 
-impl std::ops::Deref for PageVec {
+/// Buffers come back to their pool when their user is done: to have one mapped anew costs more than
+/// to fill it.
+#[derive(Clone, Default)]
+pub struct Pool(Arc<Mutex<Vec<PageVec>>>);
+
+impl Pool {
+    #[must_use]
+    pub fn take(&self) -> Pooled {
+        let kept = self.0.lock().expect("nobody panics with the lock").pop();
+        Pooled { buffer: kept.unwrap_or_default(), pool: self.clone() }
+    }
+}
+
+/// A buffer of a pool, empty at first.
+pub struct Pooled {
+    buffer: PageVec,
+    pool: Pool,
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        let mut kept = self.pool.0.lock().expect("nobody panics with the lock");
+        if kept.len() < POOL_BUFFERS_MAX {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.set_len(0);
+            kept.push(buffer);
+        }
+    }
+}
+
+impl Deref for Pooled {
+    type Target = PageVec;
+
+    fn deref(&self) -> &PageVec {
+        &self.buffer
+    }
+}
+
+impl DerefMut for Pooled {
+    fn deref_mut(&mut self) -> &mut PageVec {
+        &mut self.buffer
+    }
+}
+
+impl Deref for PageVec {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -127,6 +176,19 @@ mod tests {
         assert_eq!(&pages[..], [[1_u8; 13].as_slice(), &[0; 3]].concat());
         pages.pad_to(PAGE);
         assert!(pages.len() == PAGE && pages[16..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_buffer_comes_back_to_its_pool_empty() {
+        let pool = Pool::default();
+        let place = {
+            let mut one = pool.take();
+            one.extend_from_slice(&[1; 5 * PAGE]);
+            one.as_ptr()
+        };
+        let (again, other) = (pool.take(), pool.take());
+        assert!(again.is_empty() && other.is_empty());
+        assert_eq!(again.as_ptr(), place);
     }
 
     #[test]

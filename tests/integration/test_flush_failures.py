@@ -55,11 +55,10 @@ def test_a_lost_compare_and_set_stores_nothing(rig: Rig, database: str) -> None:
         batch = LogReader(rig.log_dir).next_batch(5, 100, 1 << 20)
         assert batch is not None
         await schema.make_leaf(connection, batch.day)
-        prepared = transaction.prepare(batch, target)
         rate = dead_letters.Rate(10, 1000)
 
         async def store(at: Position) -> tuple[Position, int]:
-            step = transaction.store(connection, target, at, prepared, link.moved, rate)
+            step = transaction.store(connection, target, at, batch, link.moved, rate)
             return await step
 
         after, refused = await store(before)

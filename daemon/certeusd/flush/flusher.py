@@ -46,9 +46,9 @@ from certeusd.flush.position import FOLLOWER, Position, has_confirmed
 from certeusd.flush.reasons import Reasons
 from certeusd.flush.room import Room
 from certeusd.flush.settings import Settings
-from certeusd.flush.transaction import Prepared, Target
+from certeusd.flush.transaction import Target
 from certeusd.log import identity
-from certeusd.log.reader import LogReader
+from certeusd.log.reader import Batch, LogReader
 from certeusd.logs import Logger
 
 NEVER = 2**64 - 1
@@ -339,24 +339,23 @@ class Flusher:
 
     async def _deliver(self, place: Place, position: Position) -> None:
         self._reader.seek(position.group, position.seq, position.root)
-        ahead: asyncio.Task[Prepared | None] | None = None
+        ahead: asyncio.Task[Batch | None] | None = None
         try:
             while await self._room.wait(lambda: self._idle(place), self._draining.is_set):
-                prepared = await (ahead or self._next(place.target))
+                batch = await (ahead or self._next())
                 ahead = None
-                if prepared is None:
+                if batch is None:
                     self._delivered()
                     await self._wait_for_events(place)
                     continue
-                gap = gate.stop_of(prepared.batch.gaps)
+                gap = gate.stop_of(batch.gaps)
                 if gap is not None and not self._gate.is_accepted(gap):
                     await self._stop_at_gap(place, position, gap)
                     continue
-                batch_seq = prepared.batch.last_seq
-                behind = self._page.durable_seq() > batch_seq + self._settings.ahead_rows()
+                behind = self._page.durable_seq() > batch.last_seq + self._settings.ahead_rows()
                 if behind and gap is None and not self._guard.is_probing:
-                    ahead = asyncio.create_task(self._next(place.target))
-                position = await self._commit(place, position, prepared)
+                    ahead = asyncio.create_task(self._next())
+                position = await self._commit(place, position, batch)
                 if ahead is None:
                     await self._wait_for_events(place)
         finally:
@@ -366,39 +365,36 @@ class Flusher:
                 if not ahead.cancelled():
                     ahead.exception()
 
-    async def _next(self, target: Target) -> Prepared | None:
+    async def _next(self) -> Batch | None:
         rows_max, bytes_max = self._pace.limits(self._guard.is_probing)
         durable_seq = self._page.durable_seq()
         if durable_seq < self._reader.next_seq:
             return None
 
-        def read() -> Prepared | None:
+        def read() -> Batch | None:
             with reading_the_log():
-                batch = self._reader.next_batch(durable_seq, rows_max, bytes_max)
-            return None if batch is None else transaction.prepare(batch, target)
+                return self._reader.next_batch(durable_seq, rows_max, bytes_max)
 
-        prepared = await asyncio.to_thread(read)
-        if prepared is None and self._reader.stalled is not None:
+        batch = await asyncio.to_thread(read)
+        if batch is None and self._reader.stalled is not None:
             segment_no, offset = self._reader.stalled
             self._reasons.begin(
                 "log-gap",
                 f"durable events behind offset {offset} of segment {segment_no} cannot be read",
                 "Run `certeus log check`; the gap is named as soon as the log goes on behind it.",
             )
-        elif prepared is not None and gate.stop_of(prepared.batch.gaps) is None:
+        elif batch is not None and gate.stop_of(batch.gaps) is None:
             self._gate.clear()
             self._reasons.end(gate.CODE_LOG_GAP)
-        return prepared
+        return batch
 
-    async def _commit(self, place: Place, position: Position, prepared: Prepared) -> Position:
-        batch, link = prepared.batch, place.link
+    async def _commit(self, place: Place, position: Position, batch: Batch) -> Position:
+        link = place.link
         started_ns = time.monotonic_ns()
         rate = self._settings.dead_letter_rate(self._letters_accepted_seq)
         if batch.rows:
             await self._leaves.need(link, batch.day)
-        step = transaction.store(
-            link.connection, place.target, position, prepared, link.moved, rate
-        )
+        step = transaction.store(link.connection, place.target, position, batch, link.moved, rate)
         try:
             after, refused = await link.run(step)
         except DESTINATION_ERRORS as error:

@@ -24,7 +24,7 @@ from certeusd.flush.position import FOLLOWER, Position
 from certeusd.flush.types import Connection
 from certeusd.log.reader import Batch
 
-CHUNK_BYTES = 512 * 1024
+CHUNK_BYTES = 64 * 1024
 
 _COMPARE_AND_SET = (
     "UPDATE certeus.flush_position SET epoch = $1, group_no = $2, seq = $3, root = $4"
@@ -50,21 +50,6 @@ class Target(NamedTuple):
 
     log_id: int
     jsonb: bool
-
-
-class Prepared(NamedTuple):
-    """A batch and its COPY stream, made while the batch before it was on its way."""
-
-    batch: Batch
-    chunks: list[bytes]
-
-
-def prepare(batch: Batch, target: Target) -> Prepared:
-    """Encode a batch; runs in a thread and leaves the interpreter to others meanwhile."""
-    chunks = (
-        batch.copy(0, batch.rows, CHUNK_BYTES, target.log_id, target.jsonb) if batch.rows else []
-    )
-    return Prepared(batch, chunks)
 
 
 async def read_position(connection: Connection, log_id: int) -> Position:
@@ -124,9 +109,13 @@ async def compare_and_set(
 
 
 async def copy_rows(
-    connection: Connection, day: int, chunks: Sequence[bytes], rows: int, moved: Callable[[], None]
+    connection: Connection,
+    target: Target,
+    batch: Batch,
+    rows: range,
+    moved: Callable[[], None],
 ) -> None:
-    """COPY a complete stream into the leaf of `day`, telling `moved` of each chunk sent.
+    """COPY some rows of a batch into the leaf of its day, telling `moved` of each chunk sent.
 
     Raises:
         LeftOutError: the server said yes, and did not store all `rows`.
@@ -134,31 +123,31 @@ async def copy_rows(
     """
 
     async def source() -> AsyncIterator[bytes]:
-        for chunk in chunks:
+        for chunk in batch.copy(rows.start, rows.stop, CHUNK_BYTES, target.log_id, target.jsonb):
             moved()
             yield chunk
         moved()
 
     failpoint("flush-before-copy")
     tag = await connection.copy_to_table(
-        schema.leaf_name(day),
+        schema.leaf_name(batch.day),
         schema_name="certeus",
         columns=COPY_COLUMNS,
         format="binary",
         source=source(),
     )
     failpoint("flush-after-copy")
-    LeftOutError.check(tag, rows)
+    LeftOutError.check(tag, len(rows))
     # COPY holds it in place until the end of the transaction.
-    if not await connection.fetchval(_IS_LEAF, schema.leaf_name(day)):
-        raise LeafDetachedError(schema.leaf_name(day))
+    if not await connection.fetchval(_IS_LEAF, schema.leaf_name(batch.day)):
+        raise LeafDetachedError(schema.leaf_name(batch.day))
 
 
 async def store(
     connection: Connection,
     target: Target,
     before: Position,
-    prepared: Prepared,
+    batch: Batch,
     moved: Callable[[], None],
     rate: dead_letters.Rate,
 ) -> tuple[Position, int]:
@@ -176,7 +165,6 @@ async def store(
         asyncpg.PostgresError: anything that is not a row's fault; nothing was stored, unless the
             connection was lost during COMMIT, which only `read_position` can tell.
     """
-    batch = prepared.batch
     # A gap alone belongs to no group of its own.
     epoch = batch.epoch or before.epoch
     after = Position(batch.group, batch.last_seq, batch.root, epoch)
@@ -185,15 +173,14 @@ async def store(
             await compare_and_set(connection, target.log_id, before, after)
             await store_gaps(connection, target.log_id, batch.gaps)
             if batch.rows:
-                await copy_rows(connection, batch.day, prepared.chunks, batch.rows, moved)
+                await copy_rows(connection, target, batch, range(batch.rows), moved)
         return after, 0
     except (asyncpg.PostgresError, LeftOutError) as error:
         if not is_for_a_row(error) or connection.is_closed():
             raise
 
     async def copy_part(first_row: int, end_row: int) -> None:
-        chunks = batch.copy(first_row, end_row, CHUNK_BYTES, target.log_id, target.jsonb)
-        await copy_rows(connection, batch.day, chunks, end_row - first_row, moved)
+        await copy_rows(connection, target, batch, range(first_row, end_row), moved)
 
     async with whole(connection):
         # What a constraint defers to COMMIT could be told of no row.

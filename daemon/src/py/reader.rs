@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use certeus_ipc::record::{FLAG_OPAQUE, Tag};
@@ -91,7 +92,7 @@ impl PyLogReader {
         bytes_max: usize,
     ) -> PyResult<Option<PyBatch>> {
         let batch = py.detach(|| self.inner.next_batch(durable_seq, rows_max, bytes_max));
-        Ok(batch.map_err(raise)?.map(|inner| PyBatch { inner }))
+        Ok(batch.map_err(raise)?.map(|inner| PyBatch { inner: Arc::new(inner) }))
     }
 
     #[getter]
@@ -195,7 +196,7 @@ fn finding_dict<'py>(py: Python<'py>, finding: &Finding) -> PyResult<Bound<'py, 
 
 #[pyclass(name = "Batch", module = "certeusd._native", frozen)]
 struct PyBatch {
-    inner: Batch,
+    inner: Arc<Batch>,
 }
 
 #[pymethods]
@@ -256,26 +257,23 @@ impl PyBatch {
     }
 
     #[pyo3(signature = (first_row, end_row, chunk_bytes, log_id, jsonb=false))]
-    fn copy<'py>(
+    fn copy(
         &self,
-        py: Python<'py>,
         first_row: usize,
         end_row: usize,
         chunk_bytes: usize,
         log_id: i32,
         jsonb: bool,
-    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    ) -> PyResult<PyCopyStream> {
         if first_row > end_row || end_row > self.inner.rows() {
             return Err(PyIndexError::new_err("cannot encode rows that the batch does not have"));
         }
         let data = if jsonb { DataType::Jsonb } else { DataType::Json };
-        let mut encoder = Encoder::new(&self.inner, first_row..end_row, log_id, data);
-        let mut out = Vec::with_capacity(chunk_bytes.min(CHUNK_RESERVE_BYTES));
-        let mut chunks = Vec::new();
-        while py.detach(|| encoder.next_chunk(chunk_bytes.max(1), &mut out)) {
-            chunks.push(PyBytes::new(py, &out));
-        }
-        Ok(chunks)
+        Ok(PyCopyStream {
+            encoder: Encoder::new(self.inner.clone(), first_row..end_row, log_id, data),
+            chunk_bytes: chunk_bytes.max(1),
+            chunk: Vec::with_capacity(chunk_bytes.min(CHUNK_RESERVE_BYTES)),
+        })
     }
 
     fn event<'py>(&self, py: Python<'py>, row: usize) -> PyResult<Bound<'py, PyDict>> {
@@ -291,6 +289,27 @@ impl PyBatch {
             return Err(PyIndexError::new_err("cannot read a row that the batch does not have"));
         }
         Ok(PyBytes::new(py, self.inner.row(row).record.bytes))
+    }
+}
+
+/// One COPY stream, encoded as it is sent: what is not on its way yet takes no memory.
+#[pyclass(name = "CopyStream", module = "certeusd._native")]
+struct PyCopyStream {
+    encoder: Encoder<Arc<Batch>>,
+    chunk_bytes: usize,
+    chunk: Vec<u8>,
+}
+
+#[pymethods]
+impl PyCopyStream {
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__<'py>(&mut self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let Self { encoder, chunk_bytes, chunk } = self;
+        let more = py.detach(|| encoder.next_chunk(*chunk_bytes, chunk));
+        more.then(|| PyBytes::new(py, chunk))
     }
 }
 
@@ -447,6 +466,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("COPY_COLUMNS", COLUMNS.to_vec())?;
     module.add_class::<PyLogReader>()?;
     module.add_class::<PyBatch>()?;
+    module.add_class::<PyCopyStream>()?;
     module.add_class::<PyFollowerPage>()?;
     module.add_class::<PySegmentBuilder>()?;
     Ok(())

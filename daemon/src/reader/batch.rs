@@ -9,7 +9,7 @@ use super::Cursor;
 use super::segment::Window;
 use crate::format::{GROUP_HEADER_BYTES, GroupHeader, LogEntry, u32_at};
 use crate::merkle::Hash;
-use crate::pages::PageVec;
+use crate::pages::{Pool, Pooled};
 
 /// Numbers that the log does not hold any more, first and last included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub struct Batch {
     /// The earliest; 0 for a gap without rows.
     pub recorded_at_ns: u64,
     pub gaps: Vec<Gap>,
-    bytes: PageVec,
+    bytes: Pooled,
     rows: Vec<Row>,
     groups: Vec<GroupHeader>,
     producers: Vec<Arc<Producer>>,
@@ -115,7 +115,7 @@ impl Batch {
             segment_no,
             recorded_at_ns: 0,
             gaps: vec![gap],
-            bytes: PageVec::default(),
+            bytes: Pool::default().take(),
             rows: Vec::new(),
             groups: Vec::new(),
             producers: Vec::new(),

@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 use crate::format::GroupHeader;
 use crate::gap::GapEntry;
 use crate::merkle::Hash;
+use crate::pages::Pool;
 use batch::{Batch, Builder, Gap, Producers, day_of};
 use segment::{FIRST_GROUP_OFFSET, Scanner, Segment, Window};
 
@@ -119,6 +120,7 @@ pub struct LogReader {
     arrival: &'static str,
     /// The gap records of the segment, oldest first.
     recorded: Vec<GapEntry>,
+    pool: Pool,
     /// Nothing was found behind `offset` when `durable_seq` was this: no need to look again.
     searched: Option<(u64, u64, u64)>,
 }
@@ -135,6 +137,7 @@ impl LogReader {
             producers: Producers::default(),
             arrival: reason::LOST,
             recorded: Vec::new(),
+            pool: Pool::default(),
             searched: None,
         }
     }
@@ -158,7 +161,8 @@ impl LogReader {
     /// Goes on behind `cursor`. The first batch then finds its place, reading at most one segment.
     pub fn seek(&mut self, cursor: Cursor) {
         let dir = std::mem::take(&mut self.dir);
-        *self = Self { cursor, ..Self::new(&dir) };
+        let pool = self.pool.clone();
+        *self = Self { cursor, pool, ..Self::new(&dir) };
     }
 
     /// The next whole groups of one UTC day that are durable: at most `rows_max` rows and
@@ -202,7 +206,7 @@ impl LogReader {
         bytes_max: usize,
     ) -> Result<(Builder, Stop)> {
         let segment = self.segment.as_mut().expect("entered by the caller");
-        let mut window = Window::new(self.offset);
+        let mut window = Window::pooled(self.offset, &self.pool, bytes_max);
         let mut builder = Builder::new(segment.number);
         let stop = loop {
             let at = window.position();

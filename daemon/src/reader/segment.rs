@@ -14,7 +14,7 @@ use crate::format::{
     ALIGN, GROUP_HEADER_BYTES, GroupHeader, LogEntry, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 use crate::gap::GapEntry;
-use crate::pages::{PAGE, PageVec, is_aligned};
+use crate::pages::{PAGE, Pool, Pooled, is_aligned};
 
 pub const FIRST_GROUP_OFFSET: u64 = SEGMENT_HEADER_BYTES;
 
@@ -145,7 +145,7 @@ impl Segment {
     }
 
     /// All bytes from `offset` to the end of the file.
-    pub fn read_all(&self, offset: u64) -> Result<PageVec> {
+    pub fn read_all(&self, offset: u64) -> Result<Pooled> {
         let bytes = self.file_bytes()?.saturating_sub(offset);
         let mut window = Window::new(offset);
         window.fill(self, usize::try_from(bytes).expect("a segment fits into memory"))?;
@@ -153,7 +153,7 @@ impl Segment {
     }
 
     /// The page of the header, or what there is of it.
-    pub fn first_page(&self) -> Result<PageVec> {
+    pub fn first_page(&self) -> Result<Pooled> {
         let mut window = Window::new(0);
         window.fill(self, SEGMENT_HEADER_BYTES as usize)?;
         let bytes = window.bytes.len().min(SEGMENT_HEADER_BYTES as usize);
@@ -257,16 +257,23 @@ thread_local! {
 
 /// Bytes of a segment from some offset on, read ahead, and the position in them.
 pub struct Window {
-    bytes: PageVec,
+    bytes: Pooled,
     base: u64,
     at: usize,
     ahead: usize,
+    bytes_max: usize,
 }
 
 impl Window {
     #[must_use]
     pub fn new(offset: u64) -> Self {
-        Self { bytes: PageVec::default(), base: offset, at: 0, ahead: READ_BYTES_MIN }
+        Self::pooled(offset, &Pool::default(), usize::MAX)
+    }
+
+    /// A window of which about `bytes_max` bytes will be wanted: no more are read ahead.
+    #[must_use]
+    pub fn pooled(offset: u64, pool: &Pool, bytes_max: usize) -> Self {
+        Self { bytes: pool.take(), base: offset, at: 0, ahead: READ_BYTES_MIN, bytes_max }
     }
 
     #[must_use]
@@ -289,7 +296,8 @@ impl Window {
         while self.bytes.len() < self.at + bytes {
             let from = self.bytes.len();
             let missing = (self.at + bytes - from).next_multiple_of(PAGE);
-            self.bytes.set_len(from + missing.max(self.ahead));
+            let ahead = self.ahead.min(self.bytes_max.saturating_sub(from) / PAGE * PAGE);
+            self.bytes.set_len(from + missing.max(ahead));
             self.ahead = (self.ahead * 2).min(READ_BYTES_MAX);
             let offset = self.base + from as u64;
             #[cfg(test)]
@@ -327,7 +335,8 @@ impl Window {
         self.at += bytes;
         if !kept && self.at >= READ_BYTES_MAX {
             self.base += self.at as u64;
-            self.bytes.drain(self.at.min(self.bytes.len()));
+            let gone = self.at.min(self.bytes.len());
+            self.bytes.drain(gone);
             self.at = 0;
         }
     }
@@ -340,7 +349,7 @@ impl Window {
 
     /// The bytes before the position: groups, each at a multiple of the alignment.
     #[must_use]
-    pub fn into_passed(mut self) -> PageVec {
+    pub fn into_passed(mut self) -> Pooled {
         self.bytes.set_len(self.at);
         self.bytes
     }
