@@ -89,6 +89,7 @@ class PostgresSection(Section, frozen=True):
     batch_rows_max: Count = 50_000
     batch_bytes_max: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = 8 * MIB
     batch_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 10
+    connections: Annotated[int, msgspec.Meta(ge=1, le=2)] = 2
     retention_days: CountOrZero = 0
     stall_timeout_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 60_000
     lock_timeout_ms: Annotated[int, msgspec.Meta(ge=10, le=3_600_000)] = 5_000

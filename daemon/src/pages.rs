@@ -162,7 +162,8 @@ mod tests {
             pages.extend_from_slice(&vec![step as u8; step * 997]);
             assert!(is_aligned(0, &pages.as_slice()[..pages.len() / PAGE * PAGE]));
         }
-        let expected: Vec<u8> = (1..40_usize).flat_map(|step| vec![step as u8; step * 997]).collect();
+        let expected: Vec<u8> =
+            (1..40_usize).flat_map(|step| vec![step as u8; step * 997]).collect();
         assert_eq!(pages.as_slice(), expected);
     }
 

@@ -27,10 +27,10 @@ pytestmark = [pytest.mark.crash, pytest.mark.integration]
 
 Case = tuple[str, Fault]
 """Whose call, and how it fails."""
-OFTEN = {"pwritev": 60, "fdatasync": 60, "write": 30}
+OFTEN = {"pwrite64": 60, "fdatasync": 60, "write": 30}
 """These come with every group: the error comes with one of so many."""
 CALLS = {
-    "log": ("pwritev", "fdatasync", "openat", "fsync", "rename", "unlink", "ftruncate", "write"),
+    "log": ("pwrite64", "fdatasync", "openat", "fsync", "rename", "unlink", "ftruncate", "write"),
     "flush": ("write", "fsync", "openat", "rename"),
 }
 ERRORS = ("EIO", "ENOSPC", "EINTR")

@@ -30,7 +30,7 @@ print(sorted(path.name for path in (root / "log").iterdir()))
 TESTS = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("call", ["pwritev", "fdatasync", "openat", "rename"])
+@pytest.mark.parametrize("call", ["pwrite64", "fdatasync", "openat", "rename"])
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: tools/setup.sh test")
 def test_an_interrupted_call_of_the_log_is_made_again(call: str, tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()

@@ -14,6 +14,7 @@ import pytest
 from certeusd.flush import dead_letters, schema, transaction
 from certeusd.flush.connection import Link
 from certeusd.flush.errors import PositionLostError
+from certeusd.flush.lanes import Turn
 from certeusd.flush.position import Position
 from certeusd.log.reader import LogReader
 from support.cutting_proxy import CuttingProxy
@@ -58,7 +59,7 @@ def test_a_lost_compare_and_set_stores_nothing(rig: Rig, database: str) -> None:
         rate = dead_letters.Rate(10, 1000)
 
         async def store(at: Position) -> tuple[Position, int]:
-            step = transaction.store(connection, target, at, batch, link.moved, rate)
+            step = transaction.store(connection, target, Turn.now(at), batch, link.moved, rate)
             return await step
 
         after, refused = await store(before)

@@ -29,6 +29,10 @@ QUICKLY = Pause(0.001, 0.05)
 LOCK_KEY = 4711
 LOCK = f"SELECT pg_advisory_lock({LOCK_KEY})"
 UNLOCK = f"SELECT pg_advisory_unlock({LOCK_KEY})"
+STAGED = (
+    "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'"
+    " AND application_name LIKE 'certeus:%' AND datname = current_database()"
+)
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = $1"
 
 _databases = itertools.count(1)
@@ -206,6 +210,16 @@ async def blocked_in_copy(
 ) -> int:
     """Returns the session that waits for this connection's lock, as soon as none is `but`."""
     return await waiting(connection, "advisory", but)
+
+
+async def staged(admin: "asyncpg.Connection[asyncpg.Record]") -> int:
+    """Returns the session that has sent its rows and waits for its turn."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            pid = await admin.fetchval(STAGED)
+            if pid is not None:
+                return int(pid)
+            await asyncio.sleep(0.005)
 
 
 async def seqs(dsn: str, table: str = "events") -> list[int]:

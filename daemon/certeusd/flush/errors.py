@@ -185,6 +185,10 @@ class PositionLostError(Exception):
     """The compare-and-set met no row: somebody else moved the position. Nothing was stored."""
 
 
+class BlockedError(Exception):
+    """Of two transactions on their way the earlier one waits for a lock of the later one."""
+
+
 def sqlstate_of(error: BaseException) -> str:
     """Return the SQLSTATE, or an empty string if the server did not send this error."""
     state = getattr(error, "sqlstate", None)

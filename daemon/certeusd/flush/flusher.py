@@ -9,12 +9,13 @@
                 └─ behind-log ──▶ wait ────────┘ until an admin accepts the gap
 ```
 
-PostgreSQL's position alone decides where to go on, after every connect. Reading and encoding the
-next batch happen in a thread while this one is on its way. Nothing here is needed for durability:
-the process may be killed at any point.
+PostgreSQL's position alone decides where to go on, after every connect. Far behind the log, two
+connections deliver in turn (`lanes`). Nothing here is needed for durability: the process may be
+killed at any point.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -28,11 +29,13 @@ from certeusd import _native
 from certeusd.board import Board
 from certeusd.channel import Message, Progress, Ready, Report
 from certeusd.flush import dead_letters, forked, gate, schema, telling, transaction
+from certeusd.flush.batches import Batches
 from certeusd.flush.breaker import Cause
 from certeusd.flush.confirm import Confirmations
 from certeusd.flush.connection import Link
 from certeusd.flush.errors import (
     DESTINATION_ERRORS,
+    BlockedError,
     LeafDetachedError,
     LockedError,
     PositionLostError,
@@ -40,11 +43,13 @@ from certeusd.flush.errors import (
 )
 from certeusd.flush.gate import Gap, Gate
 from certeusd.flush.guard import Guard
+from certeusd.flush.lanes import Lanes, Turn
 from certeusd.flush.leaves import Leaves
 from certeusd.flush.pace import Pace
 from certeusd.flush.position import FOLLOWER, Position, has_confirmed
 from certeusd.flush.reasons import Reasons
 from certeusd.flush.room import Room
+from certeusd.flush.second import Second, open_link
 from certeusd.flush.settings import Settings
 from certeusd.flush.transaction import Target
 from certeusd.log import identity
@@ -96,6 +101,11 @@ class Flusher:
         self._looked_at = 0.0
         self._position: Position | None = None
         self._progressed = False
+        self._batches = Batches(
+            self._reader, self._page, self._gate, self._reasons,
+            lambda: self._pace.limits(self._guard.is_probing),
+        )  # fmt: skip
+        self._second = Second(settings, log)
         self._connected_before = False
 
     def drain(self) -> None:
@@ -136,11 +146,9 @@ class Flusher:
             await self._confirmed.sync(force=True)
 
     def _ring(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._bell_fd, 8)
-        except BlockingIOError:
-            return
-        self._bell.set()
+            self._bell.set()
 
     async def _attempt(self) -> None:
         """One connection's life."""
@@ -149,16 +157,16 @@ class Flusher:
             named = await self._identity()
             if named is None:
                 return
-            settings = self._settings
-            link = await Link.open(
-                settings.dsn, named.log_uuid, settings.stall_timeout_s, settings.lock_timeout_s
-            )
+            link = await open_link(self._settings, named.log_uuid)
             await self._serve(link, named)
+        except BlockedError:  # told by the second connection, which is left for a while
+            self._guard.failed(Cause.AWAY)
         except PositionLostError as error:
             self._log.warning("flush_position_lost", error=str(error))
             self._guard.failed(Cause.POSITION_LOST)
         except asyncpg.LockNotAvailableError as error:
             assert link is not None
+            await self._second.close()
             await self._locked(link, error)
         except (asyncpg.UndefinedTableError, LeafDetachedError) as error:
             # Retention, here or of another host, took a leaf away, and the next life makes it
@@ -172,6 +180,7 @@ class Flusher:
             self._failed(error)
         finally:
             self._board.set("flush", "connected", 0)
+            await self._second.close()
             if link is not None:
                 await link.close()
 
@@ -326,7 +335,7 @@ class Flusher:
         if self._reasons.begin(gap.code, what, next_step):
             self._log.error("flusher_at_gap", first_seq=gap.first_seq, last_seq=gap.last_seq)
         await self._wait_at_gate(place)
-        self._reader.seek(position.group, position.seq, position.root)
+        self._batches.begin(position)
 
     async def _wait_at_gate(self, place: Place) -> None:
         """Wait for an acceptance, but look again now and then; raises when the connection ends."""
@@ -338,63 +347,58 @@ class Flusher:
             await self._housekeep(place)
 
     async def _deliver(self, place: Place, position: Position) -> None:
-        self._reader.seek(position.group, position.seq, position.root)
-        ahead: asyncio.Task[Batch | None] | None = None
-        try:
-            while await self._room.wait(lambda: self._idle(place), self._draining.is_set):
-                batch = await (ahead or self._next())
-                ahead = None
-                if batch is None:
-                    self._delivered()
+        self._batches.begin(position)
+        while await self._room.wait(lambda: self._idle(place), self._draining.is_set):
+            batch = await self._batches.take()
+            if batch is None:
+                self._delivered()
+                await self._wait_for_events(place)
+                continue
+            gap = gate.stop_of(batch.gaps)
+            if gap is not None and not self._gate.is_accepted(gap):
+                await self._stop_at_gap(place, position, gap)
+            elif self._is_behind(batch, self._settings.postgres.batch_rows_max):
+                self._batches.put_back(batch)
+                position = await self._catch_up(place, position)
+            else:
+                position = await self._commit(place, batch, Turn.now(position))
+                if not self._is_behind(batch, self._settings.behind_rows()):
                     await self._wait_for_events(place)
-                    continue
-                gap = gate.stop_of(batch.gaps)
-                if gap is not None and not self._gate.is_accepted(gap):
-                    await self._stop_at_gap(place, position, gap)
-                    continue
-                behind = self._page.durable_seq() > batch.last_seq + self._settings.ahead_rows()
-                if behind and gap is None and not self._guard.is_probing:
-                    ahead = asyncio.create_task(self._next())
-                position = await self._commit(place, position, batch)
-                if ahead is None:
-                    await self._wait_for_events(place)
-        finally:
-            if ahead is not None:
-                # The thread uses the reader: it must be out of it before anybody seeks.
-                await asyncio.wait({ahead})
-                if not ahead.cancelled():
-                    ahead.exception()
 
-    async def _next(self) -> Batch | None:
-        rows_max, bytes_max = self._pace.limits(self._guard.is_probing)
-        durable_seq = self._page.durable_seq()
-        if durable_seq < self._reader.next_seq:
-            return None
+    def _is_behind(self, batch: Batch, rows: int) -> bool:
+        """Whether more than so many rows wait behind a batch with which nothing is the matter."""
+        well = not self._guard.is_probing and gate.stop_of(batch.gaps) is None
+        return well and self._batches.is_more_than(rows, batch)
 
-        def read() -> Batch | None:
-            with reading_the_log():
-                return self._reader.next_batch(durable_seq, rows_max, bytes_max)
+    async def _catch_up(self, place: Place, position: Position) -> Position:
+        """Deliver over two connections until the tail of the log is near."""
+        behind = True
 
-        batch = await asyncio.to_thread(read)
-        if batch is None and self._reader.stalled is not None:
-            segment_no, offset = self._reader.stalled
-            self._reasons.begin(
-                "log-gap",
-                f"durable events behind offset {offset} of segment {segment_no} cannot be read",
-                "Run `certeus log check`; the gap is named as soon as the log goes on behind it.",
-            )
-        elif batch is not None and gate.stop_of(batch.gaps) is None:
-            self._gate.clear()
-            self._reasons.end(gate.CODE_LOG_GAP)
-        return batch
+        async def take() -> Batch | None:
+            nonlocal behind
+            if not behind or self._draining.is_set() or self._room.is_low():
+                return None
+            batch = await self._batches.take()
+            if batch is not None and gate.stop_of(batch.gaps) is not None:
+                self._batches.put_back(batch)
+                return None
+            behind = batch is not None and self._is_behind(batch, self._settings.behind_rows())
+            return batch
 
-    async def _commit(self, place: Place, position: Position, batch: Batch) -> Position:
+        async def deliver(link: Link, batch: Batch, turn: Turn) -> Position:
+            return await self._commit(place._replace(link=link), batch, turn)
+
+        with self._second.watched():
+            links = await self._second.beside(place.link, place.log_uuid)
+            return await Lanes(take, deliver).run(links, position)
+
+    async def _commit(self, place: Place, batch: Batch, turn: Turn) -> Position:
         link = place.link
         started_ns = time.monotonic_ns()
         rate = self._settings.dead_letter_rate(self._letters_accepted_seq)
         if batch.rows:
             await self._leaves.need(link, batch.day)
-        step = transaction.store(link.connection, place.target, position, batch, link.moved, rate)
+        step = transaction.store(link.connection, place.target, turn, batch, link.moved, rate)
         try:
             after, refused = await link.run(step)
         except DESTINATION_ERRORS as error:

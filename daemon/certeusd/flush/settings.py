@@ -15,7 +15,7 @@ LOOK_INTERVAL_S = 30.0
 """PostgreSQL's own view, position and dead letters, is looked at so often while nothing comes."""
 AWAY_PAUSE = Pause(0.05, 5.0)
 REFUSED_PAUSE = Pause(5.0, 60.0)
-AHEAD_ROWS_MAX = 4096
+BEHIND_ROWS_MAX = 4096
 PROBE_ROWS_MAX = 500
 PROBE_BYTES_MAX = 256 * 1024
 
@@ -57,9 +57,9 @@ class Settings(NamedTuple):
             return min(rows, PROBE_ROWS_MAX), min(length, PROBE_BYTES_MAX)
         return rows, length
 
-    def ahead_rows(self) -> int:
-        """So many rows behind, the next batch is prepared without waiting for a tick."""
-        return min(AHEAD_ROWS_MAX, self.postgres.batch_rows_max)
+    def behind_rows(self) -> int:
+        """So many rows behind, the next batch is delivered without waiting for a tick."""
+        return min(BEHIND_ROWS_MAX, self.postgres.batch_rows_max)
 
     def dead_letter_rate(self, accepted_seq: int) -> Rate:
         """Return how many rows may be refused behind what an admin has accepted."""

@@ -1,8 +1,9 @@
-"""One batch, one transaction: the position compared and set, gaps, rows.
+"""One batch, one transaction: gaps, rows, the position compared and set.
 
-The compare-and-set comes first: its row lock makes a retry wait behind a backend that still
-commits for a life before this one, and then find the position moved. So a COMMIT whose answer was
-lost needs no further inquiry: whoever comes next reads the position and goes on from there.
+The compare-and-set comes last, so that the next batch can be on its way meanwhile. Its row lock is
+held until the COMMIT: whoever reads the position after a connect waits behind a backend that still
+commits for a life before this one. So a COMMIT whose answer was lost needs no further inquiry: the
+position is read, and delivery goes on from there.
 """
 
 import contextlib
@@ -20,11 +21,12 @@ from certeusd.flush.errors import (
     PositionLostError,
     is_for_a_row,
 )
+from certeusd.flush.lanes import Turn
 from certeusd.flush.position import FOLLOWER, Position
 from certeusd.flush.types import Connection
 from certeusd.log.reader import Batch
 
-CHUNK_BYTES = 64 * 1024
+CHUNK_BYTES = 128 * 1024
 
 _COMPARE_AND_SET = (
     "UPDATE certeus.flush_position SET epoch = $1, group_no = $2, seq = $3, root = $4"
@@ -143,15 +145,21 @@ async def copy_rows(
         raise LeafDetachedError(schema.leaf_name(batch.day))
 
 
+def position_behind(batch: Batch, before: Position) -> Position:
+    """Return the position once the batch is stored."""
+    # A gap alone belongs to no group of its own.
+    return Position(batch.group, batch.last_seq, batch.root, batch.epoch or before.epoch)
+
+
 async def store(
     connection: Connection,
     target: Target,
-    before: Position,
+    turn: Turn,
     batch: Batch,
     moved: Callable[[], None],
     rate: dead_letters.Rate,
 ) -> tuple[Position, int]:
-    """Commit one batch: all of it, or nothing.
+    """Commit one batch, in its turn: all of it, or nothing.
 
     A row that the server refuses makes the transaction start again, row by row where needed; such
     rows go to `dead_letters`, with everything else in the one transaction.
@@ -165,15 +173,14 @@ async def store(
         asyncpg.PostgresError: anything that is not a row's fault; nothing was stored, unless the
             connection was lost during COMMIT, which only `read_position` can tell.
     """
-    # A gap alone belongs to no group of its own.
-    epoch = batch.epoch or before.epoch
-    after = Position(batch.group, batch.last_seq, batch.root, epoch)
     try:
         async with whole(connection):
-            await compare_and_set(connection, target.log_id, before, after)
             await store_gaps(connection, target.log_id, batch.gaps)
             if batch.rows:
                 await copy_rows(connection, target, batch, range(batch.rows), moved)
+            before = await turn.wait(connection, moved)
+            after = position_behind(batch, before)
+            await compare_and_set(connection, target.log_id, before, after)
         return after, 0
     except (asyncpg.PostgresError, LeftOutError) as error:
         if not is_for_a_row(error) or connection.is_closed():
@@ -182,6 +189,8 @@ async def store(
     async def copy_part(first_row: int, end_row: int) -> None:
         await copy_rows(connection, target, batch, range(first_row, end_row), moved)
 
+    before = await turn.wait(connection, moved)
+    after = position_behind(batch, before)
     async with whole(connection):
         # What a constraint defers to COMMIT could be told of no row.
         await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")

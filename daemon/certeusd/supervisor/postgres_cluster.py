@@ -34,8 +34,11 @@ SETTINGS = """
 # Set once by certeus when it made this cluster; yours to change.
 shared_buffers = 128MB
 max_connections = 64
-max_wal_size = 4GB
-min_wal_size = 256MB
+# The same files are written again and again: to make new ones costs as much as the rows in them.
+# Rows are only appended, so a checkpoint more costs little, and a start after a crash is short.
+max_wal_size = 512MB
+min_wal_size = 512MB
+checkpoint_warning = 0
 wal_compression = on
 checkpoint_timeout = 15min
 checkpoint_completion_target = 0.9

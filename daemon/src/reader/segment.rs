@@ -310,9 +310,7 @@ impl Window {
                     continue;
                 }
                 // A sector that cannot be read is damage like any other, not the end of reading.
-                Err(error)
-                    if error.raw_os_error() == Some(Errno::IO.raw_os_error()) =>
-                {
+                Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
                     self.bytes.set_len(from);
                     return Ok(false);
                 }
