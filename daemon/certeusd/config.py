@@ -87,7 +87,7 @@ class PostgresSection(Section, frozen=True):
     password_file: str = ""
     data: Literal["json", "jsonb"] = "json"
     batch_rows_max: Count = 50_000
-    batch_bytes_max: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = 8 * MIB
+    batch_bytes_max: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = 4 * MIB
     batch_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 10
     connections: Annotated[int, msgspec.Meta(ge=1, le=2)] = 2
     retention_days: CountOrZero = 0

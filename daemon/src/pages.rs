@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 
 /// What direct I/O aligns memory, offsets and lengths to; no file system here asks for more.
 pub const PAGE: usize = 4096;
+/// By how much a large buffer grows.
+const STEP: usize = 1 << 20;
 /// What a pool keeps: one is filled while another is read from.
 const POOL_BUFFERS_MAX: usize = 2;
 
@@ -55,8 +57,10 @@ impl PageVec {
     /// Makes it `len` bytes long. New bytes are any: zeros, or what an earlier use has left there.
     pub fn set_len(&mut self, len: usize) {
         if len > self.pages.len() * PAGE {
-            self.pages.reserve(len.div_ceil(PAGE) - self.pages.len());
-            self.pages.resize(self.pages.capacity(), ZERO);
+            // Doubled while it is small; a large one has no more than it needs.
+            let wanted = len.next_power_of_two().min(len.next_multiple_of(STEP)).div_ceil(PAGE);
+            self.pages.reserve_exact(wanted - self.pages.len());
+            self.pages.resize(wanted, ZERO);
         }
         self.len = len;
     }
