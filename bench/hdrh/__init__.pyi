@@ -1,0 +1,1 @@
+"""What the benchmarks use of hdrhistogram, which comes without types."""
