@@ -6,7 +6,7 @@ exact below 2048 ns. Programs in other languages write the same base64 text (V2,
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from hdrh.codec import HdrCookieException, HdrLengthException
 from hdrh.histogram import HdrHistogram
@@ -81,9 +81,12 @@ def latency(histogram: HdrHistogram) -> Latency | None:
     if not histogram.total_count:
         return None
     at = histogram.get_percentile_to_value_dict([P50, P90, P99, P999])
+    # A time that was counted lies anywhere in its bucket: in the middle, on average. (The library's
+    # own mean is the same number, but looks at each bucket ten times.)
+    total_ns = sum((low + high + 1) // 2 * count for low, high, count in _buckets(histogram))
     return Latency(
         count=histogram.total_count,
-        mean_ns=histogram.get_mean_value(),
+        mean_ns=total_ns / histogram.total_count,
         min_ns=histogram.get_min_value(),
         p50_ns=at[P50],
         p90_ns=at[P90],
@@ -95,11 +98,15 @@ def latency(histogram: HdrHistogram) -> Latency | None:
 
 def steps(histogram: HdrHistogram) -> list[tuple[int, int]]:
     """Every time that was recorded, in ns and ascending, with how often."""
-    return [
-        (histogram.get_highest_equivalent_value(histogram.get_value_from_index(index)), count)
-        for index, count in enumerate(histogram.counts)
-        if count
-    ]
+    return [(high, count) for _, high, count in _buckets(histogram)]
+
+
+def _buckets(histogram: HdrHistogram) -> Iterator[tuple[int, int, int]]:
+    """Lowest and highest time that a bucket stands for, and its count, where there is one."""
+    for index, count in enumerate(histogram.counts):
+        if count:
+            low = histogram.get_value_from_index(index)
+            yield low, histogram.get_highest_equivalent_value(low), count
 
 
 def _check(time_ns: int) -> None:

@@ -1,7 +1,7 @@
 """Latencies: nothing is lost between recording and percentile."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certeus_bench import histogram
@@ -32,6 +32,15 @@ def test_text_keeps_every_time_to_three_digits(times_ns: list[int]) -> None:
     assert len(read) == len(times_ns) == back.total_count
     for written, told in zip(sorted(times_ns), read, strict=True):
         assert written <= told <= written * 1.001 + 1
+
+
+@settings(max_examples=10)
+@given(st.lists(TIMES_NS, min_size=1, max_size=20))
+def test_mean_is_that_of_the_library(times_ns: list[int]) -> None:
+    made = histogram.decode(of(*times_ns))
+    latency = histogram.latency(made)
+    assert latency is not None
+    assert latency.mean_ns == pytest.approx(made.get_mean_value(), rel=1e-12)
 
 
 def test_histogram_without_times_has_no_latency() -> None:
