@@ -63,6 +63,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 def encode(run: Run, key: SigningKey | None) -> bytes:
     """The file's bytes; without a key it is unsigned."""
+    run = msgspec.json.decode(msgspec.json.encode(run), type=Run)  # 1 s becomes 1.0 s, as when read
     signature = None
     if key is not None:
         signature = Signature(

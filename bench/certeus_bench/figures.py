@@ -14,6 +14,7 @@ from typing import NamedTuple
 from certeus_bench import units
 from certeus_bench.results import Label, Result, Run
 
+Setting = str | int | float | bool
 SAME_PAYLOAD = 0.10
 """Payloads of two systems may differ by so much, for what each adds of its own."""
 
@@ -27,7 +28,7 @@ class Of(NamedTuple):
 
     name: str
     system: str = "certeus"
-    settings: Mapping[str, str | int] = {}
+    settings: Mapping[str, Setting] = {}
 
 
 class Value(NamedTuple):
@@ -90,13 +91,14 @@ PSS = Figure("PSS", _pss, units.size)
 # --- finding results -----------------------------------------------------------------------------
 
 
-def title(name: str, system: str) -> str:
-    """What was measured of whom; also the keys of `Run.absent`."""
-    return f"{name} of {system}"
+def title(name: str, system: str, settings: Mapping[str, Setting] | None = None) -> str:
+    """What was measured of whom, and how; also the keys of `Run.absent`."""
+    told = ", ".join(f"{key} {value}" for key, value in (settings or {}).items())
+    return f"{name} of {system}" + (f" ({told})" if told else "")
 
 
 def untitled(key: str) -> tuple[str, str]:
-    """Name and system of a `title`."""
+    """Name and system of a `title`, the latter with the settings behind it."""
     name, _, system = key.partition(" of ")
     return name, system
 
@@ -126,14 +128,12 @@ def find(run: Run, of: Of) -> list[Result]:
 
 
 def _why_missing(run: Run, of: Of) -> str:
-    wanted = title(of.name, of.system)
-    if of.settings:
-        wanted += f" ({', '.join(f'{name} {value}' for name, value in of.settings.items())})"
     for key, why in run.absent.items():
         name, system = untitled(key)
-        if name == of.name and is_system(system, of.system):
-            return f"{wanted} is absent: {why}"
-    return f"{wanted} was not measured"
+        told = all(f"{setting} {value}" in system for setting, value in of.settings.items())
+        if name == of.name and is_system(system, of.system) and told:
+            return f"{title(*of)} is absent: {why}"
+    return f"{title(*of)} was not measured"
 
 
 def _number(result: Result, figure: Figure) -> float:

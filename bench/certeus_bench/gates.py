@@ -10,6 +10,7 @@ the run: all that was meant stands among its results or among what is absent.
 
 from typing import NamedTuple
 
+from certeus_bench import units
 from certeus_bench.figures import (
     CPU,
     CPUS,
@@ -132,3 +133,15 @@ def _gate(bar: Bar, run: Run) -> Gate:
         metric=bar.metric, value=value, bound=bar.bound, at_least=bar.at_least,
         passed=passed, told=told,
     )  # fmt: skip
+
+
+def bound_said(gate: Gate) -> str:
+    """``≥ 20,000,000``."""
+    return f"{'≥' if gate.at_least else '≤'} {gate.bound:,.10g}"
+
+
+def value_said(gate: Gate) -> str:
+    """A value as its bound is written; a dash where there is none."""
+    if gate.value is None:
+        return "—"
+    return units.number(gate.value)

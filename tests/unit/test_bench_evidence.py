@@ -57,6 +57,11 @@ def test_unsigned_run_is_readable_and_says_that_nobody_signed_it() -> None:
     assert "nobody signed it" in faults(UNSIGNED, PUBLIC)
 
 
+def test_whole_numbers_where_fractions_belong_are_evidence_too() -> None:
+    whole = run(result("durable/ack", latency(200, 400, facts={"files": 3}, warmup_seconds=1)))
+    assert evidence.verify(evidence.encode(whole, KEY)).run == whole
+
+
 def test_file_is_json_that_every_program_can_read() -> None:
     document = json.loads(SIGNED)
     assert list(document) == ["schema_version", "run", "signature"]
