@@ -1,0 +1,105 @@
+"""Floors of the disk: what the same file system does for a program that only writes and syncs.
+
+All write into a file that was filled with zeros and synced before, as the log's segments are: what
+is timed changes no metadata. The file has a segment's size and is written at growing offsets, again
+from its start when it is full.
+"""
+
+import os
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from certeus_bench import loops
+from certeus_bench.results import Measurement, Scope
+from certeus_bench.scenario import Context, Scenario
+
+FILE_BYTES = 64 * 2**20
+ZEROS_BYTES = 2**20
+WRITE_BYTES = 256 * 2**10
+
+
+def synced(block_bytes: int) -> Callable[[Context], Measurement]:
+    """One block written, then synced, one after the other."""
+
+    def measure(context: Context) -> Measurement:
+        block = os.urandom(block_bytes)
+        position = 0
+        with zero_filled(context) as descriptor:
+
+            def operate() -> None:
+                nonlocal position
+                os.pwrite(descriptor, block, position)
+                os.fdatasync(descriptor)
+                position = (position + block_bytes) % FILE_BYTES
+
+            return loops.closed(operate, context, block_bytes)
+
+    return measure
+
+
+def streamed(context: Context) -> Measurement:
+    """Whole files, each written from start to end, then synced once; only whole ones count."""
+    block = os.urandom(WRITE_BYTES)
+    with zero_filled(context) as descriptor:
+
+        def write_file() -> None:
+            for position in range(0, FILE_BYTES, WRITE_BYTES):
+                os.pwrite(descriptor, block, position)
+            os.fdatasync(descriptor)
+
+        warm = time.perf_counter() + context.warmup_seconds
+        while time.perf_counter() < warm:
+            write_file()
+        files, cpu, begin = 0, time.process_time(), time.perf_counter()
+        while (passed := time.perf_counter() - begin) < context.seconds:
+            write_file()
+            files += 1
+    return Measurement(
+        operations=files * (FILE_BYTES // WRITE_BYTES),
+        seconds=passed,
+        warmup_seconds=context.warmup_seconds,
+        bytes_each=WRITE_BYTES,
+        cpu_seconds=time.process_time() - cpu,
+        facts={"files": files, "file_bytes": FILE_BYTES},
+    )
+
+
+@contextmanager
+def zero_filled(context: Context) -> Generator[int, None, None]:
+    """A descriptor of a file of zeros that are on the disk; the file goes in the end."""
+    path = context.home / "floor"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        for _ in range(0, FILE_BYTES, ZEROS_BYTES):
+            os.write(descriptor, bytes(ZEROS_BYTES))
+        os.fsync(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+        path.unlink()
+
+
+SCENARIOS = [
+    Scenario(
+        name="floor/fdatasync-4k",
+        system="floor",
+        scope=Scope.DURABLE,
+        what="4 KiB written into a file of zeros, then fdatasync.",
+        measure=synced(4096),
+    ),
+    Scenario(
+        name="floor/fdatasync-64k",
+        system="floor",
+        scope=Scope.DURABLE,
+        what="64 KiB written into a file of zeros, then fdatasync.",
+        measure=synced(65536),
+    ),
+    Scenario(
+        name="floor/write",
+        system="floor",
+        scope=Scope.DURABLE,
+        what="64 MiB written from start to end in pieces of 256 KiB, then one fdatasync.",
+        measure=streamed,
+    ),
+]
