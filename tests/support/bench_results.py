@@ -5,6 +5,7 @@ import msgspec
 from certeus_bench import derive, histogram
 from certeus_bench.results import Label, Loop, Measurement, Result, Run, Scope
 
+SCOPES = {**{scope.value: scope for scope in Scope}, "stage": Scope.INPROC}
 Changes = dict[str, object]
 Setting = str | int | float | bool
 
@@ -68,7 +69,7 @@ def result(
         Result(
             name=name,
             system=system,
-            scope=Scope(group) if group in list(Scope) else Scope.DURABLE,
+            scope=SCOPES.get(group, Scope.DURABLE),
             what=f"What {name} does.",
             unsafe=unsafe,
             settings=settings,
