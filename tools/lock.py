@@ -25,9 +25,9 @@ def wanted() -> dict[str, list[str]]:
     """Requirements by lock file, from pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    runtime = project["build-system"]["requires"] + extras["daemon"] + extras["embedded"]
+    runtime = [one for extra in ("daemon", "embedded", "bench") for one in extras[extra]]
     return {
-        "requirements.lock": ["pip", "wheel", *runtime],
+        "requirements.lock": ["pip", "wheel", *project["build-system"]["requires"], *runtime],
         "requirements-dev.lock": project["dependency-groups"]["dev"],
     }
 
