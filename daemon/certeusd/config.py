@@ -32,7 +32,8 @@ class WorkerSection(Section, frozen=True):
 class CpuSection(Section, frozen=True):
     """`[cpu]`."""
 
-    pin: Literal["auto", "off"] | tuple[CountOrZero, ...] = "auto"
+    pin: Literal["auto", "on", "off"] = "auto"
+    cpus: str = ""
 
 
 class IngestSection(Section, frozen=True):

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from certeusd import systemd
+from certeusd import cpus, systemd
 from certeusd.config import KIB, Config, IngestSection, Section
 from certeusd.exits import Exit, ExitError
 
@@ -233,6 +233,10 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
         )
     if 0 < log.bytes_max < 2 * log.segment_bytes:
         refuse("log.bytes_max", f"the log needs room for two segments: {2 * log.segment_bytes}")
+    try:
+        cpus.parse(config.cpu.cpus)
+    except ValueError as error:
+        refuse("cpu.cpus", f'{error}; write a list such as "2-7,10"')
     if config.postgres.dsn and urlsplit(config.postgres.dsn).scheme not in (
         "postgres",
         "postgresql",

@@ -8,6 +8,7 @@ five sessions), `full` (a log without room); with any it does not drain.
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from certeusd import channel
@@ -24,6 +25,8 @@ def main(orders: Path, fd: int) -> None:
     assert isinstance(start, Start)
     name = f"{start.role}-{start.index}"
     board = Board(given[0])
+    helper = threading.Thread(target=signal.pause, daemon=True)
+    helper.start()
     order = orders / name
     if order.exists() and order.read_text() == "die":
         sys.exit(3)
@@ -33,7 +36,7 @@ def main(orders: Path, fd: int) -> None:
         "given": len(given),
         "session": os.getsid(0),
         "dsn": start.postgres_dsn,
-        "affinity": sorted(os.sched_getaffinity(0)),
+        "helper": helper.native_id,
         "attached": [],
         "detached": [],
     }

@@ -61,6 +61,9 @@ def test_shipped_file_documents_every_key_with_its_default(tmp_path: Path) -> No
         ("worker = 1\n", "worker is not a table; write [worker]"),
         ("[ingest]\n", "ingest is not a table; write [[ingest]]"),
         ("[cpu]\npin = 'yes'\n", "cannot use cpu.pin"),
+        ("[cpu]\ncpus = '2-'\n", 'cannot use cpu.cpus: "2-" is no CPU and no range'),
+        ("[cpu]\ncpus = [2, 3]\n", "cannot use cpu.cpus: expected `str`"),
+        ("[cpu]\ncpus = '0-9999'\n", 'cannot use cpu.cpus: "0-9999" is no range below 8192'),
         ("[log", "cannot read"),
     ],
 )
@@ -78,10 +81,10 @@ def test_later_sources_win_key_by_key(tmp_path: Path) -> None:
     drop_ins.mkdir()
     (drop_ins / "20.toml").write_text("[log]\nlinger_us = 20\n")
     (drop_ins / "10.toml").write_text("[log]\nlinger_us = 10\nsegment_bytes = '32MiB'\n")
-    loaded = load(file, {"CERTEUS_DEDUP__KEYS": "9", "CERTEUS_CPU__PIN": "[1, 3]", "PATH": "x"})
+    loaded = load(file, {"CERTEUS_DEDUP__KEYS": "9", "CERTEUS_CPU__CPUS": "1-3", "PATH": "x"})
     log = loaded.config.log
     assert (log.linger_us, log.segment_bytes, log.recycle) == (20, 32 * MIB, False)
-    assert (loaded.config.dedup.keys, loaded.config.cpu.pin) == (9, (1, 3))
+    assert (loaded.config.dedup.keys, loaded.config.cpu.cpus) == (9, "1-3")
     assert loaded.sources[-1] == "$CERTEUS_DEDUP__KEYS"
 
 

@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from certeusd.config import CpuSection
 from certeusd.control.client import ControlClient, Json
 from certeusd.exits import Exit, ExitError
-from certeusd.supervisor import memory
+from certeusd.supervisor import memory, topology
+from certeusd.supervisor.pinning import plan
 
 DAEMON = Path(__file__).parents[1] / "support" / "fake_service.py"
 PATIENCE_S = 30.0
@@ -23,11 +25,11 @@ PATIENCE_S = 30.0
 class Daemon:
     """A running supervisor in a process of its own, asked by its control API."""
 
-    def __init__(self, directory: Path, workers: int = 2) -> None:
+    def __init__(self, directory: Path, workers: int = 2, cpu: str = "pin = 'off'") -> None:
         self.directory = directory
         config = directory / "certeus.toml"
         config.write_text(
-            f"[worker]\ncount = {workers}\n[cpu]\npin = 'off'\n"
+            f"[worker]\ncount = {workers}\n[cpu]\n{cpu}\n"
             "[postgres]\ndsn = 'postgresql://u:geheim@127.0.0.1:1/none'\n"
             "[supervisor]\ndrain_timeout_ms = 200\nstop_timeout_ms = 200\n"
         )
@@ -93,6 +95,10 @@ def attached_are(name: str, workers: list[int]) -> Callable[[Daemon], bool]:
     return lambda daemon: daemon.reports()[name]["attached"] == workers
 
 
+def runs_on(pid: int, cpus: Set[int]) -> Callable[[Daemon], bool]:
+    return lambda _: os.sched_getaffinity(pid) == cpus
+
+
 def gone(pid: int) -> bool:
     """Whether a process is no more, waiting for it."""
     try:
@@ -118,6 +124,47 @@ def test_children_get_what_is_theirs_and_nothing_else(daemon: Daemon) -> None:
     assert all(report["session"] == report["pid"] for report in reports.values())
     assert reports["flush-0"]["dsn"] == "postgresql://u:geheim@127.0.0.1:1/none"
     assert reports["log-0"]["dsn"] is None
+
+
+def test_hot_processes_run_where_the_plan_says_and_the_rest_beside_them(tmp_path: Path) -> None:
+    allowed = os.sched_getaffinity(0)
+    planned = plan(topology.read(), allowed, CpuSection(pin="on"), 1)
+    running = Daemon(tmp_path, workers=1, cpu="pin = 'on'")
+    try:
+        running.until_joined(workers=1)
+        status = running.status()
+        rows = [*cast(list[Json], status["workers"]), *cast(list[Json], status["processes"])]
+        wanted = {"worker-0": planned.worker[0], "log": planned.log, "flush": planned.flush}
+        assert {row["name"]: row["cpu"] for row in rows} == wanted
+        for row in rows:
+            pid, cpu = cast(int, row["pid"]), cast(int | None, row["cpu"])
+            cpus = planned.rest if cpu is None else {cpu}
+            running.until(runs_on(pid, cpus))
+        for report in running.reports().values():
+            helper = cast(int, report["helper"])
+            assert os.sched_getaffinity(helper) == planned.rest, "a thread from before Ready"
+        assert os.sched_getaffinity(running.process.pid) == planned.rest
+    finally:
+        told = running.end()
+    assert told.count("cpus_planned") == 1
+
+
+def test_nobody_runs_outside_of_the_cpus_that_are_named(tmp_path: Path) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    running = Daemon(tmp_path, workers=1, cpu=f"cpus = '{cpu}'")
+    try:
+        running.until_joined(workers=1)
+        pids = [running.process.pid, *(running.pid(name) for name in running.reports())]
+        assert {frozenset(os.sched_getaffinity(pid)) for pid in pids} == {frozenset({cpu})}
+    finally:
+        running.end()
+
+
+def test_a_cpu_that_is_not_allowed_ends_the_start_with_its_key(tmp_path: Path) -> None:
+    running = Daemon(tmp_path, cpu="cpus = '8191'")
+    _, message = running.process.communicate(timeout=PATIENCE_S)
+    assert running.process.returncode == Exit.CONFIGURATION
+    assert 'cannot use cpu.cpus = "8191": 8191 is not allowed here' in message
 
 
 def test_state_is_degraded_with_what_the_log_writer_told(daemon: Daemon) -> None:

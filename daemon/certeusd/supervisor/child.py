@@ -6,7 +6,6 @@ comes from a pidfd; psutil only measures.
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
@@ -88,6 +87,15 @@ class Child:
         if not self.exited.done():
             self._process.send_signal(signal.SIGKILL)
 
+    def pin(self, cpu: int) -> None:
+        """Pin the main thread, and what it starts from now on.
+
+        Raises:
+            ProcessLookupError: the child is dead.
+            OSError: that CPU may not be used any more.
+        """
+        os.sched_setaffinity(self.pid, {cpu})
+
     def measure(self) -> tuple[float, int]:
         """Return CPU percent since the last call, and resident bytes."""
         try:
@@ -107,7 +115,6 @@ def spawn(
     role: Role,
     index: int,
     command: Sequence[str],
-    cpu: int | None,
     on_packet: Callable[["Child"], None],
 ) -> Child:
     """Start a child and watch its channel; the caller sends `Start`."""
@@ -128,9 +135,5 @@ def spawn(
     finally:
         theirs.close()
     child = Child(role, index, process, ours, watch_exit(loop, process))
-    if cpu is not None:
-        # A child that died at once is told by its pidfd.
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(child.pid, {cpu})
     loop.add_reader(ours.fileno(), on_packet, child)
     return child

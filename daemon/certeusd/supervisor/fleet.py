@@ -39,7 +39,7 @@ from certeusd.paths import Paths
 from certeusd.supervisor import memory
 from certeusd.supervisor.backoff import Backoff
 from certeusd.supervisor.child import Child, name_of, spawn
-from certeusd.supervisor.pinning import Plan
+from certeusd.supervisor.pinning import Placement
 from certeusd.supervisor.state import Reasons
 
 FORGIVEN_AFTER_S = 60.0
@@ -63,7 +63,7 @@ class Equipment(NamedTuple):
 
     config: Config
     paths: Paths
-    plan: Plan
+    placement: Placement
     board: Board
     board_fd: int
     follower_bell: int
@@ -106,10 +106,10 @@ class Fleet:
         logger: Logger,
         changed: Callable[[], None],
     ) -> None:
-        plan = equipment.plan
-        self.log = Slot("log", 0, plan.log)
-        self.flush = Slot("flush", 0, None)
-        self.workers = [Slot("worker", at, plan.worker[at]) for at in range(plan.workers)]
+        placement = equipment.placement
+        self.log = Slot("log", 0, placement.log)
+        self.flush = Slot("flush", 0, placement.flush)
+        self.workers = [Slot("worker", at, cpu) for at, cpu in enumerate(placement.worker)]
         self.reports: dict[str, dict[str, object]] = {}
         self.draining = False
         self._equipment = equipment
@@ -137,7 +137,7 @@ class Fleet:
         equipment = self._equipment
         try:
             child = spawn(
-                self._loop, slot.role, slot.index, equipment.command(slot.role), slot.cpu,
+                self._loop, slot.role, slot.index, equipment.command(slot.role),
                 lambda child: self._on_packet(slot, child),
             )  # fmt: skip
         except OSError as error:
@@ -195,6 +195,7 @@ class Fleet:
     def _on_message(self, slot: Slot, child: Child, message: Message) -> None:
         if isinstance(message, Ready):
             child.ready = True
+            self._pin(slot, child)
             self._reasons.remove(slot.name, "restarting")
             self._logger.info("child_ready", child=slot.name, pid=child.pid)
             self._join_all()
@@ -208,6 +209,20 @@ class Fleet:
             self._logger.error("child_message_unexpected", child=slot.name, kind=str(message))
             child.kill()
         self._changed()
+
+    def _pin(self, slot: Slot, child: Child) -> None:
+        """Give a child's main thread its CPU; threads that it has by now stay on the rest."""
+        if slot.cpu is None:
+            return
+        try:
+            child.pin(slot.cpu)
+        except ProcessLookupError:
+            return  # It is dead already: its pidfd tells.
+        except OSError as error:
+            # A cpuset may shrink while we run: not pinned is slower, and no reason to stop.
+            tell = {"child": slot.name, "cpu": slot.cpu, "error": str(error)}
+            self._logger.warning("child_not_pinned", **tell)
+            slot.cpu = None
 
     def _progressed(self, slot: Slot) -> None:
         slot.backoff.progress()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from certeusd import __version__, config_sources, systemd
+from certeusd import __version__, config_sources, cpus, systemd
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import AcceptDeadLetters, AcceptGap, Order, Retry, Role
 from certeusd.config_sources import Loaded
@@ -27,7 +27,7 @@ from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
 from certeusd.logs import Logger
 from certeusd.paths import Paths
-from certeusd.supervisor import listeners, locks, memory, pinning, recovering, room
+from certeusd.supervisor import listeners, locks, memory, pinning, recovering, room, topology
 from certeusd.supervisor.child import default_command
 from certeusd.supervisor.fleet import Equipment, Fleet, Slot
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
@@ -122,9 +122,9 @@ class Supervisor:
         for directory in dict.fromkeys((paths.state_dir, paths.runtime_dir)):
             self._owned.callback(os.close, locks.hold(directory / "lock"))
         make_log_key(paths)
-        allowed = os.sched_getaffinity(0)
-        self.plan = pinning.plan(loaded.config.cpu.pin, loaded.config.worker.count, allowed)
-        self._config = config_sources.effective(loaded.config, self.plan.workers, os.geteuid())
+        self._place()
+        workers = self.placement.workers
+        self._config = config_sources.effective(loaded.config, workers, os.geteuid())
         self._dsn = config_sources.postgres_dsn(loaded)
         if not self._dsn:
             self._postgres = EmbeddedPostgres(
@@ -147,6 +147,22 @@ class Supervisor:
         for warning in loaded.warnings:
             self._logger.warning("configuration_doubtful", what=warning)
 
+    def _place(self) -> None:
+        """Plan who runs where, and go to where whatever is not pinned runs; children inherit it."""
+        asked, allowed = self._loaded.config, frozenset(os.sched_getaffinity(0))
+        placement = pinning.plan(topology.read(), allowed, asked.cpu, asked.worker.count)
+        self._logger.info(
+            "cpus_planned", allowed=cpus.shown(allowed), workers=placement.workers,
+            log=placement.log, worker=list(placement.worker), flush=placement.flush,
+            rest=cpus.shown(placement.rest), why=placement.why,
+        )  # fmt: skip
+        self.placement = placement
+        if placement.rest != allowed:
+            try:
+                os.sched_setaffinity(0, placement.rest)
+            except OSError as error:  # A sandbox may forbid it: slower, and no reason to stop.
+                self._logger.warning("supervisor_not_pinned", error=str(error))
+
     def _listen(self, at: int) -> socket.socket:
         listener = self._config.ingest[at]
         path = self._paths.runtime_dir / listener.path
@@ -158,7 +174,7 @@ class Supervisor:
         return Equipment(
             config=self._config,
             paths=self._paths,
-            plan=self.plan,
+            placement=self.placement,
             board=self.board,
             board_fd=self._board_fd,
             follower_bell=self._follower_bell,
