@@ -5,15 +5,20 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
-use crate::layout::{C_HEAD, C_NEED_WAKEUP, P_TAIL, PAGE_BYTES};
+pub use crate::layout::PAGE_BYTES;
+use crate::layout::{C_HEAD, C_NEED_WAKEUP, P_TAIL};
 use crate::ring::{Memory, Word};
+
+/// The huge page of x86-64, and of aarch64 with pages of 4096 bytes.
+pub const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
 /// One shared mapping, unmapped when the last owner goes.
 pub struct Mapping {
     base: NonNull<u8>,
     bytes: usize,
+    writable: bool,
 }
 
 // SAFETY: a mapping is only an address; all access goes through atomics or is the caller's unsafe.
@@ -27,7 +32,8 @@ impl Mapping {
         Self::at(fd, 0, bytes, writable)
     }
 
-    /// Maps `bytes` of `fd` from `offset` (a multiple of the page) on, shared.
+    /// Maps `bytes` of `fd` from `offset` (a multiple of the page) on, shared; where huge pages of
+    /// the object can be huge pages of the mapping, if it is long enough for one.
     pub fn at(
         fd: BorrowedFd<'_>,
         offset: u64,
@@ -35,16 +41,24 @@ impl Mapping {
         writable: bool,
     ) -> rustix::io::Result<Arc<Self>> {
         let prot = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
-        // SAFETY: a fresh mapping at an address of the kernel's choice aliases no Rust object.
-        let base =
-            unsafe { mmap(std::ptr::null_mut(), bytes, prot, MapFlags::SHARED, fd, offset)? };
+        let hint = if bytes < HUGE_PAGE_BYTES { 0 } else { aligned(bytes, offset)? };
+        // SAFETY: a fresh mapping, which replaces none, aliases no Rust object.
+        let base = unsafe {
+            let hint = std::ptr::without_provenance_mut(hint);
+            mmap(hint, bytes, prot, MapFlags::SHARED, fd, offset)?
+        };
         let base = NonNull::new(base.cast()).expect("mmap gave an address");
-        Ok(Arc::new(Self { base, bytes }))
+        Ok(Arc::new(Self { base, bytes, writable }))
     }
 
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// Keeps the mapping out of children that this process forks: they would share a ring that has
@@ -88,6 +102,22 @@ impl Mapping {
             at += 1;
         }
     }
+}
+
+/// An address where `bytes` are free, as far from a huge page's beginning as `offset` is.
+///
+/// Only a hint: if another thread takes the place meanwhile, the kernel chooses another one.
+fn aligned(bytes: usize, offset: u64) -> rustix::io::Result<usize> {
+    let space_bytes = bytes + HUGE_PAGE_BYTES;
+    // SAFETY: fresh pages that nobody may touch, and that nobody else knows of.
+    let space = unsafe {
+        let (null, flags) = (std::ptr::null_mut(), MapFlags::PRIVATE | MapFlags::NORESERVE);
+        let space = mmap_anonymous(null, space_bytes, ProtFlags::empty(), flags)?;
+        munmap(space, space_bytes)?;
+        space as usize
+    };
+    let within = offset as usize % HUGE_PAGE_BYTES;
+    Ok((space - within).next_multiple_of(HUGE_PAGE_BYTES) + within)
 }
 
 impl Drop for Mapping {
