@@ -342,6 +342,12 @@ class Worker:
     def detach(self) -> None:
         """The log writer is gone: forget all that it had not answered, wait for the next one."""
 
+    def prepare(self, wishes: dict[str, bool], /) -> None:
+        """Prepare every ring that is mapped from now on, as `[memory]` (its keys) says."""
+
+    def prepared(self) -> list[tuple[str, str, int, int, int]]:
+        """Kind of memory, key, bytes asked for, bytes that have it, errno; since the last call."""
+
     def watch(self, fd: int, /) -> None:
         """Make `run` return `("readable", fd)` while `fd` can be read."""
 
@@ -498,6 +504,12 @@ class LogWriter:
 
     def detach(self, worker: int) -> None:
         """Drop a dead worker's pair with all that it held."""
+
+    def prepare(self, wishes: dict[str, bool], /) -> None:
+        """Prepare group buffers, dedup window and each pair to come, as `[memory]` (keys) says."""
+
+    def prepared(self) -> list[tuple[str, str, int, int, int]]:
+        """Kind of memory, key, bytes asked for, bytes that have it, errno; since the last call."""
 
     def follower_bell(self, fd: int) -> None: ...
     def watch(self, fd: int) -> None:

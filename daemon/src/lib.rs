@@ -14,6 +14,7 @@ pub mod format;
 pub mod gap;
 pub mod keyed;
 pub mod log;
+pub mod memory;
 pub mod merkle;
 pub mod pages;
 pub mod reader;

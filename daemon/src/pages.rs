@@ -6,6 +6,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
+use crate::memory::Region;
+
 /// What direct I/O aligns memory, offsets and lengths to; no file system here asks for more.
 pub const PAGE: usize = 4096;
 /// By how much a large buffer grows.
@@ -63,6 +65,19 @@ impl PageVec {
             self.pages.resize(wanted, ZERO);
         }
         self.len = len;
+    }
+
+    /// Has room for `bytes` in all before they come.
+    pub fn reserve(&mut self, bytes: usize) {
+        let len = self.len;
+        self.set_len(bytes.max(len));
+        self.len = len;
+    }
+
+    /// All of its memory.
+    #[must_use]
+    pub fn region(&self) -> Region<'_> {
+        Region::of_vec(&self.pages)
     }
 
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {

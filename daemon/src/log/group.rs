@@ -3,6 +3,7 @@
 use crate::format::{
     ALIGN, GROUP_HEADER_BYTES, GroupHeader, LogEntry, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
+use crate::memory::Region;
 use crate::merkle::{Hash, Tree};
 use crate::pages::PageVec;
 
@@ -45,6 +46,13 @@ impl Default for Group {
 }
 
 impl Group {
+    /// Room for `records_bytes` of records and `entries_bytes` of entries: all of its memory.
+    pub fn reserve(&mut self, records_bytes: usize, entries_bytes: usize) -> [Region<'_>; 2] {
+        self.buffer.reserve(BODY_AT + records_bytes + entries_bytes);
+        self.entries.reserve(entries_bytes);
+        [self.buffer.region(), Region::of_vec(&self.entries)]
+    }
+
     pub fn push_entry(&mut self, entry: &LogEntry) {
         entry.write(&mut self.entries);
     }

@@ -17,6 +17,7 @@
 //! without records needs no sync, since all that its verdicts rest on is durable already.
 
 pub mod ages;
+mod arenas;
 pub mod beginning;
 pub mod decision;
 pub mod ending;

@@ -69,6 +69,12 @@ impl Peer {
         })
     }
 
+    /// All memory of the pair.
+    pub fn mappings(&self) -> [&Mapping; 4] {
+        let (forward, returns) = (self.forward.memory(), self.returns.memory());
+        [&forward.p, &forward.c, &returns.p, &returns.c]
+    }
+
     /// Looks at the forward ring once. True: there are frames to take.
     pub fn poll(&mut self) -> Result<bool, Violation> {
         Ok(self.forward.poll()? || self.held.is_some())

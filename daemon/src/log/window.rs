@@ -8,6 +8,8 @@
 //! Both are zero pages until they are used, so an empty window of 2 M ids costs nothing and a full
 //! one 80 MB. The keys are keyed hashes already: their first bytes are the slot.
 
+use crate::memory::Region;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Key {
     pub key: [u8; 16],
@@ -49,6 +51,12 @@ impl Window {
         assert!(u32::try_from(capacity).is_ok(), "the table holds 32-bit indices");
         let slots = (capacity * 2).next_power_of_two();
         Self { entries: vec![[0; 4]; capacity], table: vec![0; slots], inserted: 0 }
+    }
+
+    /// All of its memory.
+    #[must_use]
+    pub fn regions(&self) -> [Region<'_>; 2] {
+        [Region::of_vec(&self.entries), Region::of_vec(&self.table)]
     }
 
     #[must_use]

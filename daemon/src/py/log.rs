@@ -21,6 +21,8 @@ use crate::log::recovery::{FollowerPosition, Settings};
 use crate::log::room::is_no_room;
 use crate::log::run::Loop;
 use crate::log::{Limits, LogWriter as Kernel};
+use crate::memory::{Preparer, Region, Wishes};
+use crate::py::memory::{Prepared, prepared};
 
 create_exception!(
     certeusd._native,
@@ -92,6 +94,8 @@ struct Numbers {
 #[pyclass(module = "certeusd._native")]
 pub struct LogWriter {
     kernel: Loop<NamedDisk<RealDisk>>,
+    /// `[memory]`, for what is mapped from now on.
+    memory: Preparer,
     report: Report,
     /// Held for as long as the kernel lets this process live.
     _lock: NamedFile<RealFile>,
@@ -173,7 +177,8 @@ impl LogWriter {
         let (writer, report): (Kernel<_>, Report) = opened.map_err(unopened)?;
         disk.live();
         writer.set_bytes_max(bytes_max);
-        Ok(Self { kernel: Loop::new(writer)?, report, _lock: lock })
+        let memory = Preparer::default();
+        Ok(Self { kernel: Loop::new(writer)?, memory, report, _lock: lock })
     }
 
     fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -213,7 +218,21 @@ impl LogWriter {
         let bells = (own(forward_bell_fd)?, own(return_bell_fd)?);
         let pair = borrowed(pair_fd);
         let peer = Peer::attach(pair, forward_bytes, return_bytes, bells.0, bells.1);
-        Ok(self.kernel.attach(worker, peer.map_err(std::io::Error::from)?)?)
+        let peer = peer.map_err(std::io::Error::from)?;
+        for mapping in peer.mappings() {
+            self.memory.prepare("internal rings", Region::of_mapping(mapping));
+        }
+        Ok(self.kernel.attach(worker, peer)?)
+    }
+
+    #[pyo3(signature = (wishes, /))]
+    fn prepare(&mut self, wishes: Wishes) {
+        self.memory = Preparer::new(wishes);
+        self.kernel.writer.prepare_arenas(&mut self.memory);
+    }
+
+    fn prepared(&mut self) -> Vec<Prepared> {
+        prepared(&mut self.memory)
     }
 
     fn detach(&mut self, worker: usize) -> PyResult<()> {

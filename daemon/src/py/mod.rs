@@ -7,6 +7,7 @@ use crate::board;
 
 mod log;
 mod look;
+mod memory;
 mod reader;
 mod worker;
 

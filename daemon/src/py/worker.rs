@@ -7,6 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::board::{Board, PAGE_WORKER, WORKERS_MAX};
+use crate::memory::{Preparer, Wishes};
+use crate::py::memory::{Prepared, prepared};
 use crate::validate::{Limits, attributes, json, time};
 use crate::worker::{Event, Identity, Kernel, Sources};
 
@@ -69,6 +71,15 @@ impl Worker {
 
     fn detach(&mut self) -> PyResult<()> {
         self.kernel.detach().map_err(raise)
+    }
+
+    #[pyo3(signature = (wishes, /))]
+    fn prepare(&mut self, wishes: Wishes) {
+        self.kernel.memory = Preparer::new(wishes);
+    }
+
+    fn prepared(&mut self) -> Vec<Prepared> {
+        prepared(&mut self.kernel.memory)
     }
 
     fn watch(&self, fd: RawFd) -> PyResult<()> {

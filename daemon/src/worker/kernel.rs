@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use certeus_ipc::memory::Mapped;
 use certeus_ipc::ring::Violation;
 use rustix::io::Errno;
 
@@ -16,6 +17,7 @@ use super::session::{Closing, Identity, Link, Published, Session};
 use super::slots::Slots;
 use crate::board::{Page, monotonic_ns, worker};
 use crate::envelope::{Bye, FORWARD_BYE, FORWARD_HELLO, Return, Welcome};
+use crate::memory::{Preparer, Region};
 use crate::validate::Limits;
 
 /// Passes between two looks at descriptors while there is work and nobody takes a whole turn.
@@ -55,6 +57,8 @@ pub struct Kernel {
     /// A session had a whole turn: others may have rung meanwhile.
     crowded: bool,
     in_flight: u64,
+    /// `[memory]`, for every ring that is mapped from now on.
+    pub memory: Preparer,
 }
 
 impl Kernel {
@@ -75,6 +79,7 @@ impl Kernel {
             blocked: false,
             crowded: false,
             in_flight: 0,
+            memory: Preparer::default(),
         })
     }
 
@@ -90,6 +95,9 @@ impl Kernel {
     ) -> rustix::io::Result<()> {
         self.detach()?;
         let mut pair = Pair::map(memory, forward_bytes, return_bytes, forward_bell, return_bell)?;
+        for mapping in pair.mappings() {
+            self.memory.prepare("internal rings", Region::of_mapping(mapping));
+        }
         self.poller.add_bell(pair.return_bell(), Ready::Returns)?;
         for session in self.sessions.values_mut() {
             pair.control(FORWARD_HELLO, session.hello().encode());
@@ -143,6 +151,10 @@ impl Kernel {
         socket: OwnedFd,
     ) -> rustix::io::Result<u32> {
         let mut session = Session::new(identity, p, c, ring_bytes, doorbell, socket)?;
+        let Mapped { p, c, .. } = session.consumer.memory();
+        for mapping in [p, c] {
+            self.memory.prepare("client rings", Region::of_mapping(mapping));
+        }
         let insert = |number| {
             session.number = number;
             session

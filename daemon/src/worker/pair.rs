@@ -68,6 +68,12 @@ impl Pair {
         })
     }
 
+    /// All of its memory.
+    pub fn mappings(&self) -> [&Mapping; 4] {
+        let (forward, returns) = (self.forward.memory(), self.returns.memory());
+        [&forward.p, &forward.c, &returns.p, &returns.c]
+    }
+
     pub fn return_bell(&self) -> BorrowedFd<'_> {
         self.return_bell.as_fd()
     }
