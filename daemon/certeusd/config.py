@@ -36,6 +36,14 @@ class CpuSection(Section, frozen=True):
     cpus: str = ""
 
 
+class MemorySection(Section, frozen=True):
+    """`[memory]`."""
+
+    prefault: bool = False
+    huge_pages: bool = False
+    lock: bool = False
+
+
 class IngestSection(Section, frozen=True):
     """One `[[ingest]]`: a listening socket, and who may append there as which tenant."""
 
@@ -123,6 +131,7 @@ class Config(Section, frozen=True):
 
     worker: WorkerSection = WorkerSection()
     cpu: CpuSection = CpuSection()
+    memory: MemorySection = MemorySection()
     ingest: tuple[IngestSection, ...] = (IngestSection(),)
     limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()

@@ -13,7 +13,8 @@ import pytest
 from certeusd import channel as channels
 from certeusd import logs
 from certeusd.channel import Attach, Detach, Drain, Progress, Ready
-from certeusd.config import IngestSection, LimitsSection
+from certeusd.config import IngestSection, LimitsSection, MemorySection
+from certeusd.preparation import Outcome, Preparation
 from certeusd.worker.access import Rule
 from certeusd.worker.audit import Audit
 from certeusd.worker.clients import Clients
@@ -73,6 +74,12 @@ class FakeKernel:
 
     def drain(self) -> None:
         self.said.append(("drain",))
+
+    def prepare(self, wishes: dict[str, bool], /) -> None:
+        raise AssertionError("nothing is wished")
+
+    def prepared(self) -> list[Outcome]:
+        raise AssertionError("nothing is wished")
 
     def in_flight(self) -> int:
         return 0
@@ -401,6 +408,7 @@ class Loop:
             index=0,
             drain_timeout_ms=5000,
             logger=logs.get_logger(),
+            preparation=Preparation(world.kernel, MemorySection(), logs.get_logger()),
             clock=lambda: world.now,
         )
 

@@ -34,6 +34,7 @@ from certeusd.channel import (
 from certeusd.exits import Exit
 from certeusd.log import identity
 from certeusd.log.follower import FollowerPosition, read_position
+from certeusd.preparation import Preparation
 
 if TYPE_CHECKING:
     from certeusd._native import LogOptions, Recovery
@@ -191,7 +192,7 @@ def tell_damage(channel: Channel, found: "Recovery", log: logs.Logger) -> None:
         ))  # fmt: skip
 
 
-def serve(channel: Channel, writer: LogWriter) -> Exit:
+def serve(channel: Channel, writer: LogWriter, preparation: Preparation) -> Exit:
     """Commit groups until the supervisor says `Drain`, or is gone."""
     writer.watch(channel.fileno())
     told_progress = False
@@ -213,6 +214,7 @@ def serve(channel: Channel, writer: LogWriter) -> Exit:
                 )  # fmt: skip
                 for descriptor in (pair, forward_bell, return_bell):
                     os.close(descriptor)
+                preparation.tell()
             case Detach() as detach, []:
                 writer.detach(detach.worker)
             case Drain(), []:
@@ -242,8 +244,10 @@ def main() -> int:
             return Exit.OK
         writer.follower_bell(bell)
         report_recovery(channel, writer, time.monotonic() - before, log)
+        preparation = Preparation(writer, start.config.memory, log)
+        preparation.tell()
         channel.send(Ready())
-        return serve(channel, writer)
+        return serve(channel, writer, preparation)
     except LogFailedError as error:
         words = last_words(error)
         log.error("log_failed", code=words.code, cause=words.what, next=words.next)

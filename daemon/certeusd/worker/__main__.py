@@ -10,6 +10,7 @@ from pathlib import Path
 from certeusd import _native, logs
 from certeusd.board import Board
 from certeusd.channel import Start, adopt
+from certeusd.preparation import Preparation
 from certeusd.worker.access import Rule
 from certeusd.worker.audit import Audit
 from certeusd.worker.clients import Clients
@@ -82,6 +83,7 @@ def main() -> int:
         index=index,
         drain_timeout_ms=config.supervisor.drain_timeout_ms,
         logger=logger,
+        preparation=Preparation(kernel, config.memory, logger),
     )
     return service.run()
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from certeusd.channel import Attach, Channel, Detach, Drain, Progress, Ready
 from certeusd.logs import Logger
+from certeusd.preparation import Preparation
 from certeusd.worker.clients import Clients
 from certeusd.worker.kernel import Event, Kernel
 from certeusd.worker.ledger import is_over_share
@@ -35,6 +36,7 @@ class Service:
         index: int,
         drain_timeout_ms: int,
         logger: Logger,
+        preparation: Preparation,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kernel = kernel
@@ -44,6 +46,7 @@ class Service:
         self._index = index
         self._drain_timeout_s = drain_timeout_ms / 1000
         self._logger = logger
+        self._preparation = preparation
         self._clock = clock
         self._drain_deadline: float | None = None
         self._supervised = True
@@ -58,6 +61,7 @@ class Service:
             for event in self._kernel.run(self._timeout_ms()):
                 self._on_event(event)
             self._clients.end_round()
+            self._preparation.tell()
             if self._drain_deadline is None:
                 over = is_over_share(self._clients.sessions, self._others.sessions())
                 self._clients.accept_clients(not over)
