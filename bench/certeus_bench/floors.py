@@ -5,6 +5,7 @@ is timed changes no metadata. The file has a segment's size and is written at gr
 from its start when it is full.
 """
 
+import mmap
 import os
 import time
 from collections.abc import Callable, Generator
@@ -65,6 +66,49 @@ def streamed(context: Context) -> Measurement:
     )
 
 
+def segments(flags: int) -> Callable[[Context], Measurement]:
+    """New files, filled with zeros, then written in pieces that are synced each: a growing log.
+
+    `flags` are those of `open`: with ``O_DIRECT`` all of it goes past the kernel's cache.
+    """
+
+    def measure(context: Context) -> Measurement:
+        # Anonymous mappings begin at a page, as direct I/O wants it.
+        zeros, block = mmap.mmap(-1, ZEROS_BYTES), mmap.mmap(-1, WRITE_BYTES)
+        block.write(os.urandom(WRITE_BYTES))
+        path = context.home / "segment"
+
+        def write_segment() -> None:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
+            for position in range(0, FILE_BYTES, ZEROS_BYTES):
+                os.pwrite(descriptor, zeros, position)
+            os.fsync(descriptor)
+            for position in range(0, FILE_BYTES, WRITE_BYTES):
+                os.pwrite(descriptor, block, position)
+                os.fdatasync(descriptor)
+            os.close(descriptor)
+            path.unlink()
+
+        warm = time.perf_counter() + context.warmup_seconds
+        while time.perf_counter() < warm:
+            write_segment()
+        files, cpu, begin = 0, time.process_time(), time.perf_counter()
+        while (passed := time.perf_counter() - begin) < context.seconds:
+            write_segment()
+            files += 1
+        cpu = time.process_time() - cpu
+        return Measurement(
+            operations=files * (FILE_BYTES // WRITE_BYTES),
+            seconds=passed,
+            warmup_seconds=context.warmup_seconds,
+            bytes_each=WRITE_BYTES,
+            cpu_seconds=cpu,
+            facts={"cpu_ns_per_byte": cpu * 1e9 / max(files * FILE_BYTES, 1)},
+        )
+
+    return measure
+
+
 @contextmanager
 def zero_filled(context: Context) -> Generator[int, None, None]:
     """A descriptor of a file of zeros that are on the disk; the file goes in the end."""
@@ -101,5 +145,19 @@ SCENARIOS = [
         scope=Scope.DURABLE,
         what="64 MiB written from start to end in pieces of 256 KiB, then one fdatasync.",
         measure=streamed,
+    ),
+    Scenario(
+        name="floor/segment",
+        system="floor, past the cache",
+        scope=Scope.DURABLE,
+        what="A new file of 64 MiB, filled with zeros, then written in synced pieces of 256 KiB.",
+        measure=segments(os.O_DIRECT),
+    ),
+    Scenario(
+        name="floor/segment",
+        system="floor, through the cache",
+        scope=Scope.DURABLE,
+        what="The same through the kernel's cache.",
+        measure=segments(0),
     ),
 ]
