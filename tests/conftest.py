@@ -3,8 +3,13 @@
 import random
 
 import pytest
+from hypothesis import settings
 
 from support.attack import Attack, outcomes_of, table
+
+# An example that takes long on a busy machine is not wrong: no test asserts a time.
+settings.register_profile("certeus", deadline=None)
+settings.load_profile("certeus")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

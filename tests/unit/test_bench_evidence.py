@@ -77,7 +77,7 @@ def test_signature_can_be_checked_without_this_program() -> None:
     VerifyKey(bytes.fromhex(PUBLIC)).verify(signed, signature)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, len(SIGNED) - 1), st.integers(1, 255))
 def test_any_changed_byte_is_noticed(position: int, mask: int) -> None:
     changed = bytearray(SIGNED)
@@ -85,7 +85,7 @@ def test_any_changed_byte_is_noticed(position: int, mask: int) -> None:
     assert faults(bytes(changed), PUBLIC)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, len(SIGNED) - 1), st.sampled_from([b" ", b"\n", b"0", b'"a":1,']))
 def test_any_byte_that_is_put_in_is_noticed_in_the_signed_file(position: int, more: bytes) -> None:
     assert faults(SIGNED[:position] + more + SIGNED[position:], PUBLIC)
