@@ -3,13 +3,14 @@
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 pub use crate::layout::PAGE_BYTES;
-use crate::layout::{C_HEAD, C_NEED_WAKEUP, P_TAIL};
+use crate::layout::{C_HEAD, C_NEED_WAKEUP, P_TAIL, P_WAKE_HEAD};
 use crate::ring::{Memory, Word};
+use crate::sync::{AtomicU64, Ordering};
+use crate::verdict_ring::Words;
 
 /// The huge page of x86-64, and of aarch64 with pages of 4096 bytes.
 pub const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
@@ -120,6 +121,12 @@ fn aligned(bytes: usize, offset: u64) -> rustix::io::Result<usize> {
     Ok((space - within).next_multiple_of(HUGE_PAGE_BYTES) + within)
 }
 
+impl Words for Mapping {
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        Self::word(self, offset)
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: this mapping was made in `new` and nobody borrows it any more.
@@ -141,14 +148,6 @@ impl Mapped {
     pub fn new(p: Arc<Mapping>, c: Arc<Mapping>, ring_bytes: u64) -> Self {
         assert!(p.bytes() as u64 == PAGE_BYTES as u64 + ring_bytes && c.bytes() >= PAGE_BYTES);
         Self { p, c, ring_bytes }
-    }
-
-    fn word(&self, word: Word) -> &AtomicU64 {
-        match word {
-            Word::Tail => self.p.word(P_TAIL),
-            Word::Head => self.c.word(C_HEAD),
-            Word::NeedWakeup => self.c.word(C_NEED_WAKEUP),
-        }
     }
 
     /// Offset in P of the data at `index`.
@@ -177,24 +176,13 @@ impl Memory for Mapped {
         self.ring_bytes
     }
 
-    fn load_relaxed(&self, word: Word) -> u64 {
-        self.word(word).load(Ordering::Relaxed)
-    }
-
-    fn store_relaxed(&self, word: Word, value: u64) {
-        self.word(word).store(value, Ordering::Relaxed);
-    }
-
-    fn store_release(&self, word: Word, value: u64) {
-        self.word(word).store(value, Ordering::Release);
-    }
-
-    fn fence_acquire(&self) {
-        fence(Ordering::Acquire);
-    }
-
-    fn fence_seq_cst(&self) {
-        fence(Ordering::SeqCst);
+    fn word(&self, word: Word) -> &AtomicU64 {
+        match word {
+            Word::Tail => self.p.word(P_TAIL),
+            Word::Head => self.c.word(C_HEAD),
+            Word::NeedWakeup => self.c.word(C_NEED_WAKEUP),
+            Word::WakeHead => self.p.word(P_WAKE_HEAD),
+        }
     }
 
     fn data_load(&self, index: u64) -> u64 {

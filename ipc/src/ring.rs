@@ -25,6 +25,7 @@
 //! positions of Linux's `bpf_ringbuf` user ring, io_uring's NEED_WAKEUP protocol.
 
 use crate::layout::{FRAME_ALIGN, FRAME_HEADER_BYTES, KIND_PAD, frame_bytes, payload_bytes_max};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The shared words that the two sides use to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,16 +36,38 @@ pub enum Word {
     Head,
     /// Written by the consumer: not zero while it sleeps.
     NeedWakeup,
+    /// Written by the producer: the `head` at which it wants its bell.
+    WakeHead,
 }
 
 /// The shared memory of one ring, as either side sees it.
+///
+/// An implementation says where a word is. With which order it is accessed is said here, once, so
+/// that loom checks what runs.
 pub trait Memory {
     fn ring_bytes(&self) -> u64;
-    fn load_relaxed(&self, word: Word) -> u64;
-    fn store_relaxed(&self, word: Word, value: u64);
-    fn store_release(&self, word: Word, value: u64);
-    fn fence_acquire(&self);
-    fn fence_seq_cst(&self);
+    fn word(&self, word: Word) -> &AtomicU64;
+
+    fn load_relaxed(&self, word: Word) -> u64 {
+        self.word(word).load(Ordering::Relaxed)
+    }
+
+    fn store_relaxed(&self, word: Word, value: u64) {
+        self.word(word).store(value, Ordering::Relaxed);
+    }
+
+    fn store_release(&self, word: Word, value: u64) {
+        self.word(word).store(value, Ordering::Release);
+    }
+
+    fn fence_acquire(&self) {
+        fence(Ordering::Acquire);
+    }
+
+    fn fence_seq_cst(&self) {
+        fence(Ordering::SeqCst);
+    }
+
     /// One word of the data at `index`, a multiple of 8.
     fn data_load(&self, index: u64) -> u64;
     fn data_store(&self, index: u64, value: u64);
@@ -161,6 +184,23 @@ impl<M: Memory> Producer<M> {
         // tail there, each with a full fence between, so at least one side sees the other.
         self.memory.fence_seq_cst();
         self.memory.load_relaxed(Word::NeedWakeup) != 0
+    }
+
+    /// Asks for a bell once half of the ring is free, which any frame fits into. True: it is.
+    #[must_use]
+    pub fn arm_room(&self) -> bool {
+        // A frame takes at most a quarter of the ring, padding included.
+        let wanted = self.committed.saturating_sub(self.memory.ring_bytes() / 2);
+        self.memory.store_relaxed(Word::WakeHead, wanted);
+        // SYNC: bell: the head is stored before the wish is loaded there, and the wish before the
+        // head here, each with a full fence between, so at least one side sees the other.
+        self.memory.fence_seq_cst();
+        self.memory.load_relaxed(Word::Head) >= wanted
+    }
+
+    /// Wants no bell for room.
+    pub fn disarm_room(&self) {
+        self.memory.store_relaxed(Word::WakeHead, u64::MAX);
     }
 }
 
@@ -305,13 +345,29 @@ impl<M: Memory> Consumer<M> {
         self.memory.store_release(Word::Head, position);
     }
 
+    /// The position at which the producer wants its bell; for after [`Consumer::release`].
+    pub fn head_wanted(&self) -> u64 {
+        // SYNC: bell: the head is stored before the wish is loaded here, and the wish before the
+        // head there, each with a full fence between, so at least one side sees the other.
+        self.memory.fence_seq_cst();
+        self.memory.load_relaxed(Word::WakeHead)
+    }
+
     /// Says that this side is about to sleep. True: nothing has come meanwhile, sleep.
     pub fn prepare_sleep(&mut self) -> Result<bool, Violation> {
+        self.announce_sleep();
+        Ok(!self.poll()?)
+    }
+
+    /// Says that this side is about to sleep: whatever it looks at from now on cannot be missed.
+    pub fn announce_sleep(&self) {
         self.memory.store_relaxed(Word::NeedWakeup, 1);
         // SYNC: wake-up: the tail is stored before the flag is loaded there, and the flag before
         // the tail here, each with a full fence between, so at least one side sees the other.
+        // SYNC: room for verdicts: the count read is stored before the flag is loaded there, and
+        // the flag before the count here, each with a full fence between, so one side sees the
+        // other.
         self.memory.fence_seq_cst();
-        Ok(!self.poll()?)
     }
 
     /// Says that this side is awake: no doorbell is needed.

@@ -21,31 +21,23 @@
 //! Generic over [`Words`], so that loom can run it; the ordering argument is in `ipc/README.md`.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
 use crate::layout::{
     C_NEED_WAKEUP, C_SETTLED, C_VERDICTS_WRITTEN, P_SETTLED_READ, P_VERDICTS_READ, P_WAKE_SETTLED,
     PAGE_BYTES, VERDICT_BYTES, VERDICT_COUNT,
 };
-use crate::memory::Mapping;
+use crate::sync::{AtomicU64, Ordering, fence};
 use crate::verdict::Entry;
 
 const ENTRY_WORDS: usize = VERDICT_BYTES / 8;
 
 /// Shared words, by their offset in bytes (a multiple of 8).
+///
+/// An implementation says where a word is. With which order it is accessed is said here, once, so
+/// that loom checks what runs.
 pub trait Words {
-    fn load_relaxed(&self, offset: usize) -> u64;
-    fn store_relaxed(&self, offset: usize, value: u64);
-    fn store_release(&self, offset: usize, value: u64);
-    fn fence_acquire(&self);
-    fn fence_seq_cst(&self);
-    /// Entries that the verdict ring holds.
-    fn verdict_count(&self) -> u64 {
-        VERDICT_COUNT as u64
-    }
-}
+    fn word(&self, offset: usize) -> &AtomicU64;
 
-impl Words for Mapping {
     fn load_relaxed(&self, offset: usize) -> u64 {
         self.word(offset).load(Ordering::Relaxed)
     }
@@ -65,6 +57,11 @@ impl Words for Mapping {
     fn fence_seq_cst(&self) {
         fence(Ordering::SeqCst);
     }
+
+    /// Entries that the verdict ring holds.
+    fn verdict_count(&self) -> u64 {
+        VERDICT_COUNT as u64
+    }
 }
 
 fn entry_offset<W: Words>(c: &W, number: u64) -> usize {
@@ -72,7 +69,7 @@ fn entry_offset<W: Words>(c: &W, number: u64) -> usize {
 }
 
 /// The worker's side: C is mapped writable, P read-only.
-pub struct Writer<W: Words = Mapping> {
+pub struct Writer<W: Words> {
     p: Arc<W>,
     c: Arc<W>,
     written: u64,
@@ -126,13 +123,10 @@ impl<W: Words> Writer<W> {
         self.open = None;
     }
 
-    /// Whether the client wants its bell at what is settled now. For after [`Writer::publish`] and
-    /// the release of `head`; the caller rings once for each value.
-    pub fn settled_wanted(&self) -> Option<u64> {
-        // SYNC: bell: the wanted position is stored before the reached one is loaded there, and the
-        // reached one before the wanted one here, each with a full fence between.
-        self.p.fence_seq_cst();
-        Some(self.p.load_relaxed(P_WAKE_SETTLED)).filter(|wanted| *wanted <= self.settled)
+    /// The ticket at which the client wants its bell; for after [`Writer::publish`], and behind the
+    /// fence of `ring::Consumer::head_wanted`, which serves both.
+    pub fn settled_wanted(&self) -> u64 {
+        self.p.load_relaxed(P_WAKE_SETTLED)
     }
 
     /// The last ticket that was published as settled.
@@ -154,7 +148,7 @@ impl<W: Words> Writer<W> {
 pub struct Garbage;
 
 /// The client's side: C is mapped read-only, P writable.
-pub struct Reader<W: Words = Mapping> {
+pub struct Reader<W: Words> {
     p: Arc<W>,
     c: Arc<W>,
     read: u64,
@@ -212,10 +206,15 @@ impl<W: Words> Reader<W> {
     #[must_use]
     pub fn arm(&self, ticket: u64) -> bool {
         self.p.store_relaxed(P_WAKE_SETTLED, ticket);
-        // SYNC: bell: the wanted position is stored before the reached one is loaded here, and the
-        // reached one before the wanted one there, each with a full fence between.
+        // SYNC: bell: settled is stored before the wish is loaded there, and the wish before
+        // settled here, each with a full fence between, so at least one side sees the other.
         self.p.fence_seq_cst();
         self.c.load_relaxed(C_SETTLED) >= ticket
+    }
+
+    /// Wants no bell for a ticket.
+    pub fn disarm(&self) {
+        self.p.store_relaxed(P_WAKE_SETTLED, u64::MAX);
     }
 
     /// Gives the entries that were read back to the writer, and tells it what this side knows.
@@ -246,29 +245,20 @@ mod tests {
     use crate::layout::C_BYTES;
     use crate::verdict::{Reason, Verdict};
     use std::collections::VecDeque;
-    use std::sync::Mutex;
 
-    /// Two pages of plain words, one mutex each: the codec and the arithmetic, not the ordering.
-    struct Plain(Mutex<Vec<u64>>);
+    /// Words of the process's own: the codec and the arithmetic, not the ordering.
+    struct Plain(Vec<AtomicU64>);
 
     impl Plain {
         fn new() -> Arc<Self> {
-            Arc::new(Self(Mutex::new(vec![0; C_BYTES / 8])))
+            Arc::new(Self((0..C_BYTES / 8).map(|_| AtomicU64::new(0)).collect()))
         }
     }
 
     impl Words for Plain {
-        fn load_relaxed(&self, offset: usize) -> u64 {
-            self.0.lock().unwrap()[offset / 8]
+        fn word(&self, offset: usize) -> &AtomicU64 {
+            &self.0[offset / 8]
         }
-        fn store_relaxed(&self, offset: usize, value: u64) {
-            self.0.lock().unwrap()[offset / 8] = value;
-        }
-        fn store_release(&self, offset: usize, value: u64) {
-            self.store_relaxed(offset, value);
-        }
-        fn fence_acquire(&self) {}
-        fn fence_seq_cst(&self) {}
         fn verdict_count(&self) -> u64 {
             4
         }

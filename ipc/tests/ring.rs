@@ -1,23 +1,23 @@
 //! The ring against a queue, over plain memory and with tiny rings, so that wrapping is common.
 #![cfg(not(loom))]
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use certeus_ipc::layout::{KIND_PAD, frame_bytes, payload_bytes_max};
 use certeus_ipc::ring::{Consumer, Frame, Full, Memory, Producer, Violation, Word};
 use proptest::prelude::*;
 
+const WORDS: usize = 4;
+
 #[derive(Clone)]
-struct Plain(Rc<RefCell<Vec<u64>>>, u64);
+struct Plain(Rc<Vec<AtomicU64>>, u64);
 
 impl Plain {
     fn new(ring_bytes: u64) -> Self {
-        Self(Rc::new(RefCell::new(vec![0; ring_bytes as usize / 8 + 3])), ring_bytes)
-    }
-    fn at(&self, word: Word) -> usize {
-        self.1 as usize / 8 + word as usize
+        let words = (0..ring_bytes as usize / 8 + WORDS).map(|_| AtomicU64::new(0));
+        Self(Rc::new(words.collect()), ring_bytes)
     }
     fn payload(&self, frame: &Frame) -> Vec<u8> {
         let words = frame.payload_bytes.div_ceil(8);
@@ -31,24 +31,16 @@ impl Memory for Plain {
     fn ring_bytes(&self) -> u64 {
         self.1
     }
-    fn load_relaxed(&self, word: Word) -> u64 {
-        self.0.borrow()[self.at(word)]
+    fn word(&self, word: Word) -> &AtomicU64 {
+        &self.0[self.1 as usize / 8 + word as usize]
     }
-    fn store_relaxed(&self, word: Word, value: u64) {
-        self.0.borrow_mut()[self.at(word)] = value;
-    }
-    fn store_release(&self, word: Word, value: u64) {
-        self.store_relaxed(word, value);
-    }
-    fn fence_acquire(&self) {}
-    fn fence_seq_cst(&self) {}
     fn data_load(&self, index: u64) -> u64 {
         assert!(index < self.1, "within the data");
-        self.0.borrow()[index as usize / 8]
+        self.0[index as usize / 8].load(Ordering::Relaxed)
     }
     fn data_store(&self, index: u64, value: u64) {
         assert!(index < self.1, "within the data");
-        self.0.borrow_mut()[index as usize / 8] = value;
+        self.0[index as usize / 8].store(value, Ordering::Relaxed);
     }
     fn data_write(&self, index: u64, bytes: &[u8]) {
         for (n, chunk) in bytes.chunks(8).enumerate() {

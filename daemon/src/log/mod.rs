@@ -49,8 +49,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::Ordering;
 
+use certeus_ipc::follow;
 use certeus_ipc::ring::{Memory, Violation};
 
 use crate::board::log as count;
@@ -394,13 +394,9 @@ impl<D: Disk> LogWriter<D> {
         page.set(durability::SEGMENT_NO, self.current.segment_no);
         page.set(durability::DURABLE_GROUP, self.position.group);
         failpoint("log-before-page");
-        // SYNC: durable seq release → acquire: who sees it can read every group up to it.
-        page.word(durability::DURABLE_SEQ).store(durable_seq, Ordering::Release);
+        follow::publish(page.word(durability::DURABLE_SEQ), durable_seq);
         failpoint("log-after-page");
-        // SYNC: follower wake-up: the durable seq is stored before the wish is loaded here, and the
-        // wish before the durable seq there, each with a full fence between.
-        std::sync::atomic::fence(Ordering::SeqCst);
-        let want = self.follower.get(follower::WANT_SEQ);
+        let want = follow::wanted(self.follower.word(follower::WANT_SEQ));
         if let Some(bell) = self.follower_bell.as_ref().filter(|_| want <= durable_seq) {
             peer::ring(bell);
         }

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+
+use certeus_ipc::follow;
 
 use super::ending;
 use super::group::Group;
@@ -137,7 +138,7 @@ pub fn open<D: Disk>(
     writer.durable.set(durability::DURABLE_GROUP, writer.position.group);
     writer.durable.set(durability::SEGMENT_NO, writer.current.segment_no);
     writer.durable.set(durability::ACCEPTED_SEQ, writer.durable_seq());
-    writer.durable.word(durability::DURABLE_SEQ).store(writer.durable_seq(), Ordering::Release);
+    follow::publish(writer.durable.word(durability::DURABLE_SEQ), writer.durable_seq());
     failpoint("log-after-recovered");
     writer.page.add(count::TORN_TOTAL, u64::from(found.torn));
     writer.page.add(count::DAMAGED_TOTAL, report.gaps.len() as u64);

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use certeus_ipc::layout::{P_WAKE_HEAD, PAGE_BYTES, frame_bytes};
+use certeus_ipc::layout::{PAGE_BYTES, frame_bytes};
 use certeus_ipc::memory::{Mapped, Mapping};
 use certeus_ipc::ring::{Consumer, Frame, Memory, Producer, Violation};
 use certeus_ipc::verdict::Entry;
-use std::sync::atomic::Ordering;
 
 use crate::envelope::{Return, Welcome, pair_bytes};
 use crate::failpoint::failpoint;
@@ -168,11 +167,7 @@ impl Peer {
             return;
         }
         self.forward.release(position);
-        // SYNC: room: the head is stored before the wish is loaded here, and the wish before the
-        // head there, each with a full fence between, so at least one side sees the other.
-        let memory = self.forward.memory();
-        memory.fence_seq_cst();
-        if memory.p.word(P_WAKE_HEAD).load(Ordering::Relaxed) <= position {
+        if self.forward.head_wanted() <= position {
             ring(&self.return_bell);
         }
     }

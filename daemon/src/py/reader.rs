@@ -3,8 +3,8 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
+use certeus_ipc::follow;
 use certeus_ipc::record::{FLAG_OPAQUE, Tag};
 use pyo3::exceptions::{PyIndexError, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -363,25 +363,22 @@ impl PyFollowerPage {
     }
 
     fn durable_seq(&self) -> u64 {
-        // SYNC: durable seq release → acquire: who sees it can read every group up to it.
-        self.durability.word(durability::DURABLE_SEQ).load(Ordering::Acquire)
+        follow::reached(self.durability.word(durability::DURABLE_SEQ))
     }
 
     fn want(&self, seq: u64) -> u64 {
-        self.follower.word(follower::WANT_SEQ).store(seq, Ordering::Relaxed);
-        // SYNC: follower wake-up: the durable seq is stored before the wish is loaded there, and
-        // the wish before the durable seq here, each with a full fence between.
-        fence(Ordering::SeqCst);
-        self.durable_seq()
+        let wish = self.follower.word(follower::WANT_SEQ);
+        follow::want(wish, seq, self.durability.word(durability::DURABLE_SEQ))
     }
 
     fn publish(&self, seq: u64, group: u64) {
         self.follower.set(follower::POSITION_GROUP, group);
-        self.follower.word(follower::POSITION_SEQ).store(seq, Ordering::Release);
+        self.follower.set(follower::POSITION_SEQ, seq);
     }
 
     fn allow_trim(&self, segment_no: u64) {
-        self.follower.word(follower::TRIM_SEGMENT).store(segment_no, Ordering::Release);
+        // No order to keep: the position that allows it was synced before this call.
+        self.follower.set(follower::TRIM_SEGMENT, segment_no);
     }
 }
 

@@ -9,9 +9,8 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{Ordering, fence};
 
-use certeus_ipc::layout::{P_WAKE_HEAD, PAGE_BYTES, payload_bytes_max};
+use certeus_ipc::layout::{PAGE_BYTES, payload_bytes_max};
 use certeus_ipc::memory::{Mapped, Mapping};
 use certeus_ipc::ring::{Claim, Consumer, Full, Producer};
 use rustix::io::{Errno, retry_on_intr, write};
@@ -55,10 +54,10 @@ impl Pair {
             let c = Mapping::at(memory, offset + page + bytes, PAGE_BYTES, true)?;
             Ok(Mapped::new(p, c, bytes))
         };
-        let forward = ring(0, forward_bytes)?;
-        forward.p.word(P_WAKE_HEAD).store(u64::MAX, Ordering::Relaxed);
+        let forward = Producer::new(ring(0, forward_bytes)?);
+        forward.disarm_room();
         Ok(Self {
-            forward: Producer::new(forward),
+            forward,
             forward_bell,
             returns: Consumer::new(ring(2 * page + forward_bytes, return_bytes)?),
             return_bell,
@@ -160,10 +159,7 @@ impl Pair {
         failpoint("worker-before-returns");
         self.returns.release(position);
         failpoint("worker-after-returns");
-        // SYNC: room: the head is stored before the wish is loaded here, and the wish before the
-        // head there, each with a full fence between, so at least one side sees the other.
-        fence(Ordering::SeqCst);
-        let wanted = self.returns.memory().p.word(P_WAKE_HEAD).load(Ordering::Relaxed);
+        let wanted = self.returns.head_wanted();
         if position >= wanted && wanted != self.woken_at {
             self.woken_at = wanted;
             ring(&self.forward_bell);
@@ -175,23 +171,13 @@ impl Pair {
     pub fn prepare_sleep(&mut self, blocked: bool) -> bool {
         let quiet = self.returns.prepare_sleep().expect("the log writer's tail is possible");
         let full = blocked || !self.control.is_empty();
-        quiet && (!full || self.wait_for_room())
-    }
-
-    /// Asks to be woken when half of the forward ring is free. True: it is not yet.
-    fn wait_for_room(&mut self) -> bool {
-        let wanted = self.forward.committed().saturating_sub(self.forward_bytes() / 2);
-        self.forward.memory().p.word(P_WAKE_HEAD).store(wanted, Ordering::Relaxed);
-        // SYNC: room: the head is stored before the wish is loaded there, and the wish before the
-        // head here, each with a full fence between, so at least one side sees the other.
-        fence(Ordering::SeqCst);
-        self.forward.head() < wanted
+        quiet && !(full && self.forward.arm_room())
     }
 
     /// Says that this end is awake: no bell is needed.
     pub fn woke(&mut self) {
         self.returns.woke();
-        self.forward.memory().p.word(P_WAKE_HEAD).store(u64::MAX, Ordering::Relaxed);
+        self.forward.disarm_room();
     }
 }
 

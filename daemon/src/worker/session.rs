@@ -12,14 +12,12 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{Ordering, fence};
 
-use certeus_ipc::layout::{C_BYTES, P_SETTLED_READ, P_WAKE_HEAD, P_WAKE_SETTLED, PAGE_BYTES};
-use certeus_ipc::layout::{RING_BYTES_MAX, RING_BYTES_MIN};
+use certeus_ipc::layout::{C_BYTES, P_SETTLED_READ, PAGE_BYTES, RING_BYTES_MAX, RING_BYTES_MIN};
 use certeus_ipc::memory::{Mapped, Mapping};
-use certeus_ipc::ring::{Consumer, Frame, Memory, Violation, Word};
+use certeus_ipc::ring::{Consumer, Frame, Memory, Violation};
 use certeus_ipc::verdict::{Entry, Verdict};
-use certeus_ipc::verdict_ring::Writer;
+use certeus_ipc::verdict_ring::{Words, Writer};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
@@ -84,7 +82,7 @@ pub struct Session {
     queue: VecDeque<Entry>,
     /// The last ticket whose verdict is here.
     queued: u64,
-    verdicts: Writer,
+    verdicts: Writer<Mapping>,
     doorbell: OwnedFd,
     socket: Option<OwnedFd>,
     rung_settled: u64,
@@ -174,7 +172,7 @@ impl Session {
 
     /// The last ticket that the client has read the verdict of, as far as that can be true.
     pub fn settled_read(&self) -> u64 {
-        let read = self.consumer.memory().p.word(P_SETTLED_READ).load(Ordering::Relaxed);
+        let read = self.consumer.memory().p.load_relaxed(P_SETTLED_READ);
         read.min(self.verdicts.settled())
     }
 
@@ -326,13 +324,9 @@ impl Session {
 
     /// Whether the client waits for a value that is reached now; once for each value.
     fn is_awaited(&mut self) -> bool {
-        // SYNC: bell: settled and head are stored before the wishes are loaded here, and the wishes
-        // before settled and head there, each with a full fence between, so one side sees the
-        // other.
-        fence(Ordering::SeqCst);
-        let memory = self.consumer.memory();
-        let settled_wanted = memory.p.word(P_WAKE_SETTLED).load(Ordering::Relaxed);
-        let head_wanted = memory.p.word(P_WAKE_HEAD).load(Ordering::Relaxed);
+        // In this order: the fence of the first one is for both.
+        let head_wanted = self.consumer.head_wanted();
+        let settled_wanted = self.verdicts.settled_wanted();
         let settled =
             self.verdicts.settled() >= settled_wanted && settled_wanted != self.rung_settled;
         let head = self.consumer.released() >= head_wanted && head_wanted != self.rung_head;
@@ -375,8 +369,7 @@ impl Session {
     pub fn arm(&mut self) -> Result<bool, Violation> {
         self.armed = true;
         let quiet = if self.closing.is_some() {
-            self.consumer.memory().store_relaxed(Word::NeedWakeup, 1);
-            self.consumer.memory().fence_seq_cst();
+            self.consumer.announce_sleep();
             self.is_drained()
         } else {
             self.consumer.prepare_sleep()?

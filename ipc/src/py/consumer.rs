@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 
 use super::ring::map_for_consumer;
 use crate::layout::{P_SETTLED_READ, P_WAKE_HEAD, P_WAKE_SETTLED};
-use crate::memory::Mapped;
+use crate::memory::{Mapped, Mapping};
 use crate::ring::{Consumer as RingConsumer, Violation};
 use crate::verdict::{Entry, Reason, Verdict};
 use crate::verdict_ring::{Words, Writer};
@@ -17,7 +17,7 @@ use crate::verdict_ring::{Words, Writer};
 #[pyclass(module = "certeus._native")]
 pub struct Consumer {
     ring: RingConsumer<Mapped>,
-    writer: Writer,
+    writer: Writer<Mapping>,
     /// `(ticket, end_position)` of what was read and not released.
     unreleased: VecDeque<(u64, u64)>,
 }
@@ -84,12 +84,8 @@ impl Consumer {
             self.ring.release(end);
             self.unreleased.pop_front();
         }
-        let p = &self.ring.memory().p;
-        // SYNC: bell: the wanted position is stored before the reached one is loaded there, and the
-        // reached one before the wanted one here, each with a full fence between.
-        p.fence_seq_cst();
-        p.load_relaxed(P_WAKE_SETTLED) <= self.writer.settled()
-            || p.load_relaxed(P_WAKE_HEAD) <= self.ring.released()
+        let (head_wanted, settled_wanted) = (self.ring.head_wanted(), self.writer.settled_wanted());
+        settled_wanted <= self.writer.settled() || head_wanted <= self.ring.released()
     }
 
     /// Says that this side is about to sleep. True: nothing has come meanwhile.

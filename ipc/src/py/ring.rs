@@ -11,12 +11,12 @@ use pyo3::types::{PyBytes, PyList};
 use super::GarbageError;
 use super::fork::Stamp;
 use crate::layout::{
-    C_BYTES, KIND_EVENT_FRAME, MAGIC, P_MAGIC, P_RING_BYTES, P_VERSION, P_WAKE_HEAD,
-    P_WAKE_SETTLED, PAGE_BYTES, RING_BYTES_MAX, RING_BYTES_MIN, VERSION, payload_bytes_max,
+    C_BYTES, KIND_EVENT_FRAME, MAGIC, P_MAGIC, P_RING_BYTES, P_VERSION, PAGE_BYTES, RING_BYTES_MAX,
+    RING_BYTES_MIN, VERSION, payload_bytes_max,
 };
 use crate::memory::{Mapped, Mapping};
 use crate::record::{Attributes, FLAG_OPAQUE, PREFIX_BYTES, Tag, write_payload_to};
-use crate::ring::{Consumer, Full, Memory, Producer, Word};
+use crate::ring::{Consumer, Full, Memory, Producer};
 use crate::verdict_ring::{Garbage, Reader, Words};
 
 /// `(ticket, count, seq, group, verdict, reason)`, verdict and reason as their words.
@@ -39,7 +39,7 @@ pub struct Ring {
 
 struct Inner {
     producer: Producer<Mapped>,
-    reader: Reader,
+    reader: Reader<Mapping>,
 }
 
 impl Drop for Ring {
@@ -208,21 +208,13 @@ impl Ring {
         if !self.stamp.is_current() {
             return true;
         }
-        let memory = self.inner.producer.memory();
-        // A frame takes at most a quarter of the ring, padding included, so half of it will do.
-        let position = self.inner.producer.committed().saturating_sub(memory.ring_bytes() / 2);
-        memory.p.store_relaxed(P_WAKE_HEAD, position);
-        // SYNC: bell: the wanted position is stored before the reached one is loaded here, and the
-        // reached one before the wanted one there, each with a full fence between.
-        memory.fence_seq_cst();
-        memory.load_relaxed(Word::Head) >= position
+        self.inner.producer.arm_room()
     }
 
     fn disarm(&self) {
         if self.stamp.is_current() {
-            let p = &self.inner.producer.memory().p;
-            p.store_relaxed(P_WAKE_SETTLED, u64::MAX);
-            p.store_relaxed(P_WAKE_HEAD, u64::MAX);
+            self.inner.reader.disarm();
+            self.inner.producer.disarm_room();
         }
     }
 

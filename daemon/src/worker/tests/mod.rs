@@ -260,7 +260,7 @@ pub struct Client {
     pub welcome: Welcome,
     pub p: Arc<Mapping>,
     pub ring: Producer<Mapped>,
-    pub verdicts: Reader,
+    pub verdicts: Reader<Mapping>,
     pub doorbell: OwnedFd,
     pub socket: OwnedFd,
     pub ticket: u64,
