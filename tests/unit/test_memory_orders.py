@@ -56,6 +56,9 @@ NEEDS_NONE: dict[tuple[str, str], str] = {
     ("daemon/src/board.rs", "self.word(index).load(Ordering::Relaxed)"): (
         "gauges order nothing; the durable seq goes by `follow`"
     ),
+    ("daemon/src/direct.rs", "self.0.load(Ordering::Relaxed)"): OWN_MEMORY,
+    ("daemon/src/direct.rs", "self.0.store(u8::from(wanted), Ordering::Relaxed)"): OWN_MEMORY,
+    ("daemon/src/direct.rs", "self.0.store(NEVER, Ordering::Relaxed)"): OWN_MEMORY,
     ("daemon/src/failpoint.rs", "armed.passed.fetch_add(1, Ordering::Relaxed)"): OWN_MEMORY,
     ("daemon/src/disk/named.rs", "self.live.store(true, Ordering::Relaxed);"): OWN_MEMORY,
     ("daemon/src/disk/named.rs", "live.load(Ordering::Relaxed)"): OWN_MEMORY,
