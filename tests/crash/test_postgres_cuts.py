@@ -87,7 +87,7 @@ def chosen(attack: Attack, to_bytes: int, from_bytes: int) -> list[Cut]:
 
 async def bytes_of_a_batch(rig: Rig, socket: str, watch: Watch, name: str) -> tuple[int, int]:
     """Makes the schema and delivers two batches uncut; what the second one's connection passed."""
-    proxy = WindowProxy(socket, lambda _: None, watch_nothing)
+    proxy = WindowProxy(socket, [], watch_nothing)
     with tempfile.TemporaryDirectory(prefix="certeus-", dir="/tmp") as folder:
         async with proxy.listening(Path(folder)) as host:
             for seq in (ROWS_EACH, 2 * ROWS_EACH):
@@ -105,9 +105,10 @@ async def watch_nothing() -> None:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("connections", [1, 2])
 @pytest.mark.parametrize("kind", ["stored", "refused"])
 def test_a_connection_cut_at_every_byte_of_a_transaction_stores_each_row_once(
-    newest: Server, rig: Rig, attack: Attack, kind: str
+    newest: Server, rig: Rig, attack: Attack, kind: str, connections: int
 ) -> None:
     rig.begin()
     append(rig, 2)
@@ -123,10 +124,9 @@ def test_a_connection_cut_at_every_byte_of_a_transaction_stores_each_row_once(
             watch = Watch(connection)
             sizes = await bytes_of_a_batch(rig, newest.socket_path(), watch, name)
             cuts = chosen(attack, *sizes)
-            append(rig, len(cuts) + 1)
-            proxy = WindowProxy(
-                newest.socket_path(), lambda n: cuts[n] if n < len(cuts) else None, watch.look
-            )
+            # Beside a connection that is cut another one may have committed a batch or two.
+            append(rig, (len(cuts) + 1) * (1 if connections == 1 else 4))
+            proxy = WindowProxy(newest.socket_path(), cuts, watch.look)
             with tempfile.TemporaryDirectory(prefix="certeus-", dir="/tmp") as folder:
                 async with (
                     proxy.listening(Path(folder)) as host,
@@ -134,14 +134,14 @@ def test_a_connection_cut_at_every_byte_of_a_transaction_stores_each_row_once(
                         f"postgresql://postgres@/{name}?host={host}",
                         away_pause=Pause(0.0005, 0.001),
                         batch_rows_max=ROWS_EACH,
+                        connections=connections,
                         dead_letters_percent_max=100,
                     ),
                 ):
                     rig.durable()
                     await rig.flushed(timeout_s=300 if attack.full else 40)
             await watch.look()
-            in_order = await connection.fetch("SELECT seq FROM certeus.events ORDER BY ctid")
-            assert [row["seq"] for row in in_order] == sorted(row["seq"] for row in in_order)
+            assert watch.positions == sorted(watch.positions), "and it never goes back"
             rows = await connection.fetch(ALL + "ORDER BY 1")
             letters = await connection.fetchval("SELECT count(*) FROM certeus.dead_letters")
             assert letters == (rig.ticket // 2 if refused else 0)
@@ -149,7 +149,7 @@ def test_a_connection_cut_at_every_byte_of_a_transaction_stores_each_row_once(
             assert sum(later > earlier for earlier, later in zip(
                 watch.positions, watch.positions[1:], strict=False
             )) > 1  # fmt: skip
-            assert proxy.struck == cuts, "every cut met the transaction that it was meant for"
+            assert sorted(proxy.struck) == sorted(cuts), "every cut met the transaction that it was meant for"
             return proxy.struck, len(watch.positions), [
                 (row["ticket"], row["data"].encode()) for row in rows
             ]  # fmt: skip
@@ -161,7 +161,7 @@ def test_a_connection_cut_at_every_byte_of_a_transaction_stores_each_row_once(
     verdict = compare(list(range(1, rig.ticket + 1)), [ticket for ticket, _ in rows])
     attack.report(
         Outcome(
-            attack=f"PostgreSQL: connection cut at a byte of BEGIN..COMMIT, rows {kind}",
+            attack=f"PostgreSQL: connection cut at a byte of BEGIN..COMMIT, rows {kind}, {connections} used",
             cases=len(set(struck)),
             acknowledged=rig.ticket,
             in_flight=ROWS_EACH,

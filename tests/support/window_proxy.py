@@ -5,8 +5,9 @@ bytes, and the connection ends when the chosen direction has passed the chosen n
 """
 
 import asyncio
+import collections
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -29,6 +30,7 @@ class Window:
     def __init__(self, cut: Cut | None) -> None:
         self.cut = cut
         self.is_open = False
+        self.is_struck = False
         self.passed = {"to": 0, "from": 0}
 
     def room(self, direction: Literal["to", "from"]) -> int | None:
@@ -39,16 +41,16 @@ class Window:
 
 
 class WindowProxy:
-    """Connection n is cut as `cut_of(n)` says; `before` is awaited before each connection."""
+    """Each connection is cut at the next of `cuts`, and at none when there are no more.
+
+    A connection that ends before its cut gives it back. `before` is awaited before each connection.
+    """
 
     def __init__(
-        self,
-        server_socket: str,
-        cut_of: Callable[[int], Cut | None],
-        before: Callable[[], Awaitable[None]],
+        self, server_socket: str, cuts: Iterable[Cut], before: Callable[[], Awaitable[None]]
     ) -> None:
         self._server_socket = server_socket
-        self._cut_of = cut_of
+        self._cuts = collections.deque(cuts)
         self._before = before
         self._tasks: set[asyncio.Task[None]] = set()
         self.windows: list[Window] = []
@@ -56,7 +58,7 @@ class WindowProxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._before()
-        window = Window(self._cut_of(len(self.windows)))
+        window = Window(self._cuts.popleft() if self._cuts else None)
         self.windows.append(window)
         up_reader, up_writer = await asyncio.open_unix_connection(self._server_socket)
         pumps = {
@@ -68,6 +70,8 @@ class WindowProxy:
         finally:
             for pump in pumps:
                 pump.cancel()
+            if window.cut is not None and not window.is_struck:
+                self._cuts.appendleft(window.cut)
             for end in (up_writer, writer):
                 end.transport.abort()
 
@@ -92,6 +96,7 @@ class WindowProxy:
                     window.passed[direction] += passed - outside
                 if window.room(direction) == 0:
                     assert window.cut is not None
+                    window.is_struck = True
                     self.struck.append(window.cut)
                     return
 
