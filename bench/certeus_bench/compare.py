@@ -4,9 +4,10 @@ Every figure is turned into slowness (a time as it is, a rate upside down), so t
 one is slower. A figure is slower or faster if its ratio is
 
 - more than chance: one lies outside of its 99 % interval (`spread`), and
-- worth mentioning: at least 5 % either way, and
-- the program's own: where the floor below it (a bare sync, a bare COPY) changed by more than chance
-  too, what remains after dividing by the floor's change is still at least 5 %.
+- worth mentioning: at least 5 % either way between several runs, at least 10 % between two single
+  ones, which differ by so much for reasons that neither of them can know, and
+- the program's own: where the floor below it (a bare sync, a bare COPY) changed as clearly, what
+  remains after dividing by the floor's change is still worth mentioning.
 
 What cannot be compared says why: another machine, other settings, an artifact, or one run a side of
 a figure that has no spread of its own.
@@ -23,6 +24,7 @@ from certeus_bench.results import Label, Loop, Measurement, Result, Run
 from certeus_bench.spread import Interval
 
 EFFECT_MIN = 1.05
+EFFECT_MIN_SINGLE = 1.10
 
 Key = tuple[str, str, str]
 """Name, system, and settings as they are told."""
@@ -43,6 +45,24 @@ class Metric(NamedTuple):
     figure: Figure
     is_rate: bool
     within: Callable[[Measurement], Interval | None]
+
+
+class Change(NamedTuple):
+    """Slowness over slowness, where it lies if that is known, and from where on it is told."""
+
+    ratio: float
+    interval: Interval | None
+    effect_min: float
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is worth mentioning."""
+        return not 1 / self.effect_min < self.ratio < self.effect_min
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is more than chance."""
+        return self.interval is not None and not self.interval.low <= 1 <= self.interval.high
 
 
 class Row(NamedTuple):
@@ -138,8 +158,8 @@ def compare(base: Side, new: Side) -> Comparison:
     notes = [_other_machine(base, new)]
     if len(base.runs) == len(new.runs) == 1:
         notes.append(
-            "one run a side: what differs from run to run is not known; ratios below some 10 % are"
-            " not worth believing before several runs a side say the same"
+            "one run a side: what differs from run to run is not known; less than 10 % is called"
+            " the same, and more is worth several runs a side"
         )
     notes += _one_sided(base, new)
     rows: list[Row] = []
@@ -173,44 +193,44 @@ def _metrics(result: Result) -> list[Metric]:
 
 def _row(key: Key, metric: Metric, base: Side, new: Side) -> Row:
     befores, afters = base.sound(key), new.sound(key)
-    ratio, interval = _ratio(metric, befores, afters)
-    floor_ratio, floor_moved = _floor(key, metric, base, new)
-    verdict, why = _judge(ratio, interval, floor_ratio if floor_moved else None)
+    change = _change(metric, befores, afters)
+    floor = _floor(key, metric, base, new)
+    verdict, why = _judge(change, floor)
     return Row(
-        key, metric.figure, _mean(metric, befores), _mean(metric, afters), ratio, interval,
-        floor_ratio, verdict, why,
+        key, metric.figure, _mean(metric, befores), _mean(metric, afters), change.ratio,
+        change.interval, floor.ratio if floor else None, verdict, why,
     )  # fmt: skip
 
 
-def _judge(ratio: float, interval: Interval | None, floor: float | None) -> tuple[Verdict, str]:
-    if 1 / EFFECT_MIN < ratio < EFFECT_MIN:
+def _judge(change: Change, floor: Change | None) -> tuple[Verdict, str]:
+    ratio, interval, effect = change
+    if not change.is_large:
         return Verdict.SAME, ""
     if interval is None:
         return Verdict.NOT_COMPARABLE, "one run a side says nothing of its noise: measure several"
-    if interval.low <= 1 <= interval.high:
+    if not change.is_real:
         return Verdict.SAME, "within what chance does"
     slower = ratio > 1
-    if floor is not None:
-        own = ratio / floor
-        if own < EFFECT_MIN if slower else own > 1 / EFFECT_MIN:
+    if floor is not None and floor.is_large and floor.is_real:
+        own = ratio / floor.ratio
+        if own < effect if slower else own > 1 / effect:
             return Verdict.SAME, f"the machine is {'slower' if slower else 'faster'}, by its floor"
     return (Verdict.SLOWER if slower else Verdict.FASTER), ""
 
 
-def _ratio(
-    metric: Metric, befores: Sequence[Result], afters: Sequence[Result]
-) -> tuple[float, Interval | None]:
+def _change(metric: Metric, befores: Sequence[Result], afters: Sequence[Result]) -> Change:
     """Slowness over slowness, and where it lies; None where nothing is known of that."""
     sides = [[_slowness(metric, one) for one in side] for side in (befores, afters)]
     if len(befores) + len(afters) > 2:
-        return spread.of_ratio(*sides)
+        return Change(*spread.of_ratio(*sides), EFFECT_MIN)
     ratio = sides[1][0] / sides[0][0]
     before, after = (metric.within(one.measurement) for one in (befores[0], afters[0]))
     if before is None or after is None or not min(*before, *after) > 0:
-        return ratio, None
+        return Change(ratio, None, EFFECT_MIN_SINGLE)
     if metric.is_rate:
         before, after = after, before
-    return ratio, Interval(after.low / before.high, after.high / before.low)
+    interval = Interval(after.low / before.high, after.high / before.low)
+    return Change(ratio, interval, EFFECT_MIN_SINGLE)
 
 
 def _slowness(metric: Metric, result: Result) -> float:
@@ -224,20 +244,18 @@ def _mean(metric: Metric, results: Sequence[Result]) -> float:
     return sum(values) / len(values)
 
 
-def _floor(key: Key, metric: Metric, base: Side, new: Side) -> tuple[float | None, bool]:
-    """How much slower the floor below a figure became, and whether by more than chance."""
+def _floor(key: Key, metric: Metric, base: Side, new: Side) -> Change | None:
+    """What became of the floor below a figure, where both sides measured it."""
     found = FLOORS.get((key[0].partition("/")[0], metric))
     if found is None:
-        return None, False
+        return None
     name, floor_metric = found
     befores, afters = base.floors(name, key[2]), new.floors(name, key[2])
-    if not all(floor_metric.figure.read(one) for one in [*befores, *afters]):
-        return None, False
     if not befores or not afters:
-        return None, False
-    ratio, interval = _ratio(floor_metric, befores, afters)
-    verdict, _ = _judge(ratio, interval, None)
-    return ratio, verdict in (Verdict.SLOWER, Verdict.FASTER)
+        return None
+    if not all(floor_metric.figure.read(one) for one in [*befores, *afters]):
+        return None
+    return _change(floor_metric, befores, afters)
 
 
 # --- what cannot be compared ---------------------------------------------------------------------

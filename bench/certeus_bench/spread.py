@@ -1,10 +1,12 @@
 """How far a figure may be off, from one run alone or from several.
 
-One run knows only the spread within itself. A percentile's interval comes from the order of its
-times (the ranks between which it lies), a rate's from resampling the series of its intervals in
-blocks, which keeps what neighbours have in common. Both are honest about chance and blind to what
-differs from run to run: where memory was placed, who else was on the machine. Several runs know
-that, and then nothing else is used: the mean of the logarithms, with Student's t.
+One run knows only the spread within itself. A rate's interval comes from resampling the series of
+its intervals in blocks, which keeps what neighbours have in common. A percentile's comes from the
+order of its times (the ranks between which it lies); that takes times to be independent, and in a
+closed loop, where slow times also show as slow intervals, it is widened by as much as the rate's is
+wider than independent times would make it. Both are honest about chance and blind to what differs
+from run to run: where memory was placed, who else was on the machine. Several runs know that, and
+then nothing else is used: the mean of the logarithms, with Student's t.
 
 All intervals are at 99 %, since a run has some fifty figures. Everything is deterministic.
 """
@@ -14,9 +16,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from certeus_bench import histogram
-from certeus_bench.results import Measurement
+from certeus_bench.results import Loop, Measurement
 
 Z = 2.576
 """Of the normal distribution, two-sided, 99 %."""
@@ -47,11 +50,25 @@ def of_percentile(measurement: Measurement, percentile: float) -> Interval | Non
         return None
     share = percentile / 100
     middle, width = count * share, Z * math.sqrt(count * share * (1 - share))
+    width *= _clumping(measurement, np.array(steps, dtype=np.float64))
     ranks = np.cumsum([times for _, times in steps])
     wanted = math.floor(middle - width), math.ceil(middle + width) + 1
     at = [int(np.searchsorted(ranks, rank)) for rank in wanted]
     low, high = (steps[min(position, len(steps) - 1)][0] for position in at)
     return Interval(low, high)
+
+
+def _clumping(measurement: Measurement, steps: npt.NDArray[np.float64]) -> float:
+    """How many times wider the rate's interval is than independent times would make it, or 1."""
+    rate = of_rate(measurement) if measurement.loop is Loop.CLOSED else None
+    values, counts = steps[:, 0], steps[:, 1]
+    mean = float(np.average(values, weights=counts))
+    deviation = math.sqrt(float(np.average((values - mean) ** 2, weights=counts)))
+    if rate is None or not deviation:
+        return 1.0
+    independent = 2 * Z * deviation / mean / math.sqrt(float(counts.sum()))
+    seen = 2 * (rate.high - rate.low) / (rate.high + rate.low)
+    return max(1.0, seen / independent)
 
 
 def of_rate(measurement: Measurement) -> Interval | None:

@@ -18,6 +18,8 @@ VERDICT_STYLES = {
     Verdict.SLOWER: "bold red",
     Verdict.NOT_COMPARABLE: "yellow",
 }
+RATIO_MAX = 10
+"""Beyond it, how much slower something is does not matter any more."""
 OVERHEAD_SECONDS = 1.0
 """What a scenario takes beside warm-up and measuring, at least: only the bar rests on it."""
 
@@ -86,7 +88,7 @@ def _compared(row: Row) -> tuple[str, ...]:
 
 
 def _more(ratio: float) -> str:
-    return f"{(ratio - 1) * 100:+.1f} %"
+    return f"{(ratio - 1) * 100:+.1f} %" if ratio < RATIO_MAX else f"> {RATIO_MAX} times"
 
 
 def score(passed_or_not: list[Gate]) -> str:

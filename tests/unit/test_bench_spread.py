@@ -1,10 +1,12 @@
 """How far figures may be off: as wide as chance, no wider, and always the same."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from certeus_bench import spread
 from certeus_bench.histogram import P50, P99
+from certeus_bench.results import Loop
 from support.bench_results import fake, times
 
 
@@ -30,6 +32,18 @@ def test_interval_of_a_high_percentile_is_wider_and_stays_among_the_times() -> N
     assert spread.of_percentile(measured, P50) == (459, 542)
     assert spread.of_percentile(measured, P99) == (981, 1000)
     assert spread.of_percentile(fake(histogram=times((5, 3))), P99) == (5, 5)
+
+
+def test_times_that_come_in_clumps_say_less_of_a_percentile() -> None:
+    steps = times(*[(value, 1) for value in range(1, 1001)])
+    even = fake(histogram=steps, intervals=[50] * 21, operations=1_000)
+    clumped = fake(histogram=steps, intervals=[90] * 10 + [10] * 11, operations=1_000)
+    narrow, wide = spread.of_percentile(even, P50), spread.of_percentile(clumped, P50)
+    assert narrow == (459, 542)
+    assert wide is not None
+    assert wide.high - wide.low > 3 * (542 - 459)
+    open_loop = msgspec.structs.replace(clumped, loop=Loop.OPEN)
+    assert spread.of_percentile(open_loop, P50) == narrow
 
 
 def test_without_times_or_intervals_nothing_is_known() -> None:
