@@ -15,30 +15,12 @@ import time
 from pathlib import Path
 
 import certeus
+from certeus_bench.rows import ROWS, make_rows
 
-ROWS = 8192
 BATCH = 512
 SETTLE_TIMEOUT_S = 120.0
 HELD = ord("1")
 HOLD_POLL_S = 0.001
-
-
-def make_rows(event_bytes: int, seed: int) -> list[bytes]:
-    """``ROWS`` different JSON objects of exactly ``event_bytes`` bytes each."""
-    rows: list[bytes] = []
-    for number in range(ROWS):
-        head = (
-            f'{{"device":"sensor-{(number * 7919 + seed) % 100_000:05d}","n":{number + 100_000},'
-            f'"celsius":{20 + number % 977 / 100:.2f},"ok":true,"note":"'
-        ).encode()
-        padding = event_bytes - len(head) - 2
-        if padding < 0:
-            head, padding = b'{"n":"', event_bytes - 8
-        sentence = f"{number:06d} reading of a meter in hall {number % 17}. "
-        text = (sentence * (padding // 30 + 1)).encode()
-        rows.append(head + text[:padding] + b'"}')
-    assert all(len(row) == event_bytes for row in rows)
-    return rows
 
 
 def map_hold(path: Path) -> mmap.mmap:

@@ -8,7 +8,7 @@ import pytest
 
 import harness
 import inputs
-import load
+from certeus_bench.rows import make_rows
 
 CONTROL_DATA = """\
 Package: alpha
@@ -79,7 +79,7 @@ def test_lines_of_a_json_file_are_taken_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("event_bytes", [64, 150, 1024, 16384])
 def test_load_rows_are_different_json_of_the_size_that_was_asked_for(event_bytes: int) -> None:
-    rows = load.make_rows(event_bytes, seed=3)
+    rows = make_rows(event_bytes, seed=3)
     assert {len(row) for row in rows} == {event_bytes}
     assert len(set(rows)) == len(rows)
     for row in rows[::97]:
