@@ -1,4 +1,4 @@
-"""Write requirements.lock and requirements-dev.lock: exact versions, with the hash of every file.
+"""Write requirements.lock and those beside it: exact versions, with the hash of every file.
 
 What is wanted stands in pyproject.toml alone; this asks pip-tools, in an environment that is thrown
 away, for versions that fit. ``make lock`` keeps what is locked and adds what is new;
@@ -26,14 +26,16 @@ def wanted() -> dict[str, list[str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     runtime = [one for extra in ("daemon", "embedded", "bench") for one in extras[extra]]
+    groups = project["dependency-groups"]
     return {
         "requirements.lock": ["pip", "wheel", *project["build-system"]["requires"], *runtime],
-        "requirements-dev.lock": project["dependency-groups"]["dev"],
+        "requirements-dev.lock": groups["dev"],
+        "bench/certeus_bench/peers/requirements-durable.txt": groups["durable-peers"],
     }
 
 
 def main() -> None:
-    """Compile both files in the order in which the second constrains itself by the first."""
+    """Compile the first, then the others, which constrain themselves by it."""
     upgrade = ["--upgrade"] if os.environ.get("UPGRADE") else []
     environment = os.environ | {"CUSTOM_COMPILE_COMMAND": "make lock"}
     with tempfile.TemporaryDirectory() as scratch:

@@ -201,7 +201,14 @@ def test_adrs_fit_on_one_page_and_have_the_three_parts() -> None:
     assert_none(faults)
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "requirements.lock",
+        "requirements-dev.lock",
+        "bench/certeus_bench/peers/requirements-durable.txt",
+    ],
+)
 def test_locks_pin_exact_versions_with_hashes_and_name_no_host(lock: str) -> None:
     text = (ROOT / lock).read_text()
     pinned = re.findall(r"^([\w.\[\]-]+)==[\w.+]+ \\\n    --hash=sha256:", text, re.MULTILINE)
