@@ -442,26 +442,26 @@ impl<D: Disk> LogWriter<D> {
         page.set(count::DEDUP_FROM_NS, self.ages.at(from_seq).unwrap_or(0));
     }
 
-    /// Whether the next cycle should come soon although nobody rings: a full ring, or no place yet
-    /// for the next group.
+    /// Whether the next cycle should come soon although nobody rings: there is no place yet for the
+    /// next group.
     #[must_use]
-    pub fn is_waiting(&mut self) -> bool {
-        self.held || self.peers.values_mut().any(Peer::is_blocked)
+    pub fn is_waiting(&self) -> bool {
+        self.held
     }
 
     /// Says that the writer is about to sleep. True: nothing has come meanwhile.
     pub fn prepare_sleep(&mut self) -> io::Result<bool> {
         let mut sleep = true;
         for peer in self.peers.values_mut() {
-            let empty = peer.forward.prepare_sleep();
-            sleep &= empty.map_err(|violation| io::Error::other(violation.reason()))?;
+            let quiet = peer.prepare_sleep();
+            sleep &= quiet.map_err(|violation| io::Error::other(violation.reason()))?;
         }
         Ok(sleep)
     }
 
     pub fn woke(&mut self) {
         for peer in self.peers.values_mut() {
-            peer.forward.woke();
+            peer.woke();
         }
     }
 

@@ -55,9 +55,11 @@ impl Peer {
             pair_bytes(forward_bytes, return_bytes),
             4 * page + forward_bytes + return_bytes
         );
+        let returns = Producer::new(Mapped::new(return_p, return_c, return_bytes));
+        returns.disarm_room();
         Ok(Self {
             forward: Consumer::new(Mapped::new(forward_p, forward_c, forward_bytes)),
-            returns: Producer::new(Mapped::new(return_p, return_c, return_bytes)),
+            returns,
             forward_bell,
             return_bell,
             verdicts: Vec::new(),
@@ -115,9 +117,19 @@ impl Peer {
         self.verdicts.push((session, epoch, entry));
     }
 
-    /// Whether nothing can be taken before the worker has read answers.
-    pub fn is_blocked(&mut self) -> bool {
-        self.room() == 0
+    /// Says that this end is about to sleep: until something comes or, where nothing can be taken
+    /// before the worker has read answers, until there is room for them. True: it is not yet so.
+    pub fn prepare_sleep(&mut self) -> Result<bool, Violation> {
+        if self.room() == 0 {
+            return Ok(!self.returns.arm_room());
+        }
+        self.forward.prepare_sleep()
+    }
+
+    /// Says that this end is awake: no bell is needed.
+    pub fn woke(&mut self) {
+        self.forward.woke();
+        self.returns.disarm_room();
     }
 
     /// Verdicts into the return ring, then the worker's bell. True: something was told.

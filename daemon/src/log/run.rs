@@ -16,7 +16,7 @@ use crate::disk::Disk;
 
 /// The token of every bell: which worker rang is seen from its ring.
 const BELL: u64 = u64::MAX;
-/// How long a ring without room for answers, or a full log, is left alone.
+/// How long a full log is left alone.
 const RETRY: Duration = Duration::from_millis(5);
 
 pub struct Loop<D: Disk> {

@@ -146,9 +146,17 @@ struct End {
     mine: Bell,
     theirs: Bell,
     blocked: bool,
+    /// The wish that the other end was last woken for.
+    rung: u64,
 }
 
 impl End {
+    fn new(out: &Ring, into: &Ring, mine: &Bell, theirs: &Bell) -> Self {
+        let (out, into) = (Producer::new(out.clone()), Consumer::new(into.clone()));
+        let (mine, theirs) = (mine.clone(), theirs.clone());
+        Self { out, into, mine, theirs, blocked: false, rung: u64::MAX }
+    }
+
     /// Sends a frame without data, or remembers that there was no room.
     fn send(&mut self, ticket: u64) -> bool {
         self.blocked = self.out.append(&[], KIND, 0, ticket) == Err(Full);
@@ -171,13 +179,23 @@ impl End {
     fn release(&mut self) {
         if self.into.read() > self.into.released() {
             self.into.release(self.into.read());
-            if self.into.head_wanted() <= self.into.released() {
+            let wanted = self.into.head_wanted();
+            if wanted <= self.into.released() && wanted != self.rung {
+                self.rung = wanted;
                 self.theirs.ring();
             }
         }
     }
 
-    /// Sleeps until something comes, or until there is room again for one that is blocked.
+    /// As the log writer, which takes nothing that it could not answer.
+    fn sleep_for_room(&mut self) {
+        if !self.out.arm_room() {
+            self.mine.wait();
+        }
+        self.out.disarm_room();
+    }
+
+    /// As the worker: sleeps until something comes, or there is room again for what is blocked.
     fn sleep(&mut self) {
         if self.into.prepare_sleep().unwrap() && !(self.blocked && self.out.arm_room()) {
             self.mine.wait();
@@ -194,20 +212,8 @@ pub fn pair(weak: Weak) {
     model(move || {
         let (forward, returns) = (Ring::of(weak, PAIR_BYTES), Ring::of(weak, PAIR_BYTES));
         let (worker_bell, log_bell) = (Bell::new(), Bell::new());
-        let mut worker = End {
-            out: Producer::new(forward.clone()),
-            into: Consumer::new(returns.clone()),
-            mine: worker_bell.clone(),
-            theirs: log_bell.clone(),
-            blocked: false,
-        };
-        let mut log = End {
-            out: Producer::new(returns),
-            into: Consumer::new(forward),
-            mine: log_bell,
-            theirs: worker_bell,
-            blocked: false,
-        };
+        let mut worker = End::new(&forward, &returns, &worker_bell, &log_bell);
+        let mut log = End::new(&returns, &forward, &log_bell, &worker_bell);
         (1..EVENTS).for_each(|ticket| assert!(worker.send(ticket)));
         worker.publish();
         let log_writer = thread::spawn(move || {
@@ -238,6 +244,37 @@ pub fn pair(weak: Weak) {
                 sent = EVENTS;
                 worker.publish();
             } else if settled < EVENTS {
+                worker.sleep();
+            }
+        }
+        log_writer.join().unwrap();
+    });
+}
+
+/// A log writer whose answers fill the return ring, above a worker that sleeps: each is read.
+pub fn answers(weak: Weak) {
+    const ANSWERS: u64 = PAIR_BYTES / 16 + 1;
+    model(move || {
+        let (forward, returns) = (Ring::of(weak, PAIR_BYTES), Ring::of(weak, PAIR_BYTES));
+        let (worker_bell, log_bell) = (Bell::new(), Bell::new());
+        let mut worker = End::new(&forward, &returns, &worker_bell, &log_bell);
+        let mut log = End::new(&returns, &forward, &log_bell, &worker_bell);
+        (1..ANSWERS).for_each(|ticket| assert!(log.send(ticket)));
+        let log_writer = thread::spawn(move || {
+            log.publish();
+            while !log.send(ANSWERS) {
+                log.sleep_for_room();
+            }
+            log.publish();
+        });
+        let mut settled = 0;
+        while settled < ANSWERS {
+            while let Some(ticket) = worker.receive() {
+                assert_eq!(ticket, settled + 1);
+                settled = ticket;
+            }
+            worker.release();
+            if settled < ANSWERS {
                 worker.sleep();
             }
         }
@@ -326,6 +363,11 @@ fn a_worker_is_woken_when_the_verdict_ring_has_room() {
 #[test]
 fn worker_and_log_writer_wake_each_other() {
     pair(Weak::Nothing);
+}
+
+#[test]
+fn a_log_writer_is_woken_when_its_answers_have_room() {
+    answers(Weak::Nothing);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{ring, verdicts, wake};
 
 type Model = (&'static str, fn(Weak));
 
-const MODELS: [Model; 12] = [
+const MODELS: [Model; 13] = [
     ("commit_and_consume", ring::commit_and_consume),
     ("batch", ring::batch),
     ("reuse", ring::reuse),
@@ -20,6 +20,7 @@ const MODELS: [Model; 12] = [
     ("settled_bell", wake::settled_bell),
     ("room_for_verdicts", wake::room_for_verdicts),
     ("pair", wake::pair),
+    ("answers", wake::answers),
 ];
 
 /// The models that notice when an order is taken away.
@@ -36,9 +37,9 @@ fn every_ordering_is_needed_by_some_model() {
     for (weak, caught) in [
         (
             Weak::TailRelease,
-            &["commit_and_consume", "batch", "wrap_with_pad", "wake_up", "pair"][..],
+            &["commit_and_consume", "batch", "wrap_with_pad", "wake_up", "pair", "answers"][..],
         ),
-        (Weak::HeadRelease, &["reuse", "wrap_waits_for_head", "room_bell"]),
+        (Weak::HeadRelease, &["reuse", "wrap_waits_for_head", "room_bell", "answers"]),
         (Weak::WrittenRelease, &["verdict_before_settled"]),
         (Weak::SettledRelease, &["verdict_before_settled"]),
         (Weak::ReadRelease, &["verdicts_wrap"]),
@@ -55,9 +56,13 @@ fn every_ordering_is_needed_by_some_model() {
                 "wake_up",
                 "room_bell",
                 "pair",
+                "answers",
             ],
         ),
-        (Weak::SeqCst, &["wake_up", "room_bell", "settled_bell", "room_for_verdicts", "pair"]),
+        (
+            Weak::SeqCst,
+            &["wake_up", "room_bell", "settled_bell", "room_for_verdicts", "pair", "answers"],
+        ),
     ] {
         assert_eq!(caught_by(weak), caught, "without {weak:?}");
     }

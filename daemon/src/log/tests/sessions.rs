@@ -283,6 +283,27 @@ fn a_full_return_ring_stops_taking_and_loses_nothing() {
 }
 
 #[test]
+fn a_writer_without_room_for_answers_sleeps_until_half_of_them_are_read() {
+    let mut world = World::new(Setup::default());
+    let mut worker = world.attach_with(64 * 1024, 4096);
+    let session = world.connect(&mut worker, 1);
+    (1..=200).for_each(|ticket| assert!(worker.reject(&session, ticket, Reason::TooLarge)));
+    world.run();
+    assert!(!world.writer.is_waiting(), "nothing is tried again and again");
+    assert!(world.writer.prepare_sleep().unwrap(), "though events wait");
+    assert!(!worker.forward.publish(), "more of them would not wake it");
+    let (mut read, half) = (0, 4096 / 2 / 80);
+    while worker.returns.head_wanted() > worker.returns.released() {
+        read += worker.take_some(1).len();
+    }
+    assert!((half - 1..=half + 2).contains(&read), "woken at half: {read} of {}", 2 * half);
+    assert!(!world.writer.prepare_sleep().unwrap(), "it would not sleep now");
+    world.writer.woke();
+    assert_eq!(worker.returns.head_wanted(), u64::MAX, "awake, it wants no bell");
+    assert!(world.writer.cycle().unwrap());
+}
+
+#[test]
 fn more_verdicts_than_the_return_ring_holds_come_before_the_welcome_all_the_same() {
     let mut world = World::new(Setup::default());
     let mut worker = world.attach();
