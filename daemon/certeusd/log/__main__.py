@@ -39,7 +39,7 @@ from certeusd.preparation import Preparation
 if TYPE_CHECKING:
     from certeusd._native import LogOptions, Recovery
 
-RUN_MS = 200
+RUN_MS = 500
 """So often the gauges on the board are fresh, at the least."""
 LOCK_RETRY_MS = 20
 BLOCKED_RETRY_MS = 1000

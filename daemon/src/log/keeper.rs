@@ -3,7 +3,9 @@
 //! It keeps one segment zero-filled ahead, writes the sidecars of sealed ones, and trims: a segment
 //! goes when every required follower is behind it, its sidecar is durable and no more than
 //! `retain_bytes` of such segments stay, by becoming the next spare if nobody reads it. The log
-//! writer only takes the spare, and says what is sealed. How it shares the disk: `room.rs`.
+//! writer says what is sealed and when a spare is wanted, and takes it: only then is one filled, so
+//! that a segment which followers leave soon after the writer is used again instead. How the log
+//! shares the disk: `room.rs`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,8 +25,9 @@ use crate::pages::PageVec;
 /// Failpoints know what the helper does by its thread's name.
 pub const THREAD_NAME: &str = "log-keeper";
 const FILL_BYTES: usize = 1 << 20;
-/// How often a full log looks whether there is room again.
+/// How often the disk is looked at: by a log that waits for room, and by any other.
 const RECHECK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy)]
 pub struct Limits {
@@ -48,6 +51,8 @@ struct State<F> {
     segments: BTreeMap<u64, Known>,
     spare: Option<(u64, F)>,
     spare_no: u64,
+    /// The log writer comes to need a spare.
+    wanted: bool,
     sidecars: Vec<Sidecar>,
     trim_below: u64,
     /// The `next_seq` below which no id is in the dedup window any more.
@@ -91,6 +96,7 @@ impl<D: Disk> Keeper<D> {
             segments: BTreeMap::new(),
             spare: None,
             spare_no,
+            wanted: false,
             sidecars: Vec::new(),
             trim_below: 0,
             window_from_seq: 0,
@@ -154,18 +160,27 @@ impl<D: Disk> Keeper<D> {
         if let Some((segment_no, _)) = &spare {
             let (segment_no, bytes) = (*segment_no, self.limits.segment_bytes);
             state.spare_no = segment_no + 1;
+            state.wanted = false;
             state.segments.insert(segment_no, Known { bytes, first_seq, sealed: false });
             self.state.1.notify_one();
         }
         Ok(spare)
     }
 
-    /// Whether a spare is there, without taking it.
+    /// Whether a spare is there, without taking it; if none is, it is wanted.
     pub fn has_spare(&self) -> io::Result<bool> {
+        self.want_spare();
         let mut state = self.lock();
         match state.failed.take() {
             Some(error) => Err(error),
             None => Ok(state.spare.is_some()),
+        }
+    }
+
+    /// A spare is needed soon: if none has come from a trim by now, one is filled.
+    pub fn want_spare(&self) {
+        if !std::mem::replace(&mut self.lock().wanted, true) {
+            self.state.1.notify_one();
         }
     }
 
@@ -271,9 +286,10 @@ impl<D: Disk> Work<D> {
                 return Ok(());
             }
             let state = self.lock();
-            let done = state.sidecars.is_empty() && (state.spare.is_some() || state.full);
+            let done = state.sidecars.is_empty() && (!self.lacks_spare(&state) || state.full);
             if (done || state.refused) && !state.stopping {
-                let wait = self.state.1.wait_timeout(state, RECHECK);
+                let short = state.full || state.refused || state.room.short;
+                let wait = self.state.1.wait_timeout(state, if short { RECHECK } else { LOOK });
                 drop(wait.expect("nobody panics with the lock"));
             }
         }
@@ -393,6 +409,12 @@ impl<D: Disk> Work<D> {
         self.limits.recycle && state.spare.is_none() && !given_back
     }
 
+    /// Whether a spare is to be filled: wanted, or the log would have less than the two segments
+    /// that it needs to go on at all.
+    fn lacks_spare(&self, state: &State<D::File>) -> bool {
+        state.spare.is_none() && (state.wanted || state.segments.len() < 2)
+    }
+
     /// Syncs that the log begins behind `segment_no`; only then may that one go.
     fn record_trim(&self, segment_no: u64) -> io::Result<()> {
         let next = {
@@ -451,7 +473,7 @@ impl<D: Disk> Work<D> {
         self.look_at_room()?;
         let spare_no = {
             let mut state = self.lock();
-            if state.spare.is_some() || state.stopping {
+            if !self.lacks_spare(&state) || state.stopping {
                 return Ok(());
             }
             // Two are what the log needs to go on at all: the second one may be of the reserve.

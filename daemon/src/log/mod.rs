@@ -80,6 +80,9 @@ const PRODUCER_ENTRY_BYTES_MAX: u64 = 2048;
 /// Verdicts, of 32 bytes each, that producers without a session have not read; looked at once a
 /// segment.
 const UNREAD_RUNS_MAX: usize = 1 << 20;
+/// From this part of a segment on the next one is wanted: late enough for a follower that keeps up
+/// to have left another one, early enough to fill one meanwhile.
+const SPARE_WANTED_AT: u64 = 4;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -308,6 +311,9 @@ impl<D: Disk> LogWriter<D> {
         let sync_ns = u64::try_from(before.elapsed().as_nanos()).unwrap_or(u64::MAX);
         failpoint("log-after-sync");
         self.current.offset += header.group_bytes();
+        if self.current.offset >= self.current.bytes / SPARE_WANTED_AT {
+            self.keeper.want_spare();
+        }
         self.position = Position::after(&header);
         self.current.keys.append(&mut self.group.keys);
         self.last_count = header.count;

@@ -72,7 +72,7 @@ impl<D: Disk> Loop<D> {
             }
             let readable = self.wait(wait)?;
             self.writer.woke();
-            if !readable.is_empty() || left.is_zero() {
+            if !readable.is_empty() || wait >= left {
                 self.writer.publish_gauges();
                 return Ok(readable);
             }

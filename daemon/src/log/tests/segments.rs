@@ -4,6 +4,7 @@ use super::*;
 use crate::board::{PAGE_FOLLOWER, PAGE_LOG, follower, log as count};
 use crate::log::producers::Producers;
 use crate::log::window::Key;
+use crate::log::{Current, SPARE_WANTED_AT};
 
 /// What a life remembers: ids in the window's order, and the producer table as it is sealed.
 pub fn memory_of(world: &World) -> (Vec<Key>, Producers) {
@@ -166,6 +167,34 @@ fn a_full_log_holds_back_and_goes_on_after_trimming() {
         let tickets: Vec<u64> = told.iter().flat_map(|e| e.ticket..=e.last_ticket()).collect();
         assert_eq!(tickets, (durable + 1..=ticket).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_follower_that_keeps_up_gives_each_segment_back_before_another_one_is_filled() {
+    let mut world = World::new(Setup { recycle: true, ..Setup::default() });
+    let mut worker = world.attach();
+    let session = world.connect(&mut worker, 1);
+    let mut ticket = 0;
+    let mut append = |world: &mut World| {
+        ticket += 1;
+        worker.event(&session, ticket, &"x".repeat(1500));
+        world.run();
+        worker.take();
+        world.durability().get(durability::SEGMENT_NO)
+    };
+    while append(&mut world) < 4 {
+        assert_eq!(world.segments().len(), 2);
+        let current = world.durability().get(durability::SEGMENT_NO);
+        world.board.page(PAGE_FOLLOWER).set(follower::TRIM_SEGMENT, current);
+    }
+    // It stops: the next one is filled in time all the same.
+    while world.segments().len() == 2 {
+        let Current { offset, bytes, .. } = world.writer.current;
+        assert!(offset < bytes / SPARE_WANTED_AT, "{offset} of {bytes}");
+        append(&mut world);
+    }
+    assert!(world.writer.current.offset < world.writer.current.bytes / 2);
+    assert_eq!(append(&mut world), 4);
 }
 
 #[test]
