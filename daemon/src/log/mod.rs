@@ -24,6 +24,7 @@ pub mod ending;
 pub mod group;
 pub mod keeper;
 pub mod line;
+pub mod linger;
 mod look;
 mod newest;
 mod older;
@@ -180,15 +181,14 @@ impl<D: Disk> LogWriter<D> {
             self.rotate()?;
         }
         let gathered = self.gather(false)?;
-        let crowded = self.last_count >= 64 && self.limits.linger_us > 0;
-        let mut waited_us = 0;
-        while gathered && crowded && waited_us < self.limits.linger_us && !self.is_full() {
-            let step = (self.limits.linger_us - waited_us).min(250);
-            std::thread::sleep(std::time::Duration::from_micros(step));
-            waited_us += step;
-            if !self.gather(false)? {
-                break;
-            }
+        let (mut grew, mut waited_us) = (gathered, 0);
+        while !self.is_full() {
+            let limit_us = self.limits.linger_us;
+            let step = linger::step_us(self.last_count, grew, waited_us, limit_us);
+            let Some(step_us) = step else { break };
+            std::thread::sleep(std::time::Duration::from_micros(step_us));
+            waited_us += step_us;
+            grew = self.gather(false)?;
         }
         if self.is_crowded() {
             self.prune_pending();
