@@ -13,16 +13,17 @@ unexport MAKEFLAGS MFLAGS MAKELEVEL
 
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
+BENCH := .venv/bin/certeus-bench
 INPUT ?=
 SECONDS ?= 60
 ARGS ?=
 
-.PHONY: help setup run check fmt test crash fuzz mutants e2e bench bench-full lock clean
+.PHONY: help setup run check fmt test crash fuzz mutants e2e bench bench-full bench-peers lock clean
 
 help: ## this list
 	@printf 'certeus: durable events on one host, each exactly once in PostgreSQL\n\n'
-	awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	printf '\nARGS="..." goes to the program behind run, test, crash, fuzz, mutants, e2e, bench and bench-full.\n'
+	awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	printf '\nARGS="..." goes to the program behind run, test, crash, fuzz, mutants, e2e and bench*.\n'
 
 setup: ## make .venv, install what is missing, build both Rust crates
 	@tools/setup.sh run
@@ -62,13 +63,18 @@ e2e: ## only the tests of the installed wheel under a real systemd (as root)
 	@tools/setup.sh test
 	exec $(PYTEST) -m e2e $(ARGS)
 
-bench: ## the quick benchmark: JSON and a table, under three minutes
+bench: ## certeus beside its floors, some minutes: a table, and evidence with a report in bench/out/
 	@tools/setup.sh run
-	exec $(PY) bench/quick.py $(ARGS)
+	exec $(BENCH) run $(ARGS)
 
-bench-full: ## the long one, with an HTML report in bench/out/
+bench-full: ## the same at length: 30 s of warm-up and 120 s measured, each
 	@tools/setup.sh run
-	exec $(PY) bench/full.py $(ARGS)
+	exec $(BENCH) run --full $(ARGS)
+
+bench-peers: ## the same beside its peers, which are installed below .peers/
+	@tools/setup.sh run
+	bench/install/durable_peers.sh
+	exec $(BENCH) run --peers $(ARGS)
 
 lock: ## refresh the lock files from pyproject.toml (UPGRADE=1: to the newest)
 	@tools/setup.sh run

@@ -27,8 +27,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import certeus
-import harness
 import inputs
+from certeus_bench import harness
 from certeusd.supervisor import postgres_install
 
 PROBE_INTERVAL_MS = 5

@@ -1,7 +1,6 @@
-"""One producer that appends single events and waits for each: what durability costs a caller.
+"""One producer that appends single events and waits for each, until its stdin is closed.
 
-    python bench/probe.py SOCKET SOURCE --interval-ms 5      paced, until its stdin is closed
-    python bench/probe.py SOCKET SOURCE --count 2000         one after the other
+    python bench/probe.py SOCKET SOURCE --interval-ms 5
 
 Prints one JSON list of nanoseconds, from before ``append`` to after ``wait_durable``. A process of
 its own, so that no other thread's interpreter lock is measured.
@@ -32,18 +31,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("socket")
     parser.add_argument("source")
-    parser.add_argument("--interval-ms", type=float, default=0.0)
-    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--interval-ms", type=float, default=5.0)
     options = parser.parse_args()
     latencies: list[int] = []
     with certeus.connect(options.socket, source=options.source) as producer:
-        if options.count:
-            for _ in range(options.count // 10):  # the first ones fill caches
-                measure(producer)
-            latencies = [measure(producer) for _ in range(options.count)]
-        else:
-            while not select.select([sys.stdin], [], [], options.interval_ms / 1000)[0]:
-                latencies.append(measure(producer))
+        while not select.select([sys.stdin], [], [], options.interval_ms / 1000)[0]:
+            latencies.append(measure(producer))
     json.dump(latencies, sys.stdout)
 
 

@@ -20,7 +20,7 @@ from certeus_bench.homes import place_for_homes
 from certeus_bench.keys import KeyFileError
 from certeus_bench.results import Run
 from certeus_bench.runner import Plan
-from certeus_bench.scenarios import SCENARIOS
+from certeus_bench.scenarios import OWN, PEERS
 from certeusd.exits import Exit, ExitError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -54,6 +54,7 @@ def command() -> None:
 )
 @click.option("--warmup", type=click.FloatRange(min=0), metavar="S", help="Seconds of warm-up.")
 @click.option("--seconds", type=click.FloatRange(min=0.1), metavar="S", help="Seconds measured.")
+@click.option("--peers", is_flag=True, help="Measure what bench/install has installed, too.")
 @click.option("--only", multiple=True, metavar="GLOB", help="Names to measure; repeatable.")
 @click.option(
     "--dir",
@@ -68,11 +69,11 @@ def command() -> None:
 @click.option("--strict", is_flag=True, help="Exit 1 if a gate is not passed.")
 @click.option("--list", "listing", is_flag=True, help="List what would be measured, and end.")
 def run(
-    mode: str, warmup: float | None, seconds: float | None, only: tuple[str, ...],
+    mode: str, warmup: float | None, seconds: float | None, peers: bool, only: tuple[str, ...],
     directory: Path, out: Path, key: Path | None, strict: bool, listing: bool,
 ) -> None:  # fmt: skip
     """Measure; write the evidence and its report."""
-    chosen = runner.chosen(SCENARIOS, only)
+    chosen = runner.chosen([*OWN, *(PEERS if peers else ())], only)
     if not chosen:
         raise click.UsageError(f"no scenario is named like {' or '.join(only)}; see run --list")
     if listing:

@@ -23,7 +23,7 @@ FLOORS = {
     "ring": "floor/ping-pong", "durable": "floor/fdatasync-4k", "http": "floor/fdatasync-4k",
 }  # fmt: skip
 Setting = dict[str, str | int | float | bool]
-STAGES = ("ingest", "validate", "verify", "protect", "commit", "deliver")
+STAGES = ("append", "ingest", "commit", "deliver", "postgres", "supervise")
 _NUMBERED = re.compile(r"(?P<prefix>.*-)(?P<number>\d+)")
 
 

@@ -45,7 +45,7 @@ def type_command(
 ) -> Type:
     """Runs the command in an empty directory; its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "SCENARIOS", SCENARIOS)
+    monkeypatch.setattr(cli, "OWN", SCENARIOS)
 
     def typed(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["certeus-bench", *map(str, words)])
@@ -131,7 +131,7 @@ def test_strict_run_exits_1_if_a_gate_is_not_passed(typed: Type) -> None:
 def test_run_in_which_a_scenario_fails_exits_1_and_writes_the_rest(
     typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "SCENARIOS", (*SCENARIOS, scenario("ring/x", "certeus", failing)))
+    monkeypatch.setattr(cli, "OWN", (*SCENARIOS, scenario("ring/x", "certeus", failing)))
     code, _, err = typed("run", "--out", "out")
     assert code == 1
     assert "disk on fire" in err

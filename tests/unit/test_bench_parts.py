@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import harness
 import inputs
+from certeus_bench import harness
 from certeus_bench.rows import make_rows
 
 CONTROL_DATA = """\
@@ -126,8 +126,8 @@ def test_home_too_deep_for_a_socket_is_replaced_and_said(
     def open_to_all(directory: Path) -> None:
         return None
 
-    monkeypatch.setattr("harness.home_elsewhere", elsewhere)
-    monkeypatch.setattr("harness.blocked_for_postgres", open_to_all)
+    monkeypatch.setattr("certeus_bench.harness.home_elsewhere", elsewhere)
+    monkeypatch.setattr("certeus_bench.harness.blocked_for_postgres", open_to_all)
     deep = tmp_path / ("x" * 100) / "var"
     home, notice = harness.home_for(deep)
     assert home == tmp_path

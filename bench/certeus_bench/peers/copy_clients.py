@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 
-from certeus_bench.peers import installed, loads, postgres_table
+from certeus_bench.peers import installed, loads, postgres_table, running
 from certeus_bench.results import Measurement, Scope
 from certeus_bench.scenario import Context, Scenario
 
@@ -26,7 +26,7 @@ def measure(context: Context, program: list[str]) -> Measurement:
             ]
             for seed in range(loads.PRODUCERS)
         ]  # fmt: skip
-        load = loads.offer(commands, context, table.servers)
+        load = loads.offer(commands, context, running.meter(table.servers))
         _, read_sum = table.read_back()
     size, concurrency = postgres_table.EVENT_BYTES, loads.PRODUCERS * ROWS
     return loads.measurement(load, context, size, concurrency, read_sum)

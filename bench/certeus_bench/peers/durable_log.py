@@ -41,7 +41,7 @@ def measure(context: Context, serve: Serve, producers: int, batch: int) -> Measu
             [*target.producer, *loads.arguments(context, EVENT_BYTES, seed, batch)]
             for seed in range(producers)
         ]
-        load = loads.offer(commands, context, target.servers)
+        load = loads.offer(commands, context, running.meter(target.servers))
         held = running.run([*target.producer, "--read"], loads.ReadBack)
     return loads.measurement(load, context, EVENT_BYTES, producers * batch, held.read_sum)
 

@@ -1,12 +1,11 @@
 """A load of producer processes on a peer, and the measurement that comes of it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NamedTuple, Protocol
 
 import msgspec
-import psutil
 
 from certeus_bench.peers import running
 from certeus_bench.peers.producing import INTERVAL_SECONDS
@@ -70,20 +69,27 @@ class Load(NamedTuple):
 def offer(
     commands: Sequence[Sequence[str]],
     context: Context,
-    servers: Sequence[psutil.Process],
+    spent: Callable[[], float],
     carrier: Carrier | None = None,
 ) -> Load:
-    """Run producers, until the last of their events has arrived."""
+    """Run producers, until the last of their events has arrived.
+
+    Args:
+        commands: of the producers.
+        context: of the run.
+        spent: processor time of the system under test so far, in seconds.
+        carrier: where producers do not know when that was.
+    """
     with running.programs(commands) as producers:
         begin_ns = running.begin(producers)
         if carrier is not None:
             carrier.begin(begin_ns)
         wait_until(begin_ns + round(context.warmup_seconds * 1e9))
-        before = running.cpu_seconds(servers)
+        before = spent()
         reports = [producer.answer(Report) for producer in producers]
         total = sum(report.acknowledged for report in reports)
         carried = None if carrier is None else carrier.finish(total)
-        return Load(reports, carried, running.cpu_seconds(servers) - before)
+        return Load(reports, carried, spent() - before)
 
 
 def wait_until(monotonic_ns: int) -> None:
@@ -92,16 +98,18 @@ def wait_until(monotonic_ns: int) -> None:
 
 
 def measurement(
-    load: Load, context: Context, event_bytes: int, concurrency: int, read_sum: int
+    load: Load, context: Context, event_bytes: int, concurrency: int, read_sum: int | None
 ) -> Measurement:
     """One load as the runner wants it: from the end of the warm-up until the last has arrived.
 
-    The processor time is that of the peer's servers; of a library, that of its users.
+    The processor time is that of the peer's servers; of a library, that of its users. Without a sum
+    of what was read back none of what was written is told.
     """
     counting = load.reports if load.carried is None else [load.carried]
     begin_ns = counting[0].counted_from_ns
     times_ns = [time_ns for report in counting for time_ns in report.times_ns]
     producer_cpu_seconds = sum(report.cpu_seconds for report in load.reports)
+    written_sum = sum(report.written_sum for report in load.reports) % 2**64
     carrier_cpu_seconds = 0.0 if load.carried is None else load.carried.cpu_seconds
     return Measurement(
         operations=sum(report.operations for report in counting),
@@ -113,7 +121,7 @@ def measurement(
         timer_ns=max(report.timer_ns for report in load.reports),
         intervals=[sum(counts) for counts in zip(*(r.intervals for r in counting), strict=True)],
         interval_seconds=INTERVAL_SECONDS,
-        written_sum=sum(report.written_sum for report in load.reports) % 2**64,
+        written_sum=None if read_sum is None else written_sum,
         read_sum=read_sum,
         cpu_seconds=(load.server_cpu_seconds + carrier_cpu_seconds) or producer_cpu_seconds,
         facts={"producer_cpu_seconds": producer_cpu_seconds},

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import asyncpg
 import psutil
 
-import harness
+from certeus_bench import harness
 
 EVENT_BYTES = 150
 SCHEMA = "certeus"

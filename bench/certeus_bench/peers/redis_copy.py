@@ -51,8 +51,8 @@ def throughput(context: Context) -> Measurement:
             for seed in range(loads.PRODUCERS)
         ]  # fmt: skip
         with running.programs([consumer]) as (program,):
-            servers = [redis.process, *table.servers]
-            load = loads.offer(producers, context, servers, Consumer(program))
+            spent = running.meter([redis.process, *table.servers])
+            load = loads.offer(producers, context, spent, Consumer(program))
         _, read_sum = table.read_back()
     return loads.measurement(load, context, size, 0, read_sum)
 

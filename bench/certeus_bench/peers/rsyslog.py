@@ -133,7 +133,8 @@ def throughput(context: Context) -> Measurement:
             ]
             for seed in range(loads.PRODUCERS)
         ]  # fmt: skip
-        load = loads.offer(commands, context, [process, *table.servers], Rows(table, context))
+        spent = running.meter([process, *table.servers])
+        load = loads.offer(commands, context, spent, Rows(table, context))
         _, read_sum = table.read_back()
     return loads.measurement(load, context, size, 0, read_sum)
 

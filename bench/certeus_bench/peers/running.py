@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +43,11 @@ def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
                 # Own, and of children that have ended and were waited for.
                 total += sum(process.cpu_times()[:4])
     return total
+
+
+def meter(processes: Sequence[psutil.Process]) -> Callable[[], float]:
+    """What reads their `cpu_seconds`."""
+    return partial(cpu_seconds, processes)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import psutil
 from certeusd.control.client import ControlClient
 from certeusd.exits import ExitError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SOCKET_PATH_BYTES_MAX = 107
 LONGEST_SOCKET = Path("state", "postgres", ".s.PGSQL.5432")
 START_TIMEOUT_S = 120.0
