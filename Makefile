@@ -81,7 +81,7 @@ lock: ## refresh the lock files from pyproject.toml (UPGRADE=1: to the newest)
 	$(PY) tools/lock.py
 
 clean: ## remove what was built; ./var, which holds events, stays
-	@rm -rf .venv .setup target build dist bench/out .mypy_cache .pytest_cache .ruff_cache \
+	@rm -rf .venv .setup .peers target build dist bench/out .mypy_cache .pytest_cache .ruff_cache \
 	    .import_linter_cache .hypothesis *.egg-info
 	rm -f ipc/certeus/_native*.so daemon/certeusd/_native*.so
 	find . -name __pycache__ -prune -exec rm -rf {} +
