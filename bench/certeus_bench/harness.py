@@ -100,7 +100,12 @@ class Status(msgspec.Struct):
 class Daemon:
     """One certeusd process with its directories; `started` makes it and ends it."""
 
-    def __init__(self, home: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        environment: dict[str, str] | None = None,
+        config: Path | None = None,
+    ) -> None:
         self.state_dir = home / "state"
         self.runtime_dir = home / "run"
         self.log_path = home / "certeusd.log"
@@ -109,6 +114,7 @@ class Daemon:
             self.runtime_dir = Path(tempfile.mkdtemp(prefix="certeus-run-"))
             self.short_runtime_dir = True
         self._control = ControlClient(self.runtime_dir / "control.sock")
+        self._config = [] if config is None else ["--config", str(config)]
         self._environment = os.environ | (environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -128,7 +134,7 @@ class Daemon:
         self.state_dir.parent.mkdir(parents=True, exist_ok=True)
         command = [
             str(BIN / "certeusd"), "--state-dir", str(self.state_dir),
-            "--runtime-dir", str(self.runtime_dir),
+            "--runtime-dir", str(self.runtime_dir), *self._config,
         ]  # fmt: skip
         with self.log_path.open("ab") as log:
             # A session of its own: Ctrl-C is ours, and we stop it in order.
@@ -237,11 +243,13 @@ def kind_of(command_line: str) -> str:
 
 
 @contextmanager
-def started(home: Path, environment: dict[str, str] | None = None) -> Generator[Daemon, None, None]:
+def started(
+    home: Path, environment: dict[str, str] | None = None, config: Path | None = None
+) -> Generator[Daemon, None, None]:
     """A daemon in ``home`` for the length of a block; SIGTERM and SIGHUP end the block too."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
-    daemon = Daemon(home, environment)
+    daemon = Daemon(home, environment, config)
     try:
         daemon.start()
         yield daemon
