@@ -9,17 +9,20 @@ ROWS = 8192
 
 def make_rows(event_bytes: int, seed: int) -> list[bytes]:
     """``ROWS`` different JSON objects of exactly ``event_bytes`` bytes each."""
-    rows: list[bytes] = []
-    for number in range(ROWS):
-        head = (
-            f'{{"device":"sensor-{(number * 7919 + seed) % 100_000:05d}","n":{number + 100_000},'
-            f'"celsius":{20 + number % 977 / 100:.2f},"ok":true,"note":"'
-        ).encode()
-        padding = event_bytes - len(head) - 2
-        if padding < 0:
-            head, padding = b'{"n":"', event_bytes - 8
-        sentence = f"{number:06d} reading of a meter in hall {number % 17}. "
-        text = (sentence * (padding // 30 + 1)).encode()
-        rows.append(head + text[:padding] + b'"}')
-    assert all(len(row) == event_bytes for row in rows)
-    return rows
+    return [make_row(number, event_bytes, seed) for number in range(ROWS)]
+
+
+def make_row(number: int, event_bytes: int, seed: int) -> bytes:
+    """One of them, by its number."""
+    head = (
+        f'{{"device":"sensor-{(number * 7919 + seed) % 100_000:05d}","n":{number + 100_000},'
+        f'"celsius":{20 + number % 977 / 100:.2f},"ok":true,"note":"'
+    ).encode()
+    padding = event_bytes - len(head) - 2
+    if padding < 0:
+        head, padding = b'{"n":"', event_bytes - 8
+    sentence = f"{number:06d} reading of a meter in hall {number % 17}. "
+    text = (sentence * (padding // 30 + 1)).encode()
+    row = head + text[:padding] + b'"}'
+    assert len(row) == event_bytes
+    return row
