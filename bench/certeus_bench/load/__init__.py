@@ -1,0 +1,1 @@
+"""`certeus-bench load` and `stress`: events that are due by the clock, whatever certeus does."""
