@@ -18,6 +18,7 @@ from certeus_bench.compare import Side, compare
 from certeus_bench.evidence import Evidence, EvidenceError
 from certeus_bench.homes import place_for_homes
 from certeus_bench.keys import KeyFileError
+from certeus_bench.load.cli import load, stress
 from certeus_bench.results import Run
 from certeus_bench.runner import Plan
 from certeus_bench.scenarios import OWN, PEERS
@@ -36,6 +37,10 @@ PLACE = click.Path(file_okay=False, path_type=Path)
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
     """Measure certeus, its floors and its peers, and look at what was measured."""
+
+
+command.add_command(load)
+command.add_command(stress)
 
 
 @command.command("run")
