@@ -313,6 +313,13 @@ def check_text(text: bytes) -> str | None:
 def parse_time(text: bytes) -> int | None:
     """Microseconds since 2000-01-01 UTC of an RFC 3339 time; `None`: none that the log takes."""
 
+def shorten_slice() -> bool:
+    """Shorten the calling thread's time slice; False: this kernel knows no such thing.
+
+    Raises:
+        OSError: it is forbidden.
+    """
+
 class Worker:
     """The kernel of one worker (`daemon/src/worker`). One thread uses it.
 

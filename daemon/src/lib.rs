@@ -18,6 +18,7 @@ pub mod memory;
 pub mod merkle;
 pub mod pages;
 pub mod reader;
+pub mod timeslice;
 pub mod validate;
 pub mod worker;
 

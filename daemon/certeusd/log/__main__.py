@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from certeusd import logs
+from certeusd import logs, timeslice
 from certeusd._native import (
     LogBlockedError,
     LogFailedError,
@@ -237,6 +237,7 @@ def main() -> int:
     board, bell = descriptors
     os.set_blocking(bell, False)
     log = logs.configure(start.role, start.index, start.log_level)
+    timeslice.shorten(log)
     try:
         before = time.monotonic()
         writer = open_log(channel, start, board, log)

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from certeusd import _native, logs
+from certeusd import _native, logs, timeslice
 from certeusd.board import Board
 from certeusd.channel import Start, adopt
 from certeusd.preparation import Preparation
@@ -56,6 +56,7 @@ def main() -> int:
     assert isinstance(start, Start), "the first message is Start"
     config, index = start.config, start.index
     logger = logs.configure("worker", index, start.log_level)
+    timeslice.shorten(logger)
     listeners = [socket.socket(fileno=fd) for fd in listener_fds]
     assert len(listeners) == len(config.ingest), "one listener for each [[ingest]]"
     for listener in listeners:

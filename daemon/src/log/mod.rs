@@ -465,7 +465,9 @@ impl<D: Disk> LogWriter<D> {
         Ok(sleep)
     }
 
-    pub fn woke(&mut self) {
+    /// Says that it is awake, and whether it has slept.
+    pub fn woke(&mut self, slept: bool) {
+        self.page.add(count::WAKEUPS_TOTAL, u64::from(slept));
         for peer in self.peers.values_mut() {
             peer.woke();
         }

@@ -71,7 +71,7 @@ impl<D: Disk> Loop<D> {
                 };
             }
             let readable = self.wait(wait)?;
-            self.writer.woke();
+            self.writer.woke(!wait.is_zero());
             if !readable.is_empty() || wait >= left {
                 self.writer.publish_gauges();
                 return Ok(readable);

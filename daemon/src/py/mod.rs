@@ -30,6 +30,11 @@ fn board_tables<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
     Ok(tables)
 }
 
+#[pyfunction]
+fn shorten_slice() -> std::io::Result<bool> {
+    crate::timeslice::shorten()
+}
+
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BOARD", board_tables(module.py())?)?;
@@ -43,6 +48,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(look::log_files, module)?)?;
     module.add_function(wrap_pyfunction!(look::log_group_of, module)?)?;
     module.add_function(wrap_pyfunction!(look::log_plan, module)?)?;
+    module.add_function(wrap_pyfunction!(shorten_slice, module)?)?;
     log::register(module)?;
     reader::register(module)?;
     Ok(())

@@ -298,7 +298,9 @@ fn a_writer_without_room_for_answers_sleeps_until_half_of_them_are_read() {
     }
     assert!((half - 1..=half + 2).contains(&read), "woken at half: {read} of {}", 2 * half);
     assert!(!world.writer.prepare_sleep().unwrap(), "it would not sleep now");
-    world.writer.woke();
+    world.writer.woke(false);
+    world.writer.woke(true);
+    assert_eq!(world.board.page(PAGE_LOG).get(count::WAKEUPS_TOTAL), 1);
     assert_eq!(worker.returns.head_wanted(), u64::MAX, "awake, it wants no bell");
     assert!(world.writer.cycle().unwrap());
 }
