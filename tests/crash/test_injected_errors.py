@@ -5,6 +5,7 @@ whatever fails in the flusher is tried again. When the error is lifted all goes 
 that was acknowledged is there once.
 """
 
+import errno
 import json
 import os
 import random
@@ -75,10 +76,16 @@ class Injector:
                 if ends_the_log_writer(role, fault):
                     self.world.until("end of the log writer", lambda: self._ended(tracer))
         self.world.await_progress()
-        if self.world.struck > before:
+        if self.world.struck > before and not self._torn(pid):
             ended = "" if pid in self._pids(role) else f", exit {self._exit_code(pid)}"
             self.met[f"{role} {fault.calls} {fault.how}{ended}"] += 1
             self._judge(role, fault, ended)
+
+    def _torn(self, pid: int) -> bool:
+        """Whether strace left a call of its that it held: the call then fails with ENOSYS."""
+        lines = self.world.daemon.log_path.read_text(errors="replace").splitlines()
+        died = next((at for at, line in enumerate(lines) if f'"pid": {pid}, "code"' in line), 0)
+        return any(f"(os error {errno.ENOSYS})" in line for line in lines[max(0, died - 8) : died])
 
     def _judge(self, role: str, fault: Fault, ended: str) -> None:
         if fault.how == "error=EINTR":

@@ -52,9 +52,15 @@ def read_only(made: World) -> None:
     made.pause(0.5)
     done = made.disk.remount("rw")
     assert done.returncode == 0, done.stderr
+    made.until("a daemon that takes events", lambda: started_again(made))
+    made.await_progress()
+
+
+def started_again(made: World) -> bool:
+    """What ended because it could write nothing is started again, as systemd does."""
     if made.daemon.process is not None and made.daemon.process.poll() is not None:
         made.daemon.start(ready=False)
-    made.await_progress()
+    return made.daemon.takes_events()
 
 
 def slow(made: World, delay_us: int) -> None:
