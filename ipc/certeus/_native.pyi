@@ -69,10 +69,29 @@ class Ring:
             ValueError: a limit is exceeded; nothing was written.
         """
 
+    def append_plain(
+        self,
+        type: str,
+        data: object,
+        id: str | None = None,
+        subject: str | None = None,
+        source: str | None = None,
+        dataschema: str | None = None,
+    ) -> int:
+        """Append JSON: bytes as they are, or what `encode_plain` encodes, without its bytes object.
+
+        Returns:
+            As `append`; 0 also for data that is neither.
+
+        Raises:
+            ValueError: a limit is exceeded; nothing was written.
+        """
+
     def append_many(self, type: str, items: Sequence[object], start: int) -> tuple[int, int]:
         """Append `items[start:]` (a list) with one publication, as far as it goes.
 
-        It stops at the first item that is not bytes, exceeds a limit, or has no room.
+        It takes what `append_plain` takes, 256 items at most, and stops at the first that is
+        something else, exceeds a limit, or has no room.
 
         Returns:
             How many were appended, and the last ticket of this ring.

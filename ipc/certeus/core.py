@@ -8,7 +8,7 @@ copied, and who then still appends to it is told 0, and comes here again.
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -18,7 +18,6 @@ from certeus.event import Data, Event, Frame, encode_json
 from certeus.receipts import Entry, Receipt, Receipts
 from certeus.session import FINAL_REASONS, Hello, LostError, RefusedError, Welcome, dial
 
-CHUNK_ROWS = 256
 BORN_NOW = (1 << 62) - 1
 """The ``birth_seq`` of a producer that has tickets behind it and is new to the log all the same."""
 _PLAIN_REST = (None, None, None, None, None, None, None)
@@ -248,38 +247,13 @@ class Bulk:
     def _list_frames(self, rows: list[Data | Event]) -> Iterator[Frame]:
         index = 0
         while index < len(rows):
-            count = self._offer(rows, index)
-            if not count:
-                texts, failure = self._encoded(rows, index)
-                count = self._offer(texts, 0)
-                if not count and texts:
-                    yield _plain(self._type, texts[0])
-                    count = 1
-                elif not count:
-                    if failure is not None:
-                        raise failure
-                    yield self._frame(rows[index])
-                    count = 1
-            index += count
-
-    def _offer(self, rows: Sequence[object], start: int) -> int:
-        count, last = self._core.ring.append_many(self._type, rows, start)
-        if count:
-            self.last_ticket = last
-        return count
-
-    def _encoded(
-        self, rows: list[Data | Event], start: int
-    ) -> tuple[list[bytes], Exception | None]:
-        texts: list[bytes] = []
-        for row in rows[start : start + CHUNK_ROWS]:
-            if isinstance(row, bytes | bytearray | memoryview | Event):
-                break
-            try:
-                texts.append(encode_json(row))
-            except (TypeError, ValueError) as error:
-                return texts, error
-        return texts, None
+            count, last = self._core.ring.append_many(self._type, rows, index)
+            if count:
+                self.last_ticket = last
+                index += count
+            else:
+                yield self._frame(rows[index])
+                index += 1
 
     def _frame(self, row: Data | Event) -> Frame:
         if isinstance(row, Event):

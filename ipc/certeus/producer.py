@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from certeus._native import encode_plain
 from certeus.core import (
     Bulk,
     Core,
@@ -105,12 +104,10 @@ class Producer:
         """
         if content_type is None and time is None and not extensions:
             # The plain case, without an object on the way.
-            text = data if isinstance(data, bytes) else encode_plain(data)
-            if text is not None:
-                ring = self._core.ring
-                ticket = ring.append(type, text, False, id, subject, None, source, dataschema)
-                if ticket:
-                    return ticket
+            ring = self._core.ring
+            ticket = ring.append_plain(type, data, id, subject, source, dataschema)
+            if ticket:
+                return ticket
         event = Event(data, type, id, subject, time, source, content_type, dataschema, extensions)
         return self._append(event.frame(type), timeout)
 

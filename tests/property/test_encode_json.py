@@ -38,6 +38,21 @@ def test_plain_values_become_the_same_bytes_as_by_json(value: certeus.event.Json
         assert certeus.event.encode_json(value) == want
 
 
+@given(st.integers(-(2**60), 2**60), st.integers(0, 18))
+def test_decimals_are_written_as_by_json(digits: int, decimals: int) -> None:
+    number = digits / 10**decimals
+    assert encode_plain(number) == reference(number)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [0.0, -0.0, 1e-4, 9.9e-5, 1e15, 1e16, 999999999.999999, 1e9, 5e-324, 26363981746409.3125],
+)
+def test_numbers_at_the_edges_of_a_notation_are_written_as_by_json(number: float) -> None:
+    assert encode_plain(number) == reference(number)
+    assert encode_plain(-number) == reference(-number)
+
+
 @given(st.text(st.characters(max_codepoint=0x100)))
 def test_text_is_escaped_as_by_json(text: str) -> None:
     assert encode_plain(text) == reference(text)

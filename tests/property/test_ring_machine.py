@@ -103,11 +103,16 @@ class RingMachine(RuleBasedStateMachine):
     @rule(count=st.sampled_from((1, 7, 300, 2100)), size=st.sampled_from((0, 1, 40, 4000)))
     def append_many(self, count: int, size: int) -> None:
         rows = [b"%d" % number + b" " * size for number in range(count)]
-        done, last = self.session.ring.append_many("t", rows, 0)
-        assert done or self.unsettled, "an empty ring takes something"
-        for data in rows[:done]:
-            self._appended(self.last + 1, data)
-        assert last == self.last
+        at = 0
+        while at < count:
+            done, last = self.session.ring.append_many("t", rows, at)
+            assert done or self.unsettled, "an empty ring takes something"
+            for data in rows[at : at + done]:
+                self._appended(self.last + 1, data)
+            assert last == self.last
+            if not done:
+                break
+            at += done
 
     @rule(size=st.integers(1, 9000), byte=st.integers(0, 255))
     def die_in_mid_write(self, size: int, byte: int) -> None:

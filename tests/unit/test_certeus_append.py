@@ -10,6 +10,7 @@ import pytest
 
 import certeus
 import certeus.event
+from certeus._native import Ring
 from support.fake_daemon import FakeDaemon, Session
 
 
@@ -191,6 +192,16 @@ def test_append_many_takes_every_kind_of_row_in_order(
         got = session.take(8)
         assert [event.data for event in got] == want
         assert [event.attributes["type"] for event in got] == ["t"] * 4 + ["own"] + ["t"] * 3
+
+
+@pytest.mark.parametrize("row", [b"1", {"n": 1}])
+def test_the_first_of_many_rows_does_not_wait_for_the_last(
+    session: Session, row: certeus.event.Data
+) -> None:
+    ring = Ring(session.p, session.c, session.bell, 64 * 1024, 0, 1000)
+    assert ring.append_many("t", [row] * 1000, 0) == (256, 256)
+    assert ring.append_many("t", [row] * 1000, 900) == (100, 356)
+    assert len(session.take(356)) == 356
 
 
 def test_append_many_of_nothing_is_the_last_ticket(producer: certeus.Producer) -> None:

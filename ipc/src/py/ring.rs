@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::PyList;
 
 use super::GarbageError;
 use super::fork::Stamp;
+use super::json::json_text;
 use crate::layout::{
     C_BYTES, KIND_EVENT_FRAME, MAGIC, P_MAGIC, P_RING_BYTES, P_VERSION, PAGE_BYTES, RING_BYTES_MAX,
     RING_BYTES_MIN, VERSION, payload_bytes_max,
@@ -21,6 +22,10 @@ use crate::verdict_ring::{Garbage, Reader, Words};
 
 /// `(ticket, count, seq, group, verdict, reason)`, verdict and reason as their words.
 type EntryTuple = (u64, u32, u64, u64, &'static str, &'static str);
+
+/// Events that one `append_many` takes: it bounds how long the first of them waits for publication,
+/// and other threads for the GIL.
+const BATCH_EVENTS_MAX: usize = 256;
 
 #[pyclass(module = "certeus._native")]
 pub struct Ring {
@@ -137,6 +142,32 @@ impl Ring {
         }
     }
 
+    #[pyo3(signature = (r#type, data, id=None, subject=None, source=None, dataschema=None))]
+    fn append_plain(
+        &mut self,
+        r#type: &str,
+        data: &Bound<'_, PyAny>,
+        id: Option<&str>,
+        subject: Option<&str>,
+        source: Option<&str>,
+        dataschema: Option<&str>,
+    ) -> PyResult<u64> {
+        let mut attributes = Attributes::default();
+        set(&mut attributes, Tag::Type, Some(r#type))?;
+        set(&mut attributes, Tag::Id, id)?;
+        set(&mut attributes, Tag::Subject, subject)?;
+        set(&mut attributes, Tag::Source, source)?;
+        set(&mut attributes, Tag::DataSchema, dataschema)?;
+        let mut buffer = Vec::new();
+        let Some(text) = json_text(data, &mut buffer) else { return Ok(0) };
+        let payload_bytes = self.payload_bytes(&attributes, text)?;
+        if !self.is_open() || self.put(&attributes, 0, text, payload_bytes).is_err() {
+            return Ok(0);
+        }
+        self.publish();
+        Ok(self.last_ticket)
+    }
+
     fn append_many(
         &mut self,
         r#type: &str,
@@ -148,13 +179,13 @@ impl Ring {
         if !self.is_open() {
             return Ok((0, self.last_ticket));
         }
-        let mut count = 0;
-        while let Ok(item) = items.get_item(start + count) {
+        let (mut count, mut buffer) = (0, Vec::new());
+        while count < BATCH_EVENTS_MAX {
             // What cannot be appended is left to `append`, which says why.
-            let Ok(data) = item.cast::<PyBytes>() else { break };
-            let data = data.as_bytes();
-            let Ok(payload_bytes) = self.payload_bytes(&attributes, data) else { break };
-            if self.put(&attributes, 0, data, payload_bytes).is_err() {
+            let Ok(item) = items.get_item(start + count) else { break };
+            let Some(text) = json_text(&item, &mut buffer) else { break };
+            let Ok(payload_bytes) = self.payload_bytes(&attributes, text) else { break };
+            if self.put(&attributes, 0, text, payload_bytes).is_err() {
                 break;
             }
             count += 1;
