@@ -8,7 +8,10 @@ ROWS = 8192
 
 
 def make_rows(event_bytes: int, seed: int) -> list[bytes]:
-    """``ROWS`` different JSON objects of exactly ``event_bytes`` bytes each."""
+    """``ROWS`` different JSON objects of exactly ``event_bytes`` bytes each.
+
+    Each is as `json` writes it without spaces: what it stands for becomes the same bytes again.
+    """
     return [make_row(number, event_bytes, seed) for number in range(ROWS)]
 
 
@@ -16,7 +19,7 @@ def make_row(number: int, event_bytes: int, seed: int) -> bytes:
     """One of them, by its number."""
     head = (
         f'{{"device":"sensor-{(number * 7919 + seed) % 100_000:05d}","n":{number + 100_000},'
-        f'"celsius":{20 + number % 977 / 100:.2f},"ok":true,"note":"'
+        f'"celsius":{round(20 + number % 977 / 100, 2)},"ok":true,"note":"'
     ).encode()
     padding = event_bytes - len(head) - 2
     if padding < 0:

@@ -1,6 +1,6 @@
 """Everything that can be measured, in the order in which it is: floors first, peers last."""
 
-from certeus_bench import floors
+from certeus_bench import floors, memory_floors, ring
 from certeus_bench.ledger import costs, durable, row_latency, rows
 from certeus_bench.peers import (
     chronicle,
@@ -15,6 +15,8 @@ from certeus_bench.scenario import Scenario
 
 OWN: tuple[Scenario, ...] = (
     *floors.SCENARIOS,
+    *memory_floors.SCENARIOS,
+    *ring.SCENARIOS,
     *durable.SCENARIOS,
     *rows.SCENARIOS,
     *row_latency.SCENARIOS,
