@@ -31,6 +31,7 @@ def wanted() -> dict[str, list[str]]:
         "requirements.lock": ["pip", "wheel", *project["build-system"]["requires"], *runtime],
         "requirements-dev.lock": groups["dev"],
         "bench/certeus_bench/peers/requirements-durable.txt": groups["durable-peers"],
+        "bench/certeus_bench/peers/requirements-ring.txt": groups["ring-peers"],
     }
 
 

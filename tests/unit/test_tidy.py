@@ -207,6 +207,7 @@ def test_adrs_fit_on_one_page_and_have_the_three_parts() -> None:
         "requirements.lock",
         "requirements-dev.lock",
         "bench/certeus_bench/peers/requirements-durable.txt",
+        "bench/certeus_bench/peers/requirements-ring.txt",
     ],
 )
 def test_locks_pin_exact_versions_with_hashes_and_name_no_host(lock: str) -> None:
