@@ -5,7 +5,10 @@ from certeus_bench.ledger import costs, durable, row_latency, rows
 from certeus_bench.peers import (
     chronicle,
     copy_clients,
+    iceoryx2,
     jetstream,
+    jvm,
+    queues,
     redis_copy,
     redis_streams,
     rsyslog,
@@ -25,6 +28,9 @@ OWN: tuple[Scenario, ...] = (
 """certeus and its floors: what a checkout can measure as it is."""
 
 PEERS: tuple[Scenario, ...] = (
+    *iceoryx2.SCENARIOS,
+    *jvm.SCENARIOS,
+    *queues.SCENARIOS,
     *redis_streams.SCENARIOS,
     *jetstream.SCENARIOS,
     *sqlite_wal.SCENARIOS,

@@ -1,7 +1,8 @@
-"""Where the durable peers are, and what to do where they are not.
+"""Where the peers are, and what to do where they are not.
 
-`bench/install/durable_peers.sh` puts them below `.peers/`: clients into a virtual environment of
-their own, Debian's packages unpacked, not installed, so that no service of theirs is started.
+`bench/install/durable_peers.sh` and `bench/install/ring_peers.sh` put them below `.peers/`: Python
+packages into virtual environments of their own, Debian's packages unpacked, not installed, so that
+no service of theirs is started.
 """
 
 import os
@@ -14,16 +15,24 @@ ROOT = Path(__file__).resolve().parents[3]
 PEERS = ROOT / ".peers"
 BENCH = ROOT / "bench"
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-REQUIREMENTS = Path(__file__).with_name("requirements-durable.txt")
 INSTALLS = "bench/install/durable_peers.sh installs it"
+RING_INSTALLS = "bench/install/ring_peers.sh installs it"
 
 
-def python() -> str:
-    """The interpreter that has the peers' clients."""
-    path = PEERS / "venv-durable" / "bin" / "python"
+def python(kind: str = "durable") -> str:
+    """The interpreter that has the Python packages of ``durable`` or ``ring`` peers."""
+    path = PEERS / f"venv-{kind}" / "bin" / "python"
     if not path.exists():
-        raise AbsentError(f"cannot use the clients of {REQUIREMENTS.name}: no {path}; {INSTALLS}")
+        wanted, script = f"requirements-{kind}.txt", f"bench/install/{kind}_peers.sh"
+        raise AbsentError(f"cannot use the packages of {wanted}: no {path}; {script} installs them")
     return str(path)
+
+
+def built(path: str) -> Path:
+    """What was built of a ring's peer, below `.peers`, to be run."""
+    if (found := PEERS / path).exists():
+        return found
+    raise AbsentError(f"cannot find {found}; {RING_INSTALLS}")
 
 
 def program(name: str) -> str:
