@@ -5,7 +5,13 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 . tools/lib.sh
 BIN=.venv/bin
 
-rustfmt_all() { cargo fmt --all "$@" && cargo fmt --manifest-path fuzz/Cargo.toml "$@"; }
+readonly ALONE=(fuzz bench/native bench/native-peers) # crates outside of the workspace
+
+rustfmt_all() {
+  cargo fmt --all "$@" || return
+  local crate
+  for crate in "${ALONE[@]}"; do cargo fmt --manifest-path $crate/Cargo.toml "$@" || return; done
+}
 
 if [ "${1:-}" = --fix ]; then
   step lint "fixes what ruff can fix safely" $BIN/ruff check --fix-only .
@@ -28,6 +34,8 @@ fi
 if cargo clippy --version >/dev/null 2>&1; then
   step clippy "every warning is an error" \
     cargo clippy --locked --workspace --all-targets -- -D warnings || failed=1
+  step clippy "what measures the ring" cargo clippy --locked --all-targets \
+    --manifest-path bench/native/Cargo.toml --target-dir target/bench -- -D warnings || failed=1
 else
   say clippy "skipped: cargo has no clippy here"
 fi
