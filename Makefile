@@ -65,15 +65,18 @@ e2e: ## only the tests of the installed wheel under a real systemd (as root)
 
 bench: ## certeus beside its floors, some minutes: a table, and evidence with a report in bench/out/
 	@tools/setup.sh run
+	bench/install/native.sh
 	exec $(BENCH) run $(ARGS)
 
 bench-full: ## the same at length: 30 s of warm-up and 120 s measured, each
 	@tools/setup.sh run
+	bench/install/native.sh
 	exec $(BENCH) run --full $(ARGS)
 
 bench-peers: ## the same beside its peers, which are installed below .peers/
 	@tools/setup.sh run
-	bench/install/durable_peers.sh
+	bench/install/native.sh
+	for peers in ring durable; do bench/install/$${peers}_peers.sh || true; done
 	exec $(BENCH) run --peers $(ARGS)
 
 lock: ## refresh the lock files from pyproject.toml (UPGRADE=1: to the newest)
