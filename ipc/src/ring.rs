@@ -27,6 +27,8 @@
 use crate::layout::{FRAME_ALIGN, FRAME_HEADER_BYTES, KIND_PAD, frame_bytes, payload_bytes_max};
 use crate::sync::{AtomicU64, Ordering, fence};
 
+const CACHE_LINE_BYTES: u64 = 64;
+
 /// The shared words that the two sides use to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
@@ -73,6 +75,8 @@ pub trait Memory {
     fn data_store(&self, index: u64, value: u64);
     /// Copies `bytes` to `index`, a multiple of 8; the caller keeps it below the end.
     fn data_write(&self, index: u64, bytes: &[u8]);
+    /// A hint that the word at `index` is loaded soon.
+    fn data_prefetch(&self, _index: u64) {}
 }
 
 /// Back-pressure: the ring has no room. Nothing was written.
@@ -302,6 +306,11 @@ impl<M: Memory> Consumer<M> {
         while self.read < self.tail_seen {
             let index = self.read & (ring_bytes - 1);
             let room = ring_bytes - index;
+            // Both lines at once: the copy of a payload waits for its length, and would ask for the
+            // second line only then, which costs as much again as the whole way of the first.
+            if self.tail_seen - self.read > CACHE_LINE_BYTES {
+                self.memory.data_prefetch((index + CACHE_LINE_BYTES) & (ring_bytes - 1));
+            }
             let header =
                 FrameHeader::unpack(self.memory.data_load(index)).ok_or(Violation::Kind)?;
             let size = frame_bytes(header.payload_bytes);
