@@ -68,6 +68,7 @@ impl Span {
         if ns < self.end_ns {
             return Phase::Measured;
         }
+        self.intervals.push(count - self.interval_count);
         self.last = self.mark(ns, count);
         Phase::Over
     }

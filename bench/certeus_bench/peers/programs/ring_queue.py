@@ -166,6 +166,7 @@ def measure(settings: Settings) -> dict[str, object]:
         counted += len(sums)
         now = clock()
         ends += [counted] * ((now - first) // INTERVAL_NS + 1 - len(ends))
+    ends.append(counted)
     cpu = cpu_seconds(pids) - cpu
     while sums[-1]:
         sums = read()

@@ -57,6 +57,7 @@ final class Span {
             return Phase.MEASURED;
         }
         over = true;
+        intervals.add(count - intervalCount);
         lastNs = ns;
         lastCount = count;
         lastCpuSeconds = cpuSeconds();
