@@ -81,6 +81,14 @@ def test_tally_counts_what_was_acknowledged_after_the_warm_up(clock: list[int]) 
     assert report["last_ns"] == 2 * SECOND_NS
 
 
+def test_tally_has_an_interval_for_what_was_acknowledged_after_the_end(clock: list[int]) -> None:
+    tally = producing.Tally(0, warmup_seconds=0.0, seconds=1.0)
+    for at in (SECOND_NS // 4, 2 * SECOND_NS + 1):
+        clock[0] = at
+        tally.add(3, at)
+    assert tally.report(written_sum=0)["intervals"] == [3, 0, 0, 0, 3]
+
+
 def test_tally_counts_the_part_of_a_batch_that_came_after_the_warm_up(clock: list[int]) -> None:
     tally = producing.Tally(0, warmup_seconds=1.0, seconds=1.0)
     clock[0] = SECOND_NS + SECOND_NS // 4
@@ -101,14 +109,14 @@ def test_loads_end_with_the_last_of_all_producers() -> None:
     def report(operations: int, last_s: int) -> loads.Report:
         return loads.Report(
             operations=operations, acknowledged=operations, counted_from_ns=SECOND_NS,
-            last_ns=last_s * SECOND_NS, intervals=[operations, 0], written_sum=2**63,
+            last_ns=last_s * SECOND_NS, intervals=[0] * last_s + [operations], written_sum=2**63,
             cpu_seconds=0.5, times_ns=[], timer_ns=30,
         )  # fmt: skip
 
     load = loads.Load([report(10, 3), report(20, 5)], None, 0.25)
     measured = loads.measurement(load, context(Path()), 200, 2, 0)
     assert (measured.operations, measured.seconds) == (30, 4.0)
-    assert measured.intervals == [30, 0]
+    assert measured.intervals == [0, 0, 0, 10, 0, 20]
     assert measured.written_sum == 0
     assert measured.cpu_seconds == 0.25
     assert measured.facts == {"producer_cpu_seconds": 1.0}

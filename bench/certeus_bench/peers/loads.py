@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -108,6 +109,7 @@ def measurement(
     counting = load.reports if load.carried is None else [load.carried]
     begin_ns = counting[0].counted_from_ns
     times_ns = [time_ns for report in counting for time_ns in report.times_ns]
+    series = [report.intervals for report in counting]
     producer_cpu_seconds = sum(report.cpu_seconds for report in load.reports)
     written_sum = sum(report.written_sum for report in load.reports) % 2**64
     carrier_cpu_seconds = 0.0 if load.carried is None else load.carried.cpu_seconds
@@ -119,7 +121,7 @@ def measurement(
         concurrency=concurrency,
         histogram=encoded(times_ns) if times_ns else None,
         timer_ns=max(report.timer_ns for report in load.reports),
-        intervals=[sum(counts) for counts in zip(*(r.intervals for r in counting), strict=True)],
+        intervals=[sum(counts) for counts in zip_longest(*series, fillvalue=0)],
         interval_seconds=INTERVAL_SECONDS,
         written_sum=None if read_sum is None else written_sum,
         read_sum=read_sum,

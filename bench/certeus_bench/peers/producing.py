@@ -67,8 +67,8 @@ class Tally:
         self._operations += count
         self._last_ns = now
         index = int(elapsed_ns / 1e9 / INTERVAL_SECONDS)
-        if index < len(self._intervals):
-            self._intervals[index] += count
+        self._intervals.extend([0] * (index + 1 - len(self._intervals)))
+        self._intervals[index] += count
 
     def add_timed(self, begin_ns: int) -> None:
         """One more was acknowledged just now; it was offered at ``begin_ns``."""

@@ -78,10 +78,9 @@ class Rows:
         last_ns = time.monotonic_ns()
         counted_from = time.time() - (last_ns - self._counted_from_ns) / 1e9
         rows = self._table.run(BY_INTERVAL, counted_from, producing.INTERVAL_SECONDS)
-        intervals = [0] * int(self._context.seconds / producing.INTERVAL_SECONDS)
+        intervals = [0] * (1 + max((number for number, _ in rows), default=0))
         for number, count in rows:
-            if number < len(intervals):
-                intervals[number] = count
+            intervals[number] = count
         return loads.Report(
             operations=sum(count for _, count in rows),
             acknowledged=total,
