@@ -35,7 +35,10 @@ def of(scenarios: list[Scenario], name: str, **settings: object) -> Scenario:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["durable/ack", "durable/throughput", "durable/producers-4"])
+@pytest.mark.parametrize(
+    "name",
+    ["durable/ack", "durable/throughput-dicts", "durable/throughput-ids", "durable/producers-4"],
+)
 def test_what_was_acknowledged_is_counted_and_is_in_the_log(name: str, measure: Measure) -> None:
     result = measure(of(durable.SCENARIOS, name))
     assert result.measurement.operations > 0
@@ -57,6 +60,9 @@ def test_rows_are_those_that_were_appended_on_either_server(
         pytest.skip(str(error))
     assert delivered.measurement.operations >= 20_000
     assert copied.measurement.operations == 20_000
+    for facts in (delivered.measurement.facts, copied.measurement.facts):
+        assert facts["server_version"] // 10_000 == version
+        assert facts["fsync"] == facts["full_page_writes"] == facts["synchronous_commit"] == 1
     assert copied.measurement.facts["stream_bytes"] > 20_000 * delivered.measurement.bytes_each
 
 

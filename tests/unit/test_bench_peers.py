@@ -151,7 +151,7 @@ def test_sqlite_holds_all_that_two_producers_were_told_is_durable(tmp_path: Path
     measured = durable_log.measure(context(tmp_path), sqlite_wal.serve, loads.PRODUCERS, 100)
     assert measured.operations > 0
     assert measured.written_sum == measured.read_sum
-    assert len(measured.intervals) == 1
+    assert sum(measured.intervals) == measured.operations
     assert measured.cpu_seconds
 
 

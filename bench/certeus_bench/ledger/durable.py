@@ -22,6 +22,11 @@ SECONDS_MAX = 30.0
 """So much fills gigabytes of log; a longer one shows nothing new."""
 WARMUP_SECONDS_MAX = 5.0
 PRODUCER_COUNTS = (1, 2, 4, 16, 64)
+KINDS = {
+    "bytes": "encoded JSON",
+    "dicts": "dicts, which certeus encodes, each",
+    "ids": "events with an explicit id and encoded JSON",
+}
 SIZES = (100, 256, 1024, 4096)
 
 
@@ -34,23 +39,19 @@ def bounded(context: Context) -> Context:
     )
 
 
-def throughput(context: Context, *, producers: int, event_bytes: int) -> Measurement:
+def throughput(
+    context: Context, *, producers: int, event_bytes: int, of: str = "bytes"
+) -> Measurement:
     """Lists from some producers, as fast as back-pressure lets them."""
     context = bounded(context)
     with system.started(context) as certeus, certeus.flusher_paused():
-        load = loads.offer(commands(certeus, context, producers, event_bytes), context, certeus.cpu)
+        commands = [
+            certeus.producer(seed, *loads.arguments(context, event_bytes, seed, BATCH), "--of", of)
+            for seed in range(producers)
+        ]
+        load = loads.offer(commands, context, certeus.cpu)
         check_all_durable(certeus, load)
     return loads.measurement(load, context, event_bytes, 0, None)
-
-
-def commands(
-    certeus: system.System, context: Context, producers: int, event_bytes: int
-) -> list[list[str]]:
-    """Those of producers that pour."""
-    return [
-        certeus.producer(seed, *loads.arguments(context, event_bytes, seed, BATCH))
-        for seed in range(producers)
-    ]
 
 
 def check_all_durable(certeus: system.System, load: loads.Load) -> None:
@@ -69,15 +70,15 @@ def ack(context: Context) -> Measurement:
     return loads.measurement(load, context, EVENT_BYTES, 1, None)
 
 
-def _poured(name: str, producers: int, event_bytes: int) -> Scenario:
+def _poured(name: str, producers: int, event_bytes: int, of: str = "bytes") -> Scenario:
     return Scenario(
         name=name,
         system="certeus",
         scope=Scope.DURABLE,
-        what=f"{producers} Python processes append events of {event_bytes} B by append_many, as"
-        " fast as back-pressure lets them, until the last is acknowledged.",
-        measure=partial(throughput, producers=producers, event_bytes=event_bytes),
-        settings={"producers": producers},
+        what=f"{producers} Python processes append {KINDS[of]} of {event_bytes} B by append_many,"
+        " as fast as back-pressure lets them, until the last is acknowledged.",
+        measure=partial(throughput, producers=producers, event_bytes=event_bytes, of=of),
+        settings={"producers": producers, "of": of},
     )
 
 
@@ -92,6 +93,8 @@ SCENARIOS = [
         settings={"producers": 1},
     ),
     _poured("durable/throughput", loads.PRODUCERS, EVENT_BYTES),
+    _poured("durable/throughput-dicts", loads.PRODUCERS, EVENT_BYTES, "dicts"),
+    _poured("durable/throughput-ids", loads.PRODUCERS, EVENT_BYTES, "ids"),
     *(_poured(f"durable/producers-{count}", count, EVENT_BYTES) for count in PRODUCER_COUNTS),
     *(_poured(f"durable/bytes-{size}", loads.PRODUCERS, size) for size in SIZES),
 ]

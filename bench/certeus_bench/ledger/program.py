@@ -4,13 +4,17 @@
 
 As fast as back-pressure lets it, in lists of ``--batch``; with ``--batch 1`` one event at a time,
 each until it is durable; with ``--rate``, on a clock, whatever became of the events before. It ends
-after its time, or after ``--events``, when the last one is durable.
+after its time, or after ``--events``, when the last one is durable. Lists are of encoded JSON, of
+``dicts`` that certeus encodes, or of events with an explicit id each (``ids``), as ``--of`` says.
 """
 
 import argparse
+import json
 import time
+from collections.abc import Sequence
 
 import certeus
+from certeus.event import Data
 from certeus_bench.peers import producing
 from certeus_bench.rows import make_rows
 
@@ -30,7 +34,7 @@ class Pouring:
         self._last = 0
         self.appended = 0
 
-    def append(self, rows: list[bytes]) -> None:
+    def append(self, rows: Sequence[Data | certeus.Event]) -> None:
         """Hand over one list."""
         self._last = self._producer.append_many(TYPE, rows)
         self.appended += len(rows)
@@ -61,13 +65,23 @@ def one_by_one(options: argparse.Namespace, producer: certeus.Producer) -> None:
 def pour(options: argparse.Namespace, producer: certeus.Producer) -> None:
     """Wait for nothing but room."""
     rows = make_rows(options.bytes, options.seed)
-    cycle = producing.batches(rows, options.batch)
+    items: list[Data] = [json.loads(row) for row in rows] if options.of == "dicts" else [*rows]
+    cycle = producing.batches(items, options.batch)
+    ids = options.of == "ids"
     tally = producing.begin(options)
     pouring = Pouring(producer, tally)
     while pouring.appended < options.events if options.events else tally.goes_on():
-        pouring.append(next(cycle))
+        batch = next(cycle)
+        pouring.append(with_ids(batch, options.seed, pouring.appended) if ids else batch)
     pouring.finish()
     producing.finish(tally, rows)
+
+
+def with_ids(batch: list[Data], seed: int, first: int) -> list[certeus.Event]:
+    """The same as events, each with an id of 36 bytes that there was not before."""
+    return [
+        certeus.Event(data, id=f"{seed:04d}-{first + at:031d}") for at, data in enumerate(batch)
+    ]
 
 
 def pace(options: argparse.Namespace, producer: certeus.Producer) -> None:
@@ -93,6 +107,7 @@ def main() -> None:
     parser.add_argument("socket")
     parser.add_argument("source")
     parser.add_argument("--events", type=int, default=0, help="end after so many")
+    parser.add_argument("--of", choices=["bytes", "dicts", "ids"], default="bytes")
     parser.add_argument("--rate", type=float, default=0.0, help="events a second, on a clock")
     options = parser.parse_args()
     with certeus.connect(options.socket, source=options.source) as producer:

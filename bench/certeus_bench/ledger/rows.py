@@ -33,6 +33,16 @@ COPIED_ROWS = 1_000_000
 COPIES = 3
 CHUNK_BYTES = 512 * 1024
 TWIN = "certeus.twin"
+SETTINGS = """
+SELECT current_setting('server_version_num')::float AS server_version,
+       (current_setting('fsync') = 'on')::int::float AS fsync,
+       (current_setting('full_page_writes') = 'on')::int::float AS full_page_writes,
+       (current_setting('synchronous_commit') = 'on')::int::float AS synchronous_commit,
+       pg_size_bytes(current_setting('shared_buffers'))::float AS shared_buffers_bytes,
+       pg_size_bytes(current_setting('max_wal_size'))::float AS max_wal_size_bytes,
+       pg_size_bytes(current_setting('min_wal_size'))::float AS min_wal_size_bytes
+"""
+"""Of a server, as facts of what was measured with it; what is on is 1."""
 COUNT = "SELECT count(*), sum(octet_length(data::text)) FROM certeus.events"
 
 
@@ -103,19 +113,21 @@ def throughput(context: Context, *, version: int) -> Measurement:
     with servers.certeus_on(version, context) as certeus:
         _, warmup = append(certeus, context, WARMUP_EVENTS, 0)
         load, events = append(certeus, context, EVENTS, loads.PRODUCERS)
-        rows, row_bytes = asyncio.run(count(certeus.daemon.dsn()))
+        rows, row_bytes = asyncio.run(ask(certeus.daemon.dsn(), COUNT))
+        facts = dict(asyncio.run(ask(certeus.daemon.dsn(), SETTINGS)))
         if (rows, row_bytes) != (warmup + events, (warmup + events) * EVENT_BYTES):
             raise PeerError(f"{warmup + events:,} events became {rows:,} rows of {row_bytes:,} B")
-    return loads.measurement(load, context, EVENT_BYTES, 0, None)
+    measured = loads.measurement(load, context, EVENT_BYTES, 0, None)
+    return msgspec.structs.replace(measured, facts={**measured.facts, **facts})
 
 
-async def count(dsn: str) -> tuple[int, int]:
-    """Rows, and the bytes of their data."""
+async def ask(dsn: str, query: str) -> asyncpg.Record:
+    """The one row that answers a query."""
     connection = await asyncpg.connect(dsn)
     try:
-        row = await connection.fetchrow(COUNT)
+        row = await connection.fetchrow(query)
         assert row is not None
-        return row[0], row[1]
+        return row
     finally:
         await connection.close()
 
@@ -124,7 +136,9 @@ def bare_copy(context: Context, *, version: int) -> Measurement:
     """The denominator, on a server of its own that is like the other one."""
     with servers.certeus_on(version, context) as certeus:
         append(certeus, context, COPIED_ROWS, 0)
-        return asyncio.run(copies(certeus.daemon.dsn(), context))
+        measured = asyncio.run(copies(certeus.daemon.dsn(), context))
+        facts = dict(asyncio.run(ask(certeus.daemon.dsn(), SETTINGS)))
+    return msgspec.structs.replace(measured, facts={**measured.facts, **facts})
 
 
 async def copies(dsn: str, context: Context) -> Measurement:
