@@ -91,11 +91,15 @@ def _drawn(line: Line, x: Callable[[float], float], y: Callable[[float], float])
 
 
 def nines(deepest: float) -> Axis:
-    """Percentiles by how many nines they have; values are -log10 of the share above them."""
+    """Percentiles by how many nines they have; values are -log10 of the share above them.
+
+    From the fifth nine on every second one has a label: they grow longer, and would overlap.
+    """
     end = max(deepest, 2.0) + 0.25  # room for the last label
     ticks = [(math.log10(2), "50")]
     for count in range(1, math.floor(max(deepest, 2.0)) + 1):
-        ticks.append((float(count), f"{100 - 100 / 10**count:.{max(count - 2, 0)}f}"))
+        if count < 5 or count % 2 == 0:
+            ticks.append((float(count), f"{100 - 100 / 10**count:.{max(count - 2, 0)}f}"))
 
     def place(value: float) -> float:
         return value / end

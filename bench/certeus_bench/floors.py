@@ -5,6 +5,7 @@ is timed changes no metadata. The file has a segment's size and is written at gr
 from its start when it is full.
 """
 
+import fcntl
 import mmap
 import os
 import time
@@ -20,13 +21,15 @@ ZEROS_BYTES = 2**20
 WRITE_BYTES = 256 * 2**10
 
 
-def synced(block_bytes: int) -> Callable[[Context], Measurement]:
-    """One block written, then synced, one after the other."""
+def synced(block_bytes: int, flags: int = 0) -> Callable[[Context], Measurement]:
+    """One block written, then synced, one after the other; `flags` as for `segments`."""
 
     def measure(context: Context) -> Measurement:
-        block = os.urandom(block_bytes)
+        block = mmap.mmap(-1, block_bytes)
+        block.write(os.urandom(block_bytes))
         position = 0
         with zero_filled(context) as descriptor:
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
 
             def operate() -> None:
                 nonlocal position
@@ -131,6 +134,13 @@ SCENARIOS = [
         scope=Scope.DURABLE,
         what="4 KiB written into a file of zeros, then fdatasync.",
         measure=synced(4096),
+    ),
+    Scenario(
+        name="floor/fdatasync-4k-direct",
+        system="floor",
+        scope=Scope.DURABLE,
+        what="The same past the kernel's cache, as the log writes.",
+        measure=synced(4096, os.O_DIRECT),
     ),
     Scenario(
         name="floor/fdatasync-64k",

@@ -6,9 +6,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from certeus_bench.harness import LONGEST_SOCKET, SOCKET_PATH_BYTES_MAX, blocked_for_postgres
+
 ELSEWHERE = Path("/var/tmp")
-SOCKET_PATH_BYTES_MAX = 107
-LONGEST_SOCKET = Path("state", "postgres", ".s.PGSQL.5432")
 PREFIX = "certeus-bench-"
 
 
@@ -20,7 +20,7 @@ def place_for_homes(wanted: Path) -> tuple[Path, str | None]:
     """
     wanted.mkdir(parents=True, exist_ok=True)
     wanted = wanted.absolute()
-    if blocked := _blocked(wanted):
+    if blocked := blocked_for_postgres(wanted):
         return ELSEWHERE, f"PostgreSQL's user cannot enter {blocked}: measuring in {ELSEWHERE}"
     longest = wanted / (PREFIX + 8 * "x") / LONGEST_SOCKET
     if len(os.fsencode(longest)) > SOCKET_PATH_BYTES_MAX:
@@ -35,11 +35,3 @@ def fresh_home(place: Path) -> Generator[Path, None, None]:
         home = Path(name)
         home.chmod(0o755)  # PostgreSQL's user must pass, whatever the umask
         yield home
-
-
-def _blocked(directory: Path) -> Path | None:
-    """The first directory on the way that root's PostgreSQL cannot enter."""
-    if os.geteuid() != 0:
-        return None
-    way = reversed([directory, *directory.parents])
-    return next((place for place in way if not place.stat().st_mode & 0o001), None)

@@ -24,9 +24,8 @@ POSTGRES = "postgres"
 class System:
     """One running daemon."""
 
-    def __init__(self, daemon: harness.Daemon, home: Path) -> None:
+    def __init__(self, daemon: harness.Daemon) -> None:
         self.daemon = daemon
-        self.home = home
         supervisor = psutil.Process(daemon.pid)
         self.processes = [supervisor, *_kin(supervisor)]
         """Those of certeusd: without PostgreSQL's."""
@@ -74,7 +73,7 @@ def started(
     """A daemon with an empty log, and a database that is there, for the length of a block."""
     with harness.started(context.home, dict(environment or {})) as daemon:
         daemon.dsn()
-        yield System(daemon, context.home)
+        yield System(daemon)
 
 
 def _kin(supervisor: psutil.Process) -> list[psutil.Process]:

@@ -2,20 +2,19 @@
 
 import time
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 
+from certeus_bench import loops
 from certeus_bench.peers import running
 from certeus_bench.peers.producing import INTERVAL_SECONDS
 from certeus_bench.results import Measurement
 from certeus_bench.scenario import Context
 
 PRODUCERS = 2
-LONGEST_NS = 60_000_000_000
-DIGITS = 3
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +118,7 @@ def measurement(
         warmup_seconds=context.warmup_seconds,
         bytes_each=event_bytes,
         concurrency=concurrency,
-        histogram=encoded(times_ns) if times_ns else None,
+        histogram=loops.histogram_of(np.array(times_ns, dtype=np.int64)) if times_ns else None,
         timer_ns=max(report.timer_ns for report in load.reports),
         intervals=[sum(counts) for counts in zip_longest(*series, fillvalue=0)],
         interval_seconds=INTERVAL_SECONDS,
@@ -128,12 +127,3 @@ def measurement(
         cpu_seconds=(load.server_cpu_seconds + carrier_cpu_seconds) or producer_cpu_seconds,
         facts={"producer_cpu_seconds": producer_cpu_seconds},
     )
-
-
-def encoded(times_ns: Sequence[int]) -> str:
-    """An HDR histogram, V2, compressed, in base64."""
-    histogram = import_module("hdrh.histogram").HdrHistogram(1, LONGEST_NS, DIGITS)
-    for time_ns in times_ns:
-        histogram.record_value(time_ns)
-    text: bytes = histogram.encode()
-    return text.decode()
