@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod failpoint;
 pub mod format;
 pub mod gap;
+pub mod inode;
 pub mod keyed;
 pub mod log;
 pub mod memory;

@@ -72,7 +72,7 @@ def offer(
         with Sampler(
             target, page, shape.workers, begin_ns, lambda samples: show(samples, page)
         ) as sampler:
-            reports = [producer.answer(Report) for producer in producers]
+            reports = running.answers(producers, Report)
     return Load(reports, sampler.samples)
 
 

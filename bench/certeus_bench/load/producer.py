@@ -28,6 +28,7 @@ from certeus_bench.load.profile import Profile, rows
 from certeus_bench.load.progress import Page, Word
 from certeus_bench.load.schedule import Line, Numbers, Plan
 from certeus_bench.load.tally import Tally
+from certeus_bench.peers.producing import keep_still
 
 BATCH_MAX = 2048
 TICK_SECONDS = 0.001
@@ -228,6 +229,7 @@ def run(order: Order, producer: certeus.Producer) -> Report:
         publish(row, offering)
         offering.wait(tick_seconds)
     cpu_seconds = (time.process_time_ns() - cpu_before_ns) / 1e9
+    keep_still()
     told = producer.statistics()
     skipped = durable.position - durable.operations
     sizes = (sums_of(made.payloads, count, len) for count in (durable.position, skipped))

@@ -86,7 +86,7 @@ def offer(
             carrier.begin(begin_ns)
         wait_until(begin_ns + round(context.warmup_seconds * 1e9))
         before = spent()
-        reports = [producer.answer(Report) for producer in producers]
+        reports = running.answers(producers, Report)
         total = sum(report.acknowledged for report in reports)
         carried = None if carrier is None else carrier.finish(total)
         return Load(reports, carried, spent() - before)

@@ -3,7 +3,8 @@
 Runs in a process of its own, by the interpreter that has the peer's client: it needs the standard
 library alone. The program connects, says ``ready``, reads from its standard input when to begin (on
 the monotonic clock, which all processes of a machine share), offers rows in their order, again and
-again, and prints one JSON object when the last of them is acknowledged.
+again, and says ``done`` when the last of them is acknowledged. When it is asked, by another line or
+the end of its input, it prints one JSON object.
 """
 
 import argparse
@@ -132,8 +133,15 @@ def begin(options: argparse.Namespace) -> Tally:
     return Tally(begin_ns, options.warmup_seconds, options.seconds)
 
 
+def keep_still() -> None:
+    """Say that the work is done, and wait until it is for all who share the processors."""
+    print("done", flush=True)
+    sys.stdin.readline()
+
+
 def finish(tally: Tally, rows: list[bytes]) -> None:
-    """Print what happened; every row that was offered has been acknowledged."""
+    """Print what happened, when asked; every row that was offered has been acknowledged."""
+    keep_still()
     json.dump(tally.report(written_sum(rows, tally.acknowledged)), sys.stdout)
 
 

@@ -87,7 +87,11 @@ def _last_lines(log: Path) -> str:
 
 
 class Program:
-    """One process that offers or takes events: says ``ready``, is told to begin, answers."""
+    """One process that offers or takes events: says ``ready``, is told to begin, answers.
+
+    One of several says ``done`` when its work is, and keeps still until it is asked for its answer:
+    adding up and ending are work, too, and would take the processors from those still measured.
+    """
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
@@ -109,12 +113,18 @@ class Program:
             self._process.stdin.write(f"{number}\n")
             self._process.stdin.flush()
 
+    def wait_done(self) -> None:
+        """Wait until it keeps still; that it has ended instead is told by `answer`."""
+        assert self._process.stdout is not None
+        if (line := self._process.stdout.readline().strip()) not in {"done", ""}:
+            raise PeerError(f"{self._name} has not kept still at its end: it said {line!r}")
+
     def answer(self, kind: type[T]) -> T:
-        """What it printed at its end."""
+        """What it printed at its end, on its last line."""
         text, _ = self._process.communicate()
         if self._process.returncode != 0:
             raise PeerError(f"{self._name} ended with {self._process.returncode}: see above")
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text.rstrip().rpartition("\n")[2], type=kind)
 
     def kill(self) -> None:
         """Whatever it is doing."""
@@ -145,6 +155,14 @@ def begin(made: Iterable[Program]) -> int:
     for program in made:
         program.tell(begin_ns)
     return begin_ns
+
+
+def answers(made: Sequence[Program], kind: type[T]) -> list[T]:
+    """What each of them printed at its end; where there are several, when all are done."""
+    if len(made) > 1:
+        for program in made:
+            program.wait_done()
+    return [program.answer(kind) for program in made]
 
 
 def run(command: Sequence[str], kind: type[T]) -> T:

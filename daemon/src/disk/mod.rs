@@ -14,6 +14,7 @@ use rustix::fs::{self, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::direct::Direct;
+use crate::inode;
 use crate::pages::is_aligned;
 
 pub mod named;
@@ -143,11 +144,11 @@ impl DiskFile for RealFile {
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(inode::bytes(&self.file)?)
     }
 
     fn is_named(&self) -> io::Result<bool> {
-        Ok(fs::fstat(&self.file)?.st_nlink > 0)
+        Ok(inode::names(&self.file)? > 0)
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {

@@ -14,6 +14,7 @@ use super::progress::Progress;
 use super::recovery::{Recovered, Settings, recover};
 use crate::board::Page;
 use crate::disk::{Disk, DiskFile};
+use crate::inode;
 
 /// One change that a start would make; the names are those of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl DiskFile for LookFile {
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        self.0.as_ref().map_or(Ok(0), |file| Ok(file.metadata()?.len()))
+        self.0.as_ref().map_or(Ok(0), |file| Ok(inode::bytes(file)?))
     }
 
     fn is_named(&self) -> io::Result<bool> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::segment::{self, header_of, path_of};
 use super::{Error, Result};
 use crate::format::SEGMENT_HEADER_BYTES;
+use crate::inode;
 use crate::log::sidecar::{self, Sidecar};
 
 /// What a file with a segment's name is, or was.
@@ -113,7 +114,7 @@ fn state_of(dir: &Path, segment_no: u64) -> Result<(State, u64)> {
     let path = path_of(dir, segment_no);
     let mut head = Vec::new();
     let read = File::open(&path).and_then(|file| {
-        let bytes = file.metadata()?.len();
+        let bytes = inode::bytes(&file)?;
         file.take(SEGMENT_HEADER_BYTES).read_to_end(&mut head)?;
         Ok(bytes)
     });

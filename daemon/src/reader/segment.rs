@@ -14,6 +14,7 @@ use crate::format::{
     ALIGN, GROUP_HEADER_BYTES, GroupHeader, LogEntry, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 use crate::gap::GapEntry;
+use crate::inode;
 use crate::pages::{PAGE, Pool, Pooled, is_aligned};
 
 pub const FIRST_GROUP_OFFSET: u64 = SEGMENT_HEADER_BYTES;
@@ -141,7 +142,7 @@ impl Segment {
     }
 
     pub fn file_bytes(&self) -> Result<u64> {
-        Ok(self.file.metadata().map_err(io("read", &self.path))?.len())
+        inode::bytes(&self.file).map_err(|error| io("read", &self.path)(error.into()))
     }
 
     /// All bytes from `offset` to the end of the file.

@@ -17,6 +17,7 @@ use rustix::io::{Errno, retry_on_intr, write};
 
 use crate::envelope::{Return, pair_bytes};
 use crate::failpoint::failpoint;
+use crate::inode;
 
 pub struct Pair {
     forward: Producer<Mapped>,
@@ -45,7 +46,7 @@ impl Pair {
                 return Err(Errno::INVAL);
             }
         }
-        if rustix::fs::fstat(memory)?.st_size as u64 != pair_bytes(forward_bytes, return_bytes) {
+        if inode::bytes(memory)? != pair_bytes(forward_bytes, return_bytes) {
             return Err(Errno::INVAL);
         }
         let page = PAGE_BYTES as u64;

@@ -24,6 +24,7 @@ use rustix::net::{SendFlags, send};
 use super::sources::Sources;
 use crate::envelope::{Bye, Hello, Welcome};
 use crate::failpoint::failpoint;
+use crate::inode;
 
 /// The only byte that ever goes over a session's socket without being JSON.
 const BELL: u8 = 1;
@@ -122,8 +123,8 @@ impl Session {
         let proper = ring_bytes.is_power_of_two()
             && (RING_BYTES_MIN..=RING_BYTES_MAX).contains(&ring_bytes)
             && identity.settled <= TICKET_MAX
-            && rustix::fs::fstat(p)?.st_size as u64 == PAGE_BYTES as u64 + ring_bytes
-            && rustix::fs::fstat(c)?.st_size as u64 == C_BYTES as u64;
+            && inode::bytes(p)? == PAGE_BYTES as u64 + ring_bytes
+            && inode::bytes(c)? == C_BYTES as u64;
         if !proper {
             return Err(Errno::INVAL);
         }
