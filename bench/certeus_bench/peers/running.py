@@ -89,7 +89,7 @@ def _last_lines(log: Path) -> str:
 class Program:
     """One process that offers or takes events: says ``ready``, is told to begin, answers.
 
-    One of several says ``done`` when its work is, and keeps still until it is asked for its answer:
+    A producer says ``done`` when its work is, and keeps still until it is asked for its answer:
     adding up and ending are work, too, and would take the processors from those still measured.
     """
 
@@ -158,10 +158,9 @@ def begin(made: Iterable[Program]) -> int:
 
 
 def answers(made: Sequence[Program], kind: type[T]) -> list[T]:
-    """What each of them printed at its end; where there are several, when all are done."""
-    if len(made) > 1:
-        for program in made:
-            program.wait_done()
+    """What each of them printed at its end, asked when all are done."""
+    for program in made:
+        program.wait_done()
     return [program.answer(kind) for program in made]
 
 

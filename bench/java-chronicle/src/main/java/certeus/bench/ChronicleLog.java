@@ -26,6 +26,7 @@ import net.openhft.chronicle.queue.impl.single.SingleChronicleQueueBuilder;
 public final class ChronicleLog {
     private final Path directory;
     private final Map<String, String> options = new HashMap<>();
+    private final BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
 
     private ChronicleLog(String[] arguments) {
         directory = Path.of(arguments[0]);
@@ -70,13 +71,19 @@ public final class ChronicleLog {
                     tally.add(batch, beginNs);
                 }
             }
+            keepStill();
             System.out.print(tally.report(writtenSum(rows, tally.acknowledged())));
         }
     }
 
+    /** Says that the work is done, and waits until it is for all who share the processors. */
+    private void keepStill() throws IOException {
+        System.out.println("done");
+        input.readLine();
+    }
+
     private Tally begin() throws IOException {
         System.out.println("ready");
-        BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
         long beginNs = Long.parseLong(input.readLine());
         while (System.nanoTime() < beginNs) {
             Thread.onSpinWait();
