@@ -28,7 +28,8 @@ ARRIVED_POLL_S = 0.05
 ARRIVED_TIMEOUT_S = 120.0
 COLUMNS = ", ".join(postgres_rows.COLUMNS)
 BY_INTERVAL = f"""
-SELECT floor(extract(epoch FROM recorded_at - to_timestamp($1)) / $2)::int AS number, count(*)
+SELECT floor(extract(epoch FROM recorded_at - to_timestamp($1)) / $2)::int AS number, count(*),
+    extract(epoch FROM max(recorded_at) - to_timestamp($1))::float8
 FROM {postgres_table.NAME} WHERE recorded_at >= to_timestamp($1) GROUP BY number
 """
 
@@ -75,17 +76,17 @@ class Rows:
             if time.monotonic() > deadline:
                 raise running.PeerError(f"{count} of {total} events arrived, the others did not")
             time.sleep(ARRIVED_POLL_S)
-        last_ns = time.monotonic_ns()
-        counted_from = time.time() - (last_ns - self._counted_from_ns) / 1e9
+        counted_from = time.time() - (time.monotonic_ns() - self._counted_from_ns) / 1e9
         rows = self._table.run(BY_INTERVAL, counted_from, producing.INTERVAL_SECONDS)
-        intervals = [0] * (1 + max((number for number, _ in rows), default=0))
-        for number, count in rows:
+        intervals = [0] * (1 + max((number for number, _, _ in rows), default=0))
+        for number, count, _ in rows:
             intervals[number] = count
+        last = max((newest for _, _, newest in rows), default=0.0)
         return loads.Report(
-            operations=sum(count for _, count in rows),
+            operations=sum(count for _, count, _ in rows),
             acknowledged=total,
             counted_from_ns=self._counted_from_ns,
-            last_ns=last_ns,
+            last_ns=self._counted_from_ns + round(last * 1e9),
             intervals=intervals,
             written_sum=0,
             cpu_seconds=0.0,
