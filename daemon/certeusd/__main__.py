@@ -82,7 +82,7 @@ def _serve(config_file: str | None, state_dir: str | None, runtime_dir: str | No
     )  # fmt: skip
 
     async def serve() -> None:
-        supervisor = Supervisor(Settings(loaded, paths), logger)
+        supervisor = Supervisor(Settings(loaded, paths, config_file), logger)
         try:
             supervisor.start()
             await supervisor.run()

@@ -7,6 +7,7 @@ supervisor                                             child (python -m certeusd
     │── Attach + [pair, forward bell, return bell] ────▶│   the other end of a pair is there
     │── Detach ────────────────────────────────────────▶│   the other end has died: unmap, forget
     │── AcceptGap, AcceptDeadLetters, Retry ───────────▶│   flusher only: an admin's word
+    │── Squeeze ───────────────────────────────────────▶│   flusher only: memory is short
     │◀───────────────────── State, Progress, Report ────│
     │── Drain ─────────────────────────────────────────▶│   finish what is held, exit 0
     x end of file: the supervisor is gone; exit at once
@@ -94,6 +95,12 @@ class Retry(msgspec.Struct, tag_field="type", tag="retry", frozen=True):
     """Supervisor to flusher: try the destination now, whatever its breaker says."""
 
 
+class Squeeze(msgspec.Struct, tag_field="type", tag="squeeze", frozen=True):
+    """Supervisor to flusher: memory is short (or not any more), take small batches."""
+
+    active: bool
+
+
 class Ready(msgspec.Struct, tag_field="type", tag="ready", frozen=True):
     """Child to supervisor: it does its work."""
 
@@ -119,7 +126,7 @@ class Report(msgspec.Struct, tag_field="type", tag="report", frozen=True):
     data: dict[str, object] = {}
 
 
-Order = Drain | AcceptGap | AcceptDeadLetters | Retry
+Order = Drain | AcceptGap | AcceptDeadLetters | Retry | Squeeze
 Message = Start | Attach | Detach | Order | Ready | State | Progress | Report
 
 _encoder = msgspec.json.Encoder()

@@ -9,8 +9,13 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-CHILD_FORGETS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
+CHILD_FORGETS = (
+    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID",
+    "LISTEN_FDNAMES", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE",
+)  # fmt: skip
 """Variables that children do not get: only the supervisor speaks to systemd."""
+FIRST_LISTENING = 3
+"""The descriptors that `LISTEN_FDS` counts begin here (sd_listen_fds(3))."""
 
 
 def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
@@ -27,6 +32,34 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
     except OSError:
         return False
     return True
+
+
+def listening(environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
+    """Return the sockets that systemd listens on for this process; no child inherits them."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = int(environ.get("LISTEN_FDS", "0"))
+    given = [socket.socket(fileno=FIRST_LISTENING + at) for at in range(count)]
+    for end in given:
+        end.set_inheritable(False)
+        end.setblocking(False)
+    return given
+
+
+def wants_watchdog(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether systemd ends a main process that gives no `WATCHDOG=1` for `WatchdogSec=`."""
+    return int(environ.get("WATCHDOG_USEC", "0")) > 0 and environ.get(
+        "WATCHDOG_PID", str(os.getpid())
+    ) == str(os.getpid())
+
+
+def memory_pressure_file(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return where the kernel says how long this service waits for memory; none: told not to look.
+
+    systemd names the file from 254 on (`MemoryPressureWatch=`); before, that of the host.
+    """
+    named = Path(environ.get("MEMORY_PRESSURE_WATCH", "/proc/pressure/memory"))
+    return None if named == Path("/dev/null") else named
 
 
 def state_directory(environ: Mapping[str, str] = os.environ) -> str | None:

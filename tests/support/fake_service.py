@@ -24,7 +24,7 @@ def settings(directory: Path, config: str | None = None) -> Settings:
     environ = {} if config else {"CERTEUS_DB_URL": "postgresql://u:geheim@127.0.0.1:1/none"}
     loaded = config_sources.load(config, environ)
     paths = Paths(directory / "state", directory / "run")
-    return Settings(loaded, paths, command)
+    return Settings(loaded, paths, config, command)
 
 
 async def serve(chosen: Settings) -> None:

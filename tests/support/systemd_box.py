@@ -53,6 +53,18 @@ class Box:
             time.sleep(POLL_S)
 
 
+def certeus(box: Box, *arguments: str, stdin: str = "") -> str:
+    """The command, as installed."""
+    return box.run("/opt/certeus/bin/certeus", *arguments, stdin=stdin)
+
+
+def is_active_again_after(box: Box, unit: str, old_pid: str) -> bool:
+    """Whether another main process is up."""
+    # The restart count rises before the new process is ready: look at the state too.
+    now = box.show(unit, "ActiveState", "MainPID")
+    return now["ActiveState"] == "active" and now["MainPID"] not in ("0", old_pid)
+
+
 @contextmanager
 def booted(name: str, *options: str) -> Generator[Box, None, None]:
     """A box for the length of a block."""

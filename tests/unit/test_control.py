@@ -14,7 +14,7 @@ from certeusd.board import BOARD_BYTES, Board
 from certeusd.control import metrics, openapi
 from certeusd.control.access import Access, Peer, allowed, peer_of
 from certeusd.control.routes import ROUTES, ProblemError, Request, get_live, get_ready
-from certeusd.control.types import Dedup, Log, Postgres, Process, Status, rfc3339
+from certeusd.control.types import Dedup, Log, Postgres, Process, Reloaded, Status, rfc3339
 
 STAGES = {"ingest", "validate", "verify", "protect", "commit", "deliver"}
 
@@ -81,6 +81,9 @@ class FakeBackend:
     def retry(self) -> bool:
         return False
 
+    async def reload(self) -> Reloaded:
+        raise AssertionError("there is no configuration")
+
 
 def test_peer_is_who_the_kernel_says() -> None:
     ours, theirs = socket.socketpair()
@@ -141,6 +144,7 @@ def test_only_orders_change_anything() -> None:
         "/v1/gap-accept",
         "/v1/dead-letters-accept",
         "/v1/followers-forget",
+        "/v1/reload",
         "/v1/retry",
     }
 

@@ -45,3 +45,15 @@ def test_other_errors_and_small_batches_change_nothing() -> None:
     for error in (ConnectionResetError(), PositionLostError(), *TOO_SLOW):
         made.failed(error)
         assert made.limits(probing=False)[0] == 100
+
+
+def test_batches_are_small_while_memory_is_short_and_never_larger_for_it() -> None:
+    made = pace()
+    made.squeezed = True
+    assert made.limits(probing=False) == (8000, (1 << 20) // 8)
+    assert made.limits(probing=True)[1] <= PROBE_BYTES_MAX
+    made.squeezed = False
+    assert made.limits(probing=False) == (8000, 1 << 20)
+    small = Pace(Settings("", PostgresSection(batch_bytes_max=64 << 10), Path(), Path()))
+    small.squeezed = True
+    assert small.limits(probing=False)[1] == 64 << 10

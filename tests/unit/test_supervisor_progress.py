@@ -9,6 +9,7 @@ from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import Role
 from certeusd.supervisor.progress import (
     FLUSH_STALLED_TICKS,
+    HUNG_TICKS,
     LAGGING_TICKS,
     STALLED_TICKS,
     Progress,
@@ -63,6 +64,27 @@ def test_process_without_a_sign_of_life_is_told_until_it_gives_one(
     assert rig.codes == [code]
     rig.tick(1)
     assert rig.codes == []
+
+
+def test_child_is_hung_after_long_silence_and_no_longer_at_its_first_sign(rig: Rig) -> None:
+    def hung_after(ticks: int, **silent: int) -> list[str]:
+        found = list[str]()
+        for _ in range(ticks):
+            rig.beats += 1
+            for role, index in ALL:
+                if silent.get(role) != index:
+                    rig.board.set(role, "heartbeat_ns", rig.beats, index)
+            found = rig.progress.hung(ALL)
+        return found
+
+    assert hung_after(2 * HUNG_TICKS) == []
+    assert hung_after(HUNG_TICKS - 1, worker=1) == []
+    assert hung_after(1, worker=1) == ["worker-1"]
+    assert hung_after(1) == []
+    assert hung_after(HUNG_TICKS, log=0) == ["log"]
+    assert hung_after(HUNG_TICKS, flush=0) == ["flush"]
+    # Who is not ready has nothing to show.
+    assert [rig.progress.hung([]) for _ in range(2 * HUNG_TICKS)] == [[]] * (2 * HUNG_TICKS)
 
 
 def test_process_that_is_not_ready_is_not_called_stalled(rig: Rig) -> None:

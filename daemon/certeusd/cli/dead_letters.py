@@ -18,7 +18,7 @@ def command() -> None:
 def accept(context: click.Context, until_seq: int | None) -> None:
     """Let refused rows become dead letters, however many, up to a seq; later ones are guarded."""
     query = {} if until_seq is None else {"until_seq": str(until_seq)}
-    answer = client_of(context).post("/v1/dead-letters-accept", **query)
+    answer = client_of(context).post("/v1/dead-letters-accept", 0.0, **query)
     if wants_json(context):
         print_json(answer)
     else:

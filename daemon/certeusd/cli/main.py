@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "followers": ("followers", "Show who follows the log; forget one that will not come back."),
     "gap": ("gap", "Accept a gap at which the flusher stopped."),
     "log": ("log", "Look at the log on disk: ls, check, inspect, export, repair, fork."),
+    "reload": ("reload", "Have the daemon read its configuration again."),
     "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),
     "status": ("status", "Show state, positions and reasons."),
     "tail": ("tail", "Print the last events of the log, and follow it."),

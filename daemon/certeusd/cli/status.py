@@ -95,7 +95,14 @@ def _rows(status: Json) -> list[tuple[str, str]]:
         ("sessions", f"{status['sessions']}, producers known {status['producers']}"),
         ("processes", running),
         ("state dir", str(status["state_dir"])),
+        *_pending(status),
     ]  # fmt: skip
+
+
+def _pending(status: Json) -> list[tuple[str, str]]:
+    """Say which keys were changed and do not hold yet."""
+    keys = cast(list[str], status.get("pending", []))
+    return [("not yet", f"{', '.join(keys)}: hold after a restart")] if keys else []
 
 
 def _breaker(postgres: Json) -> str:

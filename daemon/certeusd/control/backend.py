@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from certeusd.board import Board
-from certeusd.control.types import Process, Status
+from certeusd.control.types import Process, Reloaded, Status
 
 
 class Backend(Protocol):
@@ -64,4 +64,12 @@ class Backend(Protocol):
 
     def retry(self) -> bool:
         """Let the flusher try PostgreSQL now; False without a flusher."""
+        ...
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again and have it hold.
+
+        Raises:
+            ExitError: it cannot be used; a reload is under way; a child is not ready again.
+        """
         ...

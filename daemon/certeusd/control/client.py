@@ -13,7 +13,10 @@ ANSWER_TIMEOUT_S = 10.0
 
 Json = dict[str, object]
 
-_EXITS = {403: Exit.NOT_ALLOWED, 503: Exit.TRY_AGAIN, 504: Exit.TRY_AGAIN, 500: Exit.BUG}
+_EXITS = {
+    403: Exit.NOT_ALLOWED, 422: Exit.CONFIGURATION, 503: Exit.TRY_AGAIN, 504: Exit.TRY_AGAIN,
+    500: Exit.BUG,
+}  # fmt: skip
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -47,9 +50,9 @@ class ControlClient:
         """
         return self._ask("GET", path, wait_s, query)
 
-    def post(self, path: str, **query: str) -> Json:
-        """Order; raises as `get` does."""
-        return self._ask("POST", path, 0.0, query)
+    def post(self, path: str, wait_s: float = 0.0, **query: str) -> Json:
+        """Order; `wait_s` and errors as with `get`."""
+        return self._ask("POST", path, wait_s, query)
 
     def _ask(self, method: str, path: str, wait_s: float, query: dict[str, str]) -> Json:
         connection = _UnixConnection(self.path, ANSWER_TIMEOUT_S + wait_s)

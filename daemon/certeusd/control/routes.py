@@ -23,10 +23,12 @@ from certeusd.control.types import (
     Followers,
     Health,
     Problem,
+    Reloaded,
     Status,
     Waited,
     Workers,
 )
+from certeusd.exits import Exit, ExitError
 
 WAIT_POLL_S = 0.005
 WAIT_TIMEOUT_S_MAX = 86_400.0
@@ -226,6 +228,18 @@ async def post_retry(request: Request) -> Done:
     return Done(SCHEMA_VERSION, "trying now")
 
 
+async def post_reload(request: Request) -> Reloaded:
+    """Read the configuration again; answered when it holds, or when it is known that it cannot."""
+    try:
+        return await request.backend.reload()
+    except ExitError as error:
+        if error.code is Exit.CONFIGURATION:
+            raise ProblemError(
+                422, "bad-configuration", "the configuration cannot be used", str(error)
+            ) from error
+        raise ProblemError(503, "not-reloaded", "not reloaded", str(error)) from error
+
+
 async def get_metrics(request: Request) -> str:
     """Prometheus text, straight from the board."""
     return metrics.render(request.backend)
@@ -257,6 +271,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/dead-letters-accept", Access.ADMIN, Done, ("until_seq",),
           post_dead_letters_accept, "let refused rows be dead letters"),
     Route("POST", "/v1/retry", Access.ADMIN, Done, (), post_retry, "try PostgreSQL now"),
+    Route("POST", "/v1/reload", Access.ADMIN, Reloaded, (), post_reload,
+          "read the configuration again"),
     Route("GET", "/metrics", Access.ADMIN, None, (), get_metrics, "Prometheus text"),
     Route("GET", "/openapi.json", Access.ADMIN, None, (), get_openapi, "this API"),
 )

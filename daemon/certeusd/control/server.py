@@ -1,13 +1,8 @@
-"""Serves the route table on `control.sock`: who asks, may they, and what becomes of a fault.
-
-The socket is bound under umask 0117, so that it is never wider than 0660, not even for a moment.
-"""
+"""Serves the route table on `control.sock`: who asks, may they, and what becomes of a fault."""
 
 import grp
-import os
 import socket
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import msgspec
 from aiohttp import web
@@ -24,34 +19,9 @@ from certeusd.control.routes import (
 )
 from certeusd.control.types import Problem
 from certeusd.logs import Logger
-from certeusd.paths import check_socket_path
 
 SOCKET_MODE = 0o660
 SHUTDOWN_TIMEOUT_S = 1.0
-
-
-def bind(path: Path, group: int | None) -> tuple[socket.socket, bool]:
-    """Bind the control socket, and give it to the group if that exists and we may.
-
-    Returns:
-        The socket, and whether the group has it.
-    """
-    check_socket_path(path)
-    if path.is_socket():
-        path.unlink()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    mask = os.umask(0o777 & ~SOCKET_MODE)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(mask)
-    if group is None:
-        return listener, False
-    try:
-        os.chown(path, -1, group)
-    except PermissionError:
-        return listener, False
-    return listener, True
 
 
 def group_number(name: str) -> int | None:

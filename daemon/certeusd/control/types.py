@@ -139,6 +139,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: str
     runtime_dir: str
     warnings: list[str]
+    pending: list[str] = []
+    """Keys of the configuration that wait for the next start."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -200,6 +202,21 @@ class Followers(msgspec.Struct, frozen=True):
     schema_version: int
     durable_seq: int
     followers: list[FollowerRow]
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """`certeus reload`: what holds now."""
+
+    schema_version: int = SCHEMA_VERSION
+    sources: list[str]
+    """Files and variables, in their order."""
+    changed: list[str]
+    """Keys that hold now; their values may be secret."""
+    restarted: list[str]
+    """Children that began anew for it."""
+    pending: list[str]
+    """Keys that wait for the next start of the daemon."""
+    seconds: float
 
 
 class Done(msgspec.Struct, frozen=True):

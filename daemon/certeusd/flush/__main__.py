@@ -5,18 +5,37 @@ import asyncio
 import contextlib
 import os
 import random
+import time
 from pathlib import Path
 
 import uvloop
 
 from certeusd import logs
-from certeusd.channel import AcceptDeadLetters, AcceptGap, Channel, Drain, Retry, Start, adopt
+from certeusd.board import Board
+from certeusd.channel import (
+    AcceptDeadLetters,
+    AcceptGap,
+    Channel,
+    Drain,
+    Retry,
+    Squeeze,
+    Start,
+    adopt,
+)
 from certeusd.flush.flusher import Flusher
 from certeusd.flush.room import shared_reserve_bytes
 from certeusd.flush.settings import Settings
 
+BEAT_S = 1.0
 DRAIN_TIMEOUT_S = 2.0
 """So long a batch under way may still take; then it is rolled back."""
+
+
+async def beat(board: Board) -> None:
+    """Show that this loop turns, however long PostgreSQL takes."""
+    while True:
+        board.set("flush", "heartbeat_ns", time.monotonic_ns())
+        await asyncio.sleep(BEAT_S)
 
 
 async def serve(channel: Channel, start: Start, board: int, bell: int, log: logs.Logger) -> None:
@@ -53,16 +72,20 @@ async def serve(channel: Channel, start: Start, board: int, bell: int, log: logs
                     flusher.accept_dead_letters(letters.until_seq)
                 case Retry():
                     flusher.retry()
+                case Squeeze() as squeeze:
+                    flusher.pace.squeezed = squeeze.active
                 case other:
                     log.warning("message_ignored", message=type(other).__name__)
 
     asyncio.get_running_loop().add_reader(channel.fileno(), on_message)
+    beating = asyncio.ensure_future(beat(Board(board)))
     running = asyncio.ensure_future(flusher.run())
     waiting = asyncio.ensure_future(drained.wait())
     await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         await asyncio.wait({running}, timeout=DRAIN_TIMEOUT_S)
     waiting.cancel()
+    beating.cancel()
     if not running.done():
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

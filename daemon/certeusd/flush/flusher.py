@@ -91,7 +91,7 @@ class Flusher:
         self._reasons = Reasons(tell)
         self._gate = Gate(tell)
         self._guard = Guard(self._board, tell, log, settings.pauses(), random)
-        self._pace = Pace(settings)
+        self.pace = Pace(settings)
         self._room = Room(settings.log_dir, settings.shared_reserve_bytes, self._reasons, log)
         self._leaves = Leaves(settings.postgres.retention_days, self._reasons, log)
         self._confirmed = Confirmations(
@@ -103,7 +103,7 @@ class Flusher:
         self._progressed = False
         self._batches = Batches(
             self._reader, self._page, self._gate, self._reasons,
-            lambda: self._pace.limits(self._guard.is_probing),
+            lambda: self.pace.limits(self._guard.is_probing),
         )  # fmt: skip
         self._second = Second(settings, log)
         self._connected_before = False
@@ -402,9 +402,9 @@ class Flusher:
         try:
             after, refused = await link.run(step)
         except DESTINATION_ERRORS as error:
-            self._pace.failed(error)
+            self.pace.failed(error)
             raise
-        self._pace.done()
+        self.pace.done()
         took_ns = time.monotonic_ns() - started_ns
         board = self._board
         board.add("flush", "rows_total", batch.rows - refused)

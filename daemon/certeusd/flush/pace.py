@@ -2,7 +2,8 @@
 
 A batch that is given up is rolled back, so its rows come again: at the same size, for ever. The
 server is slow for a trigger, or for a time-out that its role was given; half of the rows are tried
-next, down to what a probe has, and an eighth more behind each batch that went.
+next, down to what a probe has, and an eighth more behind each batch that went. While memory is
+short a batch has an eighth of its bytes.
 """
 
 from certeusd.flush.errors import StalledError, sqlstate_of
@@ -11,6 +12,10 @@ from certeusd.flush.settings import PROBE_ROWS_MAX, Settings
 _TIMEOUTS = ("57014", "25P04")
 """A statement or a transaction took longer than the server lets it."""
 
+SQUEEZED = 8
+"""So many times fewer bytes a batch has while memory is short."""
+SQUEEZED_BYTES_MIN = 64 * 1024
+
 
 class Pace:
     """The size of the next batch. One task uses it."""
@@ -18,10 +23,14 @@ class Pace:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._rows_max = settings.postgres.batch_rows_max
+        self.squeezed = False
+        """Whether memory is short."""
 
     def limits(self, probing: bool) -> tuple[int, int]:
         """Return rows and bytes of the next batch at most."""
         rows, length = self._settings.batch_limits(probing)
+        if self.squeezed:
+            length = min(length, max(length // SQUEEZED, SQUEEZED_BYTES_MIN))
         return min(rows, self._rows_max), length
 
     def done(self) -> None:

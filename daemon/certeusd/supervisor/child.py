@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import psutil
 
@@ -95,6 +96,17 @@ class Child:
             OSError: that CPU may not be used any more.
         """
         os.sched_setaffinity(self.pid, {cpu})
+
+    def waits_for_disk(self) -> bool:
+        """Whether one of its threads is in an uninterruptible sleep: it cannot even be killed."""
+        try:
+            states = [
+                (thread / "stat").read_text().rpartition(")")[2].split()[0]
+                for thread in Path("/proc", str(self.pid), "task").iterdir()
+            ]
+        except OSError:  # It has just died.
+            return False
+        return "D" in states
 
     def measure(self) -> tuple[float, int]:
         """Return CPU percent since the last call, and resident bytes."""

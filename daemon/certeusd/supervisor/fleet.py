@@ -44,6 +44,7 @@ from certeusd.supervisor.state import Reasons
 
 FORGIVEN_AFTER_S = 60.0
 END_GRACE_S = 5.0
+RESTART_TIMEOUT_S = 60.0
 GAUGES: dict[Role, tuple[str, ...]] = {
     "worker": ("sessions", "ring_bytes", "in_flight"),
     "log": (),
@@ -82,6 +83,10 @@ class Slot:
         self.child: Child | None = None
         self.backoff = Backoff()
         self.timer: asyncio.TimerHandle | None = None
+        self.up = asyncio.Event()
+        """While it has a child that does its work."""
+        self.ordered = False
+        """Whether its child was told to end so that another one begins."""
         self.measured: tuple[float, int] = (0.0, 0)
         """CPU percent, resident bytes."""
 
@@ -118,12 +123,15 @@ class Fleet:
         self._changed = changed
         self._pairs: set[int] = set()
         self._loop = asyncio.get_running_loop()
-        self._config = equipment.config
 
     @property
     def slots(self) -> list[Slot]:
         """Every slot, the log writer first."""
         return [self.log, *self.workers, self.flush]
+
+    def of(self, role: Role) -> list[Slot]:
+        """Every slot of a role."""
+        return [slot for slot in self.slots if slot.role == role]
 
     def start(self) -> None:
         """Start every child."""
@@ -156,10 +164,10 @@ class Fleet:
         return Start(
             role=slot.role,
             index=slot.index,
-            config=self._config,
+            config=self._equipment.config,
             state_dir=str(equipment.paths.state_dir),
             runtime_dir=str(equipment.paths.runtime_dir),
-            log_level=self._config.logging.level,
+            log_level=self._equipment.config.logging.level,
             board_bytes=BOARD_BYTES,
             postgres_dsn=equipment.postgres_dsn if slot.role == "flush" else None,
         )
@@ -195,6 +203,7 @@ class Fleet:
     def _on_message(self, slot: Slot, child: Child, message: Message) -> None:
         if isinstance(message, Ready):
             child.ready = True
+            slot.up.set()
             self._pin(slot, child)
             self._reasons.remove(slot.name, "restarting")
             self._logger.info("child_ready", child=slot.name, pid=child.pid)
@@ -264,7 +273,7 @@ class Fleet:
         worker, log = slot.child, self.log.child
         assert worker is not None, "a ready slot has a child"
         assert log is not None, "a ready slot has a child"
-        sizes = self._config.worker
+        sizes = self._equipment.config.worker
         attach = Attach(slot.index, sizes.forward_bytes, sizes.return_bytes)
         made: list[int] = []
         try:
@@ -303,6 +312,7 @@ class Fleet:
         self._loop.remove_reader(child.channel.fileno())
         child.channel.close()
         slot.child = None
+        slot.up.clear()
         slot.measured = (0.0, 0)
         self._reasons.forget(slot.name)
         if slot.role == "flush":
@@ -311,8 +321,10 @@ class Fleet:
         for gauge in GAUGES[slot.role]:
             self._equipment.board.set(slot.role, gauge, 0, slot.index)
         self._part(slot)
-        if self.draining:
+        if self.draining or slot.ordered:
+            slot.ordered = False
             self._logger.info("child_stopped", child=slot.name, code=code)
+            self._spawn(slot)
             self._changed()
             return
         # One line an edge: in a crash loop the deaths are counted, not told one by one.
@@ -336,6 +348,28 @@ class Fleet:
             self._reasons.add(slot.name, "restarting", what, "", time.time())
         slot.timer = self._loop.call_later(delay_s, self._spawn, slot)
 
+    # --- another configuration ---------------------------------------------------------------
+
+    def configure(self, config: Config, postgres_dsn: str) -> None:
+        """Give children that start from now on another configuration."""
+        self._equipment = self._equipment._replace(config=config, postgres_dsn=postgres_dsn)
+
+    async def restart(self, slot: Slot) -> None:
+        """End a child in order and have the next one ready.
+
+        Raises:
+            TimeoutError: the next one is not; it is tried again as after any death.
+        """
+        limits = self._equipment.config.supervisor
+        ends_within_s = limits.stop_timeout_ms / 1000
+        if slot.role == "worker":
+            ends_within_s = limits.drain_timeout_ms / 1000 + 1.0
+        if slot.child is not None:
+            slot.ordered = True
+            await self._stop([slot], ends_within_s)
+        async with asyncio.timeout(RESTART_TIMEOUT_S):
+            await slot.up.wait()
+
     # --- the end -----------------------------------------------------------------------------
 
     async def drain(self) -> None:
@@ -344,7 +378,7 @@ class Fleet:
         for slot in self.slots:
             if slot.timer is not None:
                 slot.timer.cancel()
-        limits = self._config.supervisor
+        limits = self._equipment.config.supervisor
         drain_s, stop_s = limits.drain_timeout_ms / 1000, limits.stop_timeout_ms / 1000
         # Workers keep to `drain_timeout_ms` themselves; the rest is for saying so.
         await self._stop(self.workers, drain_s + 1.0)

@@ -1,22 +1,62 @@
-"""The listening sockets of `[[ingest]]`: bound once, shared by all workers, outliving each of them.
+"""The listening sockets: bound once, shared by all workers, outliving each of them.
 
-Anyone may connect (mode 0666 by default); a worker decides by the peer's credentials.
+systemd may hold some or all of them for us (`certeus.socket`): then a client that connects while
+the daemon is started again waits instead of failing. They are known by their path; mode and owner
+are then the unit's. Anyone may connect to an `[[ingest]]` (mode 0666 by default); a worker decides
+by the peer's credentials.
 """
 
 import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
-from certeusd.config import Config
+from certeusd.exits import Exit, ExitError
 from certeusd.paths import check_socket_path
 
 BACKLOG = 1024
+
+_WRITTEN = {
+    socket.SOCK_STREAM: "ListenStream=",
+    socket.SOCK_SEQPACKET: "ListenSequentialPacket=",
+}
+
+
+class Given:
+    """What systemd listens on for us, by path; each is taken once, and closed by its taker."""
+
+    def __init__(self, sockets: Iterable[socket.socket]) -> None:
+        self._by_path: dict[object, socket.socket] = {end.getsockname(): end for end in sockets}
+
+    def take(self, path: Path, kind: socket.SocketKind) -> socket.socket | None:
+        """Return the one at `path`, if there is one.
+
+        Raises:
+            ExitError: 78, it is of another kind.
+        """
+        end = self._by_path.pop(str(path), None)
+        if end is not None and end.type != kind:
+            raise ExitError(
+                Exit.CONFIGURATION,
+                f"cannot use the socket that systemd has at {path}: write {_WRITTEN[kind]}{path} in"
+                " its unit",
+            )
+        return end
+
+    def close(self) -> list[str]:
+        """Close what nobody has taken, and say where that was."""
+        left = list(self._by_path.items())
+        self._by_path.clear()
+        for _, end in left:
+            end.close()
+        return [str(path) for path, _ in left]
 
 
 def bind(path: Path, kind: socket.SocketKind, mode: int) -> socket.socket:
     """Bind a listening socket at `path` with exactly `mode`; a stale one there is replaced.
 
-    The caller holds the lock of the runtime directory, so no living daemon listens there.
+    It is never wider, not even for a moment. The caller holds the lock of the runtime directory, so
+    no living daemon listens there.
     """
     check_socket_path(path)
     listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
@@ -31,6 +71,12 @@ def bind(path: Path, kind: socket.SocketKind, mode: int) -> socket.socket:
     return listener
 
 
-def ingest_paths(config: Config, runtime_dir: Path) -> list[Path]:
-    """Where each `[[ingest]]` listens; relative paths are in the runtime directory."""
-    return [runtime_dir / listener.path for listener in config.ingest]
+def give_to_group(path: Path, group: int | None) -> bool:
+    """Give a socket to a group, if there is one and we may; returns whether the group has it."""
+    if group is None:
+        return False
+    try:
+        os.chown(path, -1, group)
+    except PermissionError:
+        return False
+    return True

@@ -2,19 +2,23 @@
 
 A word of the board that should move and has stayed the same for some ticks is all the evidence.
 No clock is compared with another one, so a stopped process is found and a clock that was set is no
-alarm. Nothing is done about it: who is stopped may be under a debugger, and its disk or its server
-may come back; killing it would lose nothing and mend nothing.
+alarm. It is told, and nothing is done about it here: who is stopped may be under a debugger, and
+its disk or its server may come back. Where systemd watches (`WatchdogSec=`), a process that gives
+no sign of life although no disk keeps it is what its watchdog is not fed for.
 """
 
 from collections.abc import Sequence
 
 from certeusd.board import Board
 from certeusd.channel import Role
+from certeusd.supervisor.child import name_of
 from certeusd.supervisor.state import Reasons
 
 STALLED_TICKS = 5
 FLUSH_STALLED_TICKS = 10
 """A large batch, or a checkpoint of PostgreSQL, may take seconds."""
+HUNG_TICKS = 15
+"""For so long a child may give no sign of life before the watchdog is not fed."""
 LAGGING_TICKS = 900
 """For so long a follower may stand still before its share of the log is told."""
 
@@ -44,6 +48,23 @@ class Progress:
         self._look_at_flusher(("flush", 0) in ready, now)
         self._look_at_what_is_held(now)
         self._look_at_workers([index for role, index in ready if role == "worker"], now)
+
+    def hung(self, ready: Sequence[tuple[Role, int]]) -> list[str]:
+        """Name the children that have given no sign of life for long.
+
+        Args:
+            ready: role and index of each child that should be at work; a call a tick.
+        """
+        return [
+            name
+            for role, index in ready
+            if self._ticks(
+                f"life of {(name := name_of(role, index))}",
+                self._board.get(role, "heartbeat_ns", index),
+                True,
+            )
+            >= HUNG_TICKS
+        ]
 
     def _look_at_log(self, ready: bool, now: float) -> None:
         durable = self._board.get("durability", "durable_seq")

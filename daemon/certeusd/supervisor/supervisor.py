@@ -8,7 +8,6 @@ sockets, then children. The end is a drain: workers, log writer, flusher, then P
 import asyncio
 import contextlib
 import os
-import secrets
 import signal
 import socket
 import time
@@ -19,24 +18,39 @@ from typing import NamedTuple
 
 from certeusd import __version__, config_sources, cpus, systemd
 from certeusd.board import BOARD_BYTES, Board
-from certeusd.channel import AcceptDeadLetters, AcceptGap, Order, Retry, Role
+from certeusd.channel import AcceptDeadLetters, AcceptGap, Order, Retry, Role, Squeeze
+from certeusd.config import Config
 from certeusd.config_sources import Loaded
 from certeusd.control import types
-from certeusd.control.server import ControlServer, bind, group_number
+from certeusd.control.server import SOCKET_MODE, ControlServer, group_number
 from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
 from certeusd.logs import Logger
 from certeusd.paths import Paths
-from certeusd.supervisor import listeners, locks, memory, pinning, recovering, room, topology
+from certeusd.supervisor import (
+    answers,
+    directories,
+    listeners,
+    locks,
+    memory,
+    pinning,
+    recovering,
+    reload,
+    room,
+    topology,
+)
 from certeusd.supervisor.child import default_command
-from certeusd.supervisor.fleet import Equipment, Fleet, Slot
-from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
+from certeusd.supervisor.fleet import Equipment, Fleet
+from certeusd.supervisor.postgres import EmbeddedPostgres
+from certeusd.supervisor.pressure import Pressure
 from certeusd.supervisor.progress import Progress
 from certeusd.supervisor.state import TAKES_EVENTS, Facts, Reasons, State, next_state
+from certeusd.supervisor.watchdog import Watchdog
 
 TICK_S = 1.0
 LAG_SAMPLES_MAX = 3600
 RECOVERY_EXTEND_US = 30_000_000
+MEMORY_PRESSURE = "memory-pressure"
 
 
 class Settings(NamedTuple):
@@ -44,49 +58,9 @@ class Settings(NamedTuple):
 
     loaded: Loaded
     paths: Paths
+    config_file: str | None = None
+    """Read again by `reload`; none: the usual places."""
     command: Callable[[Role], Sequence[str]] = default_command
-
-
-def make_directories(paths: Paths) -> None:
-    """Make both directories and what is in them; what exists keeps its permissions.
-
-    A state directory that we make may be entered by all, because the server of the embedded
-    PostgreSQL has its socket inside; nothing else in it can be read by others.
-    """
-    try:
-        for directory, mode in ((paths.state_dir, 0o711), (paths.runtime_dir, 0o755)):
-            for missing in reversed([directory, *directory.parents]):
-                if not missing.exists():
-                    missing.mkdir(exist_ok=True)
-                    missing.chmod(mode)  # Whatever the umask.
-        for inner in (paths.log, paths.followers, paths.quarantine, paths.log_key.parent):
-            inner.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise ExitError(
-            Exit.CONFIGURATION,
-            f"cannot make {error.filename}: {error.strerror}; give --state-dir and --runtime-dir"
-            " that this user may write",
-        ) from error
-
-
-def make_log_key(paths: Paths) -> None:
-    """Make the log's secret, once: whole and synced before it has its name."""
-    if paths.log_key.exists():
-        return
-    making = paths.log_key.with_suffix(".new")
-    making.unlink(missing_ok=True)
-    descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, secrets.token_bytes(32))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    making.rename(paths.log_key)
-    directory = os.open(paths.log_key.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 class Supervisor:
@@ -95,6 +69,7 @@ class Supervisor:
     def __init__(self, settings: Settings, logger: Logger) -> None:
         self._paths = settings.paths
         self._loaded = settings.loaded
+        self._config_file = settings.config_file
         self._command = settings.command
         self._logger = logger
         self._state = State.STARTING
@@ -106,8 +81,12 @@ class Supervisor:
         self._told_ready = False
         self._owned = contextlib.ExitStack()
         self._postgres: EmbeddedPostgres | None = None
-        self._dsn = ""
+        self._dsn: str = ""
         self._external_since = (self._since, False)
+        self._reloading = asyncio.Lock()
+        self._pending: tuple[str, ...] = ()
+        self._pressure = Pressure(systemd.memory_pressure_file())
+        self._watchdog = Watchdog(logger) if systemd.wants_watchdog() else None
 
     # --- start -------------------------------------------------------------------------------
 
@@ -118,13 +97,15 @@ class Supervisor:
             ExitError: 75 another daemon is here, 78 something must be configured.
         """
         paths, loaded = self._paths, self._loaded
-        make_directories(paths)
+        given = listeners.Given(systemd.listening())
+        directories.make(paths)
         for directory in dict.fromkeys((paths.state_dir, paths.runtime_dir)):
             self._owned.callback(os.close, locks.hold(directory / "lock"))
-        make_log_key(paths)
+        directories.make_log_key(paths)
         self._place()
         workers = self.placement.workers
         self._config = config_sources.effective(loaded.config, workers, os.geteuid())
+        self._asked = self._asked_for(loaded.config)
         self._dsn = config_sources.postgres_dsn(loaded)
         if not self._dsn:
             self._postgres = EmbeddedPostgres(
@@ -142,10 +123,23 @@ class Supervisor:
         self._progress = Progress(self.board, self._reasons)
         self._follower_bell = memory.bell()
         self._owned.callback(os.close, self._follower_bell)
-        self._listeners = [self._listen(at) for at in range(len(self._config.ingest))]
+        self._listeners = [
+            self._listen(given, paths.runtime_dir / one.path, socket.SOCK_SEQPACKET, one.mode)
+            for one in self._config.ingest
+        ]
+        self._control = self._listen(given, paths.control_socket, socket.SOCK_STREAM, SOCKET_MODE)
+        for path in given.close():
+            self._logger.warning(
+                "socket_not_used", path=path,
+                next="systemd listens there: give it an [[ingest]], or take it out of the unit",
+            )  # fmt: skip
         self._fleet = Fleet(self._equipment(), self._reasons, self._logger, self._update)
         for warning in loaded.warnings:
             self._logger.warning("configuration_doubtful", what=warning)
+
+    def _asked_for(self, config: Config) -> Config:
+        """Resolve users and groups alone: what two configurations are compared by."""
+        return config_sources.effective(config, config.worker.count, os.geteuid())
 
     def _place(self) -> None:
         """Plan who runs where, and go to where whatever is not pinned runs; children inherit it."""
@@ -163,12 +157,23 @@ class Supervisor:
             except OSError as error:  # A sandbox may forbid it: slower, and no reason to stop.
                 self._logger.warning("supervisor_not_pinned", error=str(error))
 
-    def _listen(self, at: int) -> socket.socket:
-        listener = self._config.ingest[at]
-        path = self._paths.runtime_dir / listener.path
-        bound = listeners.bind(path, socket.SOCK_SEQPACKET, listener.mode)
-        self._owned.callback(path.unlink, missing_ok=True)
-        return self._owned.enter_context(bound)
+    def _listen(
+        self, given: listeners.Given, path: Path, kind: socket.SocketKind, mode: int
+    ) -> socket.socket:
+        """Take the socket that systemd has there, or make one and its end ours."""
+        end = given.take(path, kind)
+        if end is None:
+            end = listeners.bind(path, kind, mode)
+            self._owned.callback(path.unlink, missing_ok=True)
+            if path == self._paths.control_socket:
+                self._give_control()
+        return self._owned.enter_context(end)
+
+    def _give_control(self) -> None:
+        name = self._config.control.group
+        group = group_number(name)
+        if not listeners.give_to_group(self._paths.control_socket, group) and group is not None:
+            self._logger.warning("control_group_not_given", group=name)
 
     def _equipment(self) -> Equipment:
         return Equipment(
@@ -190,11 +195,12 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._drain_asked.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
         control = ControlServer(self, group_number(self._config.control.group), self._logger)
         postgres: asyncio.Task[None] | None = None
         tick = loop.create_task(self._tick())
         try:
-            await control.start(self._bind_control())
+            await control.start(self._control)
             self._fleet.start()
             if self._postgres is not None:
                 postgres = loop.create_task(self._postgres.run())
@@ -213,14 +219,6 @@ class Supervisor:
             self._fleet.kill_all()
             tick.cancel()
             await control.stop()
-            self._paths.control_socket.unlink(missing_ok=True)
-
-    def _bind_control(self) -> socket.socket:
-        group = group_number(self._config.control.group)
-        listener, given = bind(self._paths.control_socket, group)
-        if group is not None and not given:
-            self._logger.warning("control_group_not_given", group=self._config.control.group)
-        return listener
 
     async def _drain(self) -> None:
         self._logger.info("drain_started")
@@ -276,7 +274,15 @@ class Supervisor:
             (slot.role, slot.index) for slot in self._fleet.slots if slot.ready
         ]
         self._progress.sample(ready, time.time())
+        if self._watchdog is not None:
+            hung = self._progress.hung(ready)
+            self._watchdog.feed(
+                slot.name for slot in self._fleet.slots
+                if slot.name in hung and slot.child is not None
+                and not slot.child.waits_for_disk()
+            )  # fmt: skip
         self._look_at_room()
+        self._look_at_memory()
         connected = bool(self.board.get("flush", "connected"))
         if connected != self._external_since[1]:
             self._external_since = (time.time(), connected)
@@ -294,12 +300,86 @@ class Supervisor:
                 "supervisor", code, what.format(free_mib=free_mib), next_step, time.time()
             )
 
+    def _look_at_memory(self) -> None:
+        """Have batches made smaller while this service waits for memory."""
+        changed = self._pressure.look()
+        if changed or self._pressure.high:  # Each second: a new flusher must learn of it, too.
+            self._order(Squeeze(self._pressure.high))
+        if self._pressure.high:
+            self._reasons.add(
+                "supervisor", MEMORY_PRESSURE,
+                f"{self._pressure.percent:.0f} % of the last ten seconds somebody waited for"
+                " memory; batches are smaller",
+                "raise MemoryHigh= and MemoryMax= of the unit, or lower limits.ring_bytes_total_max"
+                " and dedup.keys", time.time(),
+            )  # fmt: skip
+        else:
+            self._reasons.remove("supervisor", MEMORY_PRESSURE)
+
     def _lag_seconds(self, flushed: int) -> float:
         """Seconds since `durable` first passed what PostgreSQL has; a sample a second."""
         for at, durable in self._lag:
             if durable > flushed:
                 return round(time.monotonic() - at, 3)
         return 0.0
+
+    # --- another configuration -----------------------------------------------------------------
+
+    def _reload_by_signal(self) -> None:
+        """SIGHUP: nobody waits for an answer, so it is logged."""
+
+        def tell(done: asyncio.Task[types.Reloaded]) -> None:
+            if (error := done.exception()) is not None:
+                self._logger.error("configuration_not_reloaded", cause=str(error))
+
+        asyncio.get_running_loop().create_task(self.reload()).add_done_callback(tell)
+
+    async def reload(self) -> types.Reloaded:
+        """Read the configuration again; who uses what has changed begins anew.
+
+        Raises:
+            ExitError: 78 it cannot be used and nothing has changed; 75 a reload is under way, or a
+                child is not ready again.
+        """
+        if self._reloading.locked():
+            raise ExitError(Exit.TRY_AGAIN, "a reload is under way; wait for its end")
+        async with self._reloading:
+            started = time.monotonic()
+            loaded = config_sources.load(self._config_file)
+            asked = self._asked_for(loaded.config)
+            dsn = config_sources.postgres_dsn(loaded) or self._dsn
+            told = bool(loaded.dsn) and self._postgres is None
+            same_server = asked.postgres.dsn == self._asked.postgres.dsn
+            plan = reload.plan(
+                self._asked, asked, password_changed=told and same_server and dsn != self._dsn
+            )
+            self._loaded, self._asked, self._pending = loaded, plan.config, plan.pending
+            if told:
+                self._dsn = dsn
+            workers = self.placement.workers
+            self._config = config_sources.effective(plan.config, workers, os.geteuid())
+            self._fleet.configure(self._config, self._dsn)
+            restarted = [slot for role in plan.roles for slot in self._fleet.of(role)]
+            for slot in restarted:
+                try:
+                    await self._fleet.restart(slot)
+                except TimeoutError as error:
+                    raise ExitError(
+                        Exit.TRY_AGAIN,
+                        f"{slot.name} is not ready with the new configuration; see certeus status",
+                    ) from error
+            names = [slot.name for slot in restarted]
+            self._logger.info(
+                "configuration_reloaded", changed=list(plan.changed), restarted=names,
+                pending=list(plan.pending),
+            )  # fmt: skip
+            return types.Reloaded(
+                sources=list(loaded.sources),
+                changed=list(plan.changed),
+                restarted=names,
+                pending=list(plan.pending),
+                seconds=round(time.monotonic() - started, 3),
+            )
 
     # --- what the control API asks (certeusd.control.backend.Backend) --------------------------
 
@@ -315,17 +395,13 @@ class Supervisor:
         flushed = board.get("follower", "position_seq")
         from_ns = board.get("log", "dedup_from_ns")
         slots = range(len(self._fleet.workers))
-        reasons = [
-            types.Reason(_code(r.code), rfc3339(r.since), r.what, r.next)
-            for r in self._reasons.listed()
-        ]
         return types.Status(
             version=__version__,
             pid=os.getpid(),
             state=str(self._state),
             since=rfc3339(self._since),
             uptime_seconds=round(time.monotonic() - self._started_at, 3),
-            reasons=reasons,
+            reasons=answers.reasons(self._reasons),
             log_id=self._log_id(),
             durable_seq=durable,
             accepted_seq=max(durable, board.get("durability", "accepted_seq")),
@@ -339,34 +415,18 @@ class Supervisor:
                 rfc3339(from_ns / 1e9) if from_ns else None,
                 board.get("log", "dedup_keys"),
             ),
-            log=self._log_status(),
+            log=answers.log(board),
             recovery=recovering.seen(self.board) if self._state is State.RECOVERING else None,
-            postgres=self._postgres_status(),
+            postgres=answers.postgres(
+                board, self._postgres, self._fleet.reports, self._external_since
+            ),
             workers=self.workers(),
             processes=self.processes(),
             reports=self._fleet.reports,
             state_dir=str(self._paths.state_dir),
             runtime_dir=str(self._paths.runtime_dir),
             warnings=list(self._loaded.warnings),
-        )
-
-    def _log_status(self) -> types.Log:
-        words = dict(self.board.items("log"))
-        return types.Log(
-            bytes=words["log_bytes"],
-            bytes_max=words["log_bytes_max"],
-            segments=words["segments"],
-            first_seq=words["first_seq"],
-            full=bool(words["full"]),
-            disk_free_bytes=words["disk_free_bytes"],
-            disk_short=bool(words["disk_short"]),
-            groups_total=words["groups_total"],
-            records_total=words["records_total"],
-            rejected_total=words["rejected_total"],
-            duplicates_total=words["duplicates_total"],
-            stale_total=words["stale_total"],
-            torn_total=words["torn_total"],
-            damaged_total=words["damaged_total"],
+            pending=list(self._pending),
         )
 
     def _log_id(self) -> str | None:
@@ -376,52 +436,13 @@ class Supervisor:
                 return found
         return None
 
-    def _postgres_status(self) -> types.Postgres:
-        connected = bool(self.board.get("flush", "connected"))
-        breaker = types.breaker_of(self._fleet.reports.get("breaker"))
-        reported = self._fleet.reports.get("postgres", {}).get("version")
-        version = str(reported) if reported is not None else None
-        server = self._postgres
-        if server is not None:
-            what = server.failure if server.state is ServerState.AWAY else ""
-            state, since = str(server.state), rfc3339(server.since)
-            return types.Postgres(
-                "embedded", state, since, server.version, connected, what, breaker
-            )
-        state = "ready" if connected else "away"
-        return types.Postgres(
-            "external",
-            state,
-            rfc3339(self._external_since[0]),
-            version,
-            connected,
-            breaker=breaker,
-        )
-
     def workers(self) -> list[types.Process]:
         """One row a worker."""
-        return [self._process(slot) for slot in self._fleet.workers]
+        return [answers.process(self.board, slot) for slot in self._fleet.workers]
 
     def processes(self) -> list[types.Process]:
         """Log writer and flusher."""
-        return [self._process(self._fleet.log), self._process(self._fleet.flush)]
-
-    def _process(self, slot: Slot) -> types.Process:
-        child = slot.child
-        return types.Process(
-            name=slot.name,
-            role=slot.role,
-            index=slot.index,
-            pid=child.pid if child else None,
-            ready=slot.ready,
-            since=rfc3339(child.spawned_at) if child else None,
-            restarts=slot.backoff.restarts,
-            crash_loop=slot.backoff.crash_loop,
-            cpu=slot.cpu,
-            cpu_percent=slot.measured[0],
-            rss_bytes=slot.measured[1],
-            counters=dict(self.board.items(slot.role, slot.index)),
-        )
+        return [answers.process(self.board, slot) for slot in (self._fleet.log, self._fleet.flush)]
 
     def dsn(self, show_password: bool) -> str | None:
         """URL of the database, once the flusher has found its schema there."""
@@ -463,8 +484,3 @@ class Supervisor:
     def _order(self, order: Order) -> bool:
         child = self._fleet.flush.child
         return child is not None and child.send(order)
-
-
-def _code(code: str) -> str:
-    """Return the stable word of a reason: which child it is stands in `what`."""
-    return "crash-loop" if code.startswith("crash-loop-") else code

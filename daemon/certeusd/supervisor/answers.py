@@ -1,0 +1,80 @@
+"""What `status` says of each part, from the board and from what children have reported."""
+
+from collections.abc import Mapping
+
+from certeusd.board import Board
+from certeusd.control import types
+from certeusd.control.types import rfc3339
+from certeusd.supervisor.fleet import Slot
+from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
+from certeusd.supervisor.state import Reasons
+
+
+def reasons(active: Reasons) -> list[types.Reason]:
+    """Return all of them; of a code the stable word: which child it is stands in `what`."""
+    return [
+        types.Reason(
+            "crash-loop" if one.code.startswith("crash-loop-") else one.code,
+            rfc3339(one.since), one.what, one.next,
+        )
+        for one in active.listed()
+    ]  # fmt: skip
+
+
+def log(board: Board) -> types.Log:
+    """Say how the log stands."""
+    words = dict(board.items("log"))
+    return types.Log(
+        bytes=words["log_bytes"],
+        bytes_max=words["log_bytes_max"],
+        segments=words["segments"],
+        first_seq=words["first_seq"],
+        full=bool(words["full"]),
+        disk_free_bytes=words["disk_free_bytes"],
+        disk_short=bool(words["disk_short"]),
+        groups_total=words["groups_total"],
+        records_total=words["records_total"],
+        rejected_total=words["rejected_total"],
+        duplicates_total=words["duplicates_total"],
+        stale_total=words["stale_total"],
+        torn_total=words["torn_total"],
+        damaged_total=words["damaged_total"],
+    )
+
+
+def postgres(
+    board: Board,
+    server: EmbeddedPostgres | None,
+    reports: Mapping[str, dict[str, object]],
+    external_since: tuple[float, bool],
+) -> types.Postgres:
+    """Say how the destination is; `external_since`: when the connection to it last changed."""
+    connected = bool(board.get("flush", "connected"))
+    breaker = types.breaker_of(reports.get("breaker"))
+    if server is not None:
+        what = server.failure if server.state is ServerState.AWAY else ""
+        state, since = str(server.state), rfc3339(server.since)
+        return types.Postgres("embedded", state, since, server.version, connected, what, breaker)
+    reported = reports.get("postgres", {}).get("version")
+    version = str(reported) if reported is not None else None
+    state, since = "ready" if connected else "away", rfc3339(external_since[0])
+    return types.Postgres("external", state, since, version, connected, breaker=breaker)
+
+
+def process(board: Board, slot: Slot) -> types.Process:
+    """Say what a child is and does."""
+    child = slot.child
+    return types.Process(
+        name=slot.name,
+        role=slot.role,
+        index=slot.index,
+        pid=child.pid if child else None,
+        ready=slot.ready,
+        since=rfc3339(child.spawned_at) if child else None,
+        restarts=slot.backoff.restarts,
+        crash_loop=slot.backoff.crash_loop,
+        cpu=slot.cpu,
+        cpu_percent=slot.measured[0],
+        rss_bytes=slot.measured[1],
+        counters=dict(board.items(slot.role, slot.index)),
+    )

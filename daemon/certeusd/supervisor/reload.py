@@ -1,0 +1,135 @@
+"""What another configuration means for who runs: decided key by key, never by a guess.
+
+A child gets its configuration when it starts, so it begins anew for what it uses: workers hand
+their producers over (these reconnect and go on), the log writer seals and opens the log, the
+flusher ends its batch. What is made once a life of the daemon stays until its next start, and is
+told.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from certeusd.channel import Role
+from certeusd.config import Config, IngestSection
+
+DAEMON: Literal["daemon"] = "daemon"
+"""Used by the supervisor alone, and only at its start."""
+
+Needs = frozenset[Role | Literal["daemon"]]
+
+NOBODY: Needs = frozenset()
+_WORKER: Needs = frozenset({"worker"})
+_LOG: Needs = frozenset({"log"})
+_FLUSH: Needs = frozenset({"flush"})
+_DAEMON: Needs = frozenset({DAEMON})
+
+SECTIONS: dict[str, Needs] = {
+    "worker": _WORKER,
+    "cpu": _DAEMON,
+    "memory": frozenset({"worker", "log"}),
+    "ingest": _WORKER,
+    "limits": _WORKER,
+    "log": _LOG,
+    "dedup": _LOG,
+    "postgres": _FLUSH,
+    "control": _DAEMON,
+    "logging": frozenset({"worker", "log", "flush"}),
+    "supervisor": _WORKER,
+}
+KEYS: dict[str, Needs] = {
+    "worker.count": _DAEMON,
+    "ingest.path": _DAEMON,
+    "ingest.mode": _DAEMON,
+    "log.disk_reserve_bytes": frozenset({"log", "flush"}),
+    "postgres.user": _DAEMON,
+    "supervisor.stop_timeout_ms": NOBODY,
+}
+"""Where a key needs another than its section."""
+
+PASSWORD = "postgres.password"
+"""What stands for the password in the list of what has changed; it is no key."""
+
+ORDER: tuple[Role, ...] = ("log", "worker", "flush")
+"""In this order they begin anew: what the one decides, the next ones ask for."""
+
+
+class Plan(NamedTuple):
+    """What a reload does."""
+
+    config: Config
+    """What holds afterwards: the new one, with the old values of `pending`."""
+    changed: tuple[str, ...]
+    """Keys that hold now."""
+    pending: tuple[str, ...]
+    """Keys that wait for the next start of the daemon."""
+    roles: tuple[Role, ...]
+    """Who begins anew, in order."""
+
+
+def plan(old: Config, new: Config, *, password_changed: bool) -> Plan:
+    """Compare two effective configurations."""
+    changed = list[str]()
+    pending = list[str]()
+    needed = set[str]()
+    for key in _differing(old, new):
+        needs = _needs(key, old, new)
+        if DAEMON in needs:
+            pending.append(key)
+        else:
+            changed.append(key)
+            needed |= needs
+    if password_changed:
+        changed.append(PASSWORD)
+        needed |= _FLUSH
+    kept = _with_old(new, old, pending)
+    return Plan(kept, tuple(changed), tuple(pending), tuple(r for r in ORDER if r in needed))
+
+
+def needs_of(key: str) -> Needs:
+    """Return who begins anew for a key."""
+    return KEYS.get(key, SECTIONS[key.partition(".")[0]])
+
+
+def _needs(key: str, old: Config, new: Config) -> Needs:
+    if key == "postgres.dsn" and bool(old.postgres.dsn) != bool(new.postgres.dsn):
+        return _DAEMON  # The embedded server is made, or not, at the start.
+    return needs_of(key)
+
+
+def _differing(old: Config, new: Config) -> Iterator[str]:
+    for field in msgspec.structs.fields(Config):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if field.name == "ingest":
+            yield from _differing_listeners(before, after)
+            continue
+        for inner in msgspec.structs.fields(before):
+            if getattr(before, inner.name) != getattr(after, inner.name):
+                yield f"{field.name}.{inner.name}"
+
+
+def _differing_listeners(
+    old: tuple[IngestSection, ...], new: tuple[IngestSection, ...]
+) -> Iterator[str]:
+    if [one.path for one in old] != [one.path for one in new]:
+        yield "ingest.path"
+        return
+    for field in msgspec.structs.fields(IngestSection):
+        before, after = ([getattr(one, field.name) for one in all_] for all_ in (old, new))
+        if before != after:
+            yield f"ingest.{field.name}"
+
+
+def _with_old(new: Config, old: Config, keys: list[str]) -> Config:
+    for section in dict.fromkeys(key.partition(".")[0] for key in keys):
+        if section == "ingest":
+            # Rules belong to their sockets: they change together.
+            changed = old.ingest
+        else:
+            names = [key.partition(".")[2] for key in keys if key.startswith(f"{section}.")]
+            before = getattr(old, section)
+            kept = {name: getattr(before, name) for name in names}
+            changed = msgspec.structs.replace(getattr(new, section), **kept)
+        new = msgspec.structs.replace(new, **{section: changed})
+    return new
