@@ -45,7 +45,7 @@ stages() {
 }
 # Debian keeps mkfs out of an ordinary user's PATH.
 has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
-has_disk_tools() { has strace && has mkfs.xfs && has mkfs.btrfs; }
+has_disk_tools() { has strace && has mkfs.xfs && has mkfs.btrfs && has debootstrap; }
 wants() { [[ " ${STAGES[*]} " == *" $1 "* ]]; }
 
 # --- what must come from apt ---------------------------------------------------------------------
@@ -100,6 +100,7 @@ missing() {
   if wants disk-tools; then
     has strace || echo "strace|makes single system calls fail, in tests"
     has mkfs.xfs || echo "xfsprogs|makes small XFS file systems to be filled, in tests"
+    has debootstrap || echo "debootstrap|makes a Debian with another systemd, to be booted in tests"
     has mkfs.btrfs || echo "btrfs-progs|makes small Btrfs file systems to be filled, in tests"
   fi
   return 0

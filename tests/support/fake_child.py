@@ -1,8 +1,9 @@
 """A child that speaks the channel and does nothing: what the supervisor is tested with.
 
 It tells what it was given in reports of kind `<role>-<index>`, and obeys a file `<role>-<index>` in
-the directory that it is given: `die` (exit 3 before Ready), `deaf` (read nothing), `gauge` (count
-five sessions), `full` (a log without room); with any it does not drain.
+the directory that it is given: `die` (exit 3 before Ready), `late` (Ready after half a second),
+`deaf` (read nothing), `gauge` (count five sessions), `full` (a log without room); with any it does
+not drain.
 """
 
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 from certeusd import channel
 from certeusd.board import Board
 from certeusd.channel import Attach, Channel, Detach, Drain, Progress, Ready, Report, Start, State
+
+LATE_S = 0.5
 
 
 def main(orders: Path, fd: int) -> None:
@@ -47,6 +50,8 @@ def main(orders: Path, fd: int) -> None:
     if start.role == "log":
         board.set("durability", "accepted_seq", 7)
         end.send(State("log-full", "no room", "make some"))
+    if order.exists() and order.read_text() == "late":
+        threading.Event().wait(LATE_S)
     end.send(Ready())
     end.send(Progress())
     end.send(Report(name, told))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -360,3 +361,32 @@ def test_followers_are_listed_and_forgotten_through_the_daemon(daemon: Daemon) -
     )
     assert names() == ["postgres"]
     assert not list(folder.iterdir())
+
+
+def test_a_reload_ends_when_the_next_child_is_ready(daemon: Daemon) -> None:
+    daemon.until_joined()
+    old = daemon.pid("flush-0")
+    (daemon.directory / "flush-0").write_text("late")
+    config = Path(daemon.config)
+    config.write_text(config.read_text().replace("[postgres]\n", "[postgres]\nbatch_ms = 99\n"))
+    answer = daemon.client.post("/v1/reload", wait_s=PATIENCE_S)
+    assert (answer["changed"], answer["restarted"]) == (["postgres.batch_ms"], ["flush"])
+    _, flush = cast(list[Json], daemon.status()["processes"])
+    assert flush["ready"]
+    assert flush["pid"] != old
+    assert flush["restarts"] == 0
+
+
+def test_only_one_reload_at_a_time(daemon: Daemon) -> None:
+    daemon.until_joined()
+    for name in ("flush-0", "worker-0", "worker-1"):
+        (daemon.directory / name).write_text("late")
+    config = Path(daemon.config)
+    config.write_text(config.read_text().replace("[postgres]\n", "[postgres]\nbatch_ms = 99\n"))
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(daemon.client.post, "/v1/reload", PATIENCE_S)
+        daemon.until(lambda daemon: not cast(list[Json], daemon.status()["processes"])[1]["ready"])
+        with pytest.raises(ExitError, match="a reload is under way") as refused:
+            daemon.client.post("/v1/reload")
+        assert refused.value.code is Exit.TRY_AGAIN
+        assert first.result()["restarted"] == ["flush"]
