@@ -102,6 +102,7 @@ def check(context: click.Context) -> None:
     config_file: str | None = context.obj
     loaded = config_sources.load(config_file)
     config_sources.effective(loaded.config, 1, os.geteuid())
+    config_sources.roles(loaded.config.control)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     sources = ", ".join(loaded.sources) or "defaults alone"

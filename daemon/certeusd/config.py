@@ -111,6 +111,9 @@ class ControlSection(Section, frozen=True):
     """`[control]`."""
 
     group: str = "certeus-admin"
+    readers: tuple[Name, ...] = ()
+    operators: tuple[Name, ...] = ()
+    admins: tuple[Name, ...] = ()
 
 
 class LoggingSection(Section, frozen=True):

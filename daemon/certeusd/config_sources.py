@@ -8,6 +8,7 @@ Later ones win key by key; a list is replaced whole. Every fault names its place
 an unknown key the nearest one there is. Nothing here connects to anything.
 """
 
+import contextlib
 import difflib
 import grp
 import os
@@ -22,7 +23,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import msgspec
 
 from certeusd import cpus, systemd
-from certeusd.config import KIB, Config, IngestSection, Section
+from certeusd.config import KIB, Config, ControlSection, IngestSection, Section
+from certeusd.control.access import Roles, Who
 from certeusd.exits import Exit, ExitError
 
 DEFAULT_FILE = Path("/etc/certeus/certeus.toml")
@@ -279,6 +281,33 @@ def _resolve(listener: IngestSection, uid: int) -> IngestSection:
     return msgspec.structs.replace(
         listener, uids=tuple(sorted(uids - {NOBODY})), gids=tuple(sorted(gids - {NOBODY}))
     )
+
+
+def roles(control: ControlSection) -> Roles:
+    """Return who may ask what on the control socket; the control group's members are admins."""
+    admins = _who("control.admins", control.admins)
+    with contextlib.suppress(KeyError):  # Made with the package; a daemon by hand does without.
+        admins = admins._replace(gids=admins.gids | {grp.getgrnam(control.group).gr_gid})
+    return Roles(
+        readers=_who("control.readers", control.readers),
+        operators=_who("control.operators", control.operators),
+        admins=admins,
+    )
+
+
+def _who(key: str, names: tuple[str, ...]) -> Who:
+    uids, gids = set[int](), set[int]()
+    for name in names:
+        try:
+            if name.startswith("@"):
+                gids.add(grp.getgrnam(name[1:]).gr_gid)
+            else:
+                uids.add(pwd.getpwnam(name).pw_uid)
+        except KeyError as error:
+            raise ConfigError(
+                f"cannot use {key}: {error.args[0]}; write names of users, and of groups as @name"
+            ) from error
+    return Who(frozenset(uids - {NOBODY}), frozenset(gids - {NOBODY}))
 
 
 def without_password(dsn: str) -> str:

@@ -142,6 +142,25 @@ def test_a_secret_is_a_credential_of_the_unit(box: Box) -> None:
     box.run("systemctl", "restart", UNIT)
 
 
+def test_who_is_named_as_a_reader_may_look_and_no_more(box: Box) -> None:
+    box.run("useradd", "--system", "watcher")
+    shown = "runuser -u watcher -- /opt/certeus/bin/certeus {}; echo code $?"
+
+    def as_watcher(verb: str) -> str:
+        return box.run("sh", "-c", shown.format(verb), check=False)
+
+    assert "code 77" in as_watcher("status")
+    (box.root / CONFIG).write_text('[control]\nreaders = ["watcher"]\n')
+    box.run("systemctl", "reload", UNIT)
+    assert "code 0" in as_watcher("status")
+    told = as_watcher("retry")
+    assert "code 77" in told
+    assert "this is for operators" in told
+    (box.root / CONFIG).unlink()
+    box.run("systemctl", "reload", UNIT)
+    assert "code 77" in as_watcher("status")
+
+
 def test_a_stop_closes_the_sockets_and_nobody_starts_it_by_connecting(box: Box) -> None:
     box.run("systemctl", "stop", UNIT)
     for unit in (UNIT, *SOCKETS):

@@ -4,17 +4,23 @@ import asyncio
 import json
 import os
 import socket
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.control import metrics, openapi
-from certeusd.control.access import Access, Peer, allowed, peer_of
+from certeusd.control.access import Access, Peer, Roles, Who, let_in, peer_of
+from certeusd.control.health import CHECKS, faults, no_room
 from certeusd.control.routes import ROUTES, ProblemError, Request, get_live, get_ready
-from certeusd.control.types import Dedup, Log, Postgres, Process, Reloaded, Status, rfc3339
+from certeusd.control.server import SOCKET_MODE
+from certeusd.control.types import Dedup, Log, Postgres, Process, Reason, Reloaded, Status, rfc3339
+from certeusd.supervisor import listeners
+from support.daemon import scratch_dir
 
 STAGES = {"ingest", "validate", "verify", "protect", "commit", "deliver"}
 
@@ -93,21 +99,109 @@ def test_peer_is_who_the_kernel_says() -> None:
     assert peer.gids >= {os.getegid(), *os.getgroups()}
 
 
+ROLES = Roles(
+    readers=Who(gids=frozenset({40})),
+    operators=Who(uids=frozenset({801})),
+    admins=Who(uids=frozenset({802}), gids=frozenset({42})),
+)
+
+
 @pytest.mark.parametrize(
-    ("peer", "admin", "owner"),
+    ("peer", "access"),
     [
-        (Peer(1, 0, frozenset({0})), True, True),
-        (Peer(1, 700, frozenset({700})), True, True),
-        (Peer(1, 800, frozenset({800, 42})), True, False),
-        (Peer(1, 800, frozenset({800})), False, False),
+        (Peer(1, 0, frozenset({0})), Access.OWNER),
+        (Peer(1, 700, frozenset({700})), Access.OWNER),
+        (Peer(1, 800, frozenset({800, 42})), Access.ADMIN),
+        (Peer(1, 802, frozenset({802})), Access.ADMIN),
+        (Peer(1, 801, frozenset({801, 40})), Access.OPERATOR),
+        (Peer(1, 800, frozenset({800, 40})), Access.READER),
+        (Peer(1, 800, frozenset({800})), None),
     ],
 )
-def test_daemon_root_and_group_may_ask_and_nobody_else(
-    peer: Peer, admin: bool, owner: bool
+def test_a_peer_has_the_highest_role_that_names_it(peer: Peer, access: Access | None) -> None:
+    assert ROLES.of(peer, 700) is access
+    assert Roles().of(peer, 700) in (Access.OWNER, None)
+
+
+def test_each_route_is_for_the_least_role_that_may_ask() -> None:
+    for route in ROUTES:
+        if route.access is Access.READER:
+            assert route.method == "GET", route.path
+    least = {route.path: route.access for route in ROUTES}
+    assert least["/v1/drain"] is least["/v1/dsn"] is least["/v1/gap-accept"] is Access.ADMIN
+    assert least["/v1/reload"] is least["/v1/retry"] is Access.OPERATOR
+    assert least["/v1/status"] is least["/metrics"] is Access.READER
+
+
+def dials(path: Path, uid: int, gid: int) -> bool:
+    """Whether a user may open a socket."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+            socket.socket(socket.AF_UNIX).connect(str(path))
+        except PermissionError:
+            os._exit(1)
+        except BaseException:
+            os._exit(2)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, 1)
+    return code == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users: needs root")
+def test_whoever_has_a_role_can_open_the_socket_and_nobody_else() -> None:
+    with scratch_dir() as root:
+        path = root / "control.sock"
+        with listeners.bind(path, socket.SOCK_STREAM, SOCKET_MODE):
+            os.chown(path, 700, 700)
+            let_in(path, ROLES)
+            assert stat.S_IMODE(path.stat().st_mode) == SOCKET_MODE
+            assert dials(path, 801, 1)
+            assert dials(path, 900, 40)
+            assert dials(path, 900, 42)
+            assert not dials(path, 900, 900)
+            # The socket's own group has no role.
+            assert not dials(path, 900, 700)
+
+
+@pytest.mark.parametrize(
+    ("code", "failing"),
+    [
+        ("log-stalled", {"log"}),
+        ("disk-full", {"disk"}),
+        ("postgres-away", {"postgres"}),
+        ("worker-stalled", {"workers"}),
+        ("diverged", {"flush"}),
+        ("memory-pressure", set[str]()),
+    ],
+)
+def test_a_reason_fails_the_check_that_it_is_about(
+    board: Board, code: str, failing: set[str]
 ) -> None:
-    assert allowed(Access.ADMIN, peer, 42, 700) is admin
-    assert allowed(Access.OWNER, peer, 42, 700) is owner
-    assert not allowed(Access.ADMIN, Peer(1, 800, frozenset({42})), None, 700)
+    status = msgspec.structs.replace(
+        FakeBackend(board).status(),
+        reasons=[Reason(code, "", "what", "next")],
+        postgres=Postgres("external", "ready", "", None, True),
+    )
+    found = {name for name in CHECKS if faults(name, status)}
+    assert found == failing
+    assert bool(no_room(status)) is (code == "disk-full")
+
+
+def test_a_check_fails_for_what_is_down_whatever_the_reasons(board: Board) -> None:
+    status = FakeBackend(board).status()
+    assert faults("postgres", status) == ["there is no connection to PostgreSQL"]
+    down = [msgspec.structs.replace(one, ready=False) for one in status.processes]
+    assert faults("log", msgspec.structs.replace(status, processes=down)) == [
+        "the log writer is not at work"
+    ]
+    workers = [msgspec.structs.replace(one, ready=False) for one in status.workers]
+    (fault,) = faults("workers", msgspec.structs.replace(status, workers=workers))
+    assert fault == "worker-0, worker-1: not at work"
 
 
 def test_every_route_has_its_rule_and_is_described() -> None:
@@ -128,7 +222,7 @@ def test_ready_is_refused_while_nothing_takes_events_and_live_answers_all_the_sa
     board: Board,
 ) -> None:
     for takes_events in (True, False):
-        asked = Request(FakeBackend(board, takes_events), {}, owner=True)
+        asked = Request(FakeBackend(board, takes_events), {}, Access.OWNER)
         assert asyncio.run(get_live(asked)).ok
         if takes_events:
             assert asyncio.run(get_ready(asked)).ok

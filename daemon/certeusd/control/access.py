@@ -1,27 +1,47 @@
-"""Who may ask: the kernel's word for the peer of a connection, never the peer's own.
+"""Who may ask what: the kernel's word for the peer of a connection, never the peer's own.
 
-Being able to open `control.sock` (0660) is the first gate, this is the second: the daemon's own
-uid, root, or group `certeus-admin`. Whoever passes may drain the service and read where the data
-is; what only the daemon's uid and root may do says so in its row of the route table.
+Being able to open `control.sock` (0660, and an entry for each that the configuration names) is the
+first gate; the role of whoever is through is the second:
+
+```text
+reader     looks: state, health, metrics, workers
+operator   and keeps it going: reload, retry
+admin      and decides about data and life: gaps, dead letters, followers, drain, where the data is
+owner      and sees passwords: the daemon's own uid, and root
+```
 """
 
 import os
 import socket
 import struct
-from enum import StrEnum
+from collections.abc import Iterable
+from enum import IntEnum
+from pathlib import Path
 from typing import NamedTuple
 
 _SO_PEERGROUPS = 59
 _UCRED = struct.Struct("3i")
+_ACL = "system.posix_acl_access"
+_ACL_VERSION = struct.pack("<I", 2)
+_ENTRY = struct.Struct("<HHI")
+_NOBODY = 0xFFFF_FFFF
+"""Stands where an entry of an access list names nobody (linux/posix_acl_xattr.h)."""
+_OWNER, _USER, _OWNING_GROUP, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_READ_WRITE, _NOTHING = 6, 0
 
 
-class Access(StrEnum):
-    """The rule of a route."""
+class Access(IntEnum):
+    """A role; who has one has all below it. A route names the least that may ask."""
 
-    ADMIN = "admin"
-    """The daemon's uid, root, members of the control group."""
-    OWNER = "owner"
-    """The daemon's uid and root."""
+    READER = 1
+    OPERATOR = 2
+    ADMIN = 3
+    OWNER = 4
+
+    @property
+    def word(self) -> str:
+        """How logs, problems and OpenAPI call it."""
+        return self.name.lower()
 
 
 class Peer(NamedTuple):
@@ -30,6 +50,38 @@ class Peer(NamedTuple):
     pid: int
     uid: int
     gids: frozenset[int]
+
+
+class Who(NamedTuple):
+    """Users and groups by their numbers."""
+
+    uids: frozenset[int] = frozenset()
+    gids: frozenset[int] = frozenset()
+
+    def has(self, peer: Peer) -> bool:
+        """Whether it names the peer, or one of its groups."""
+        return peer.uid in self.uids or not self.gids.isdisjoint(peer.gids)
+
+
+class Roles(NamedTuple):
+    """What the configuration says."""
+
+    readers: Who = Who()
+    operators: Who = Who()
+    admins: Who = Who()
+
+    def of(self, peer: Peer, uid: int | None = None) -> Access | None:
+        """Return the peer's role; `uid` is the daemon's own."""
+        if peer.uid in (0, os.geteuid() if uid is None else uid):
+            return Access.OWNER
+        for who, access in (
+            (self.admins, Access.ADMIN),
+            (self.operators, Access.OPERATOR),
+            (self.readers, Access.READER),
+        ):
+            if who.has(peer):
+                return access
+        return None
 
 
 def peer_of(end: socket.socket) -> Peer:
@@ -42,8 +94,25 @@ def peer_of(end: socket.socket) -> Peer:
     return Peer(pid, uid, frozenset((gid, *groups)))
 
 
-def allowed(access: Access, peer: Peer, group: int | None, uid: int | None = None) -> bool:
-    """Decide; `uid` is the daemon's own, `group` the control group's number if there is one."""
-    if peer.uid in (0, os.geteuid() if uid is None else uid):
-        return True
-    return access is Access.ADMIN and group is not None and group in peer.gids
+def let_in(path: Path, roles: Roles) -> None:
+    """Let everybody who has a role open the socket, and nobody else: its access list.
+
+    Raises:
+        OSError: the file system has none, or the socket is not ours.
+    """
+    uids = frozenset[int]().union(*(who.uids for who in roles))
+    gids = frozenset[int]().union(*(who.gids for who in roles))
+    owning = _READ_WRITE if path.stat().st_gid in gids else _NOTHING
+    entries = [
+        (_OWNER, _READ_WRITE, _NOBODY),
+        *((_USER, _READ_WRITE, uid) for uid in sorted(uids)),
+        (_OWNING_GROUP, owning, _NOBODY),
+        *((_GROUP, _READ_WRITE, gid) for gid in sorted(gids)),
+        (_MASK, _READ_WRITE, _NOBODY),
+        (_OTHER, _NOTHING, _NOBODY),
+    ]
+    os.setxattr(path, _ACL, _packed(entries))
+
+
+def _packed(entries: Iterable[tuple[int, int, int]]) -> bytes:
+    return _ACL_VERSION + b"".join(_ENTRY.pack(*entry) for entry in entries)

@@ -49,7 +49,7 @@ def _operation(
     return {
         "operationId": f"{route.method.lower()}{route.path.replace('/', '_')}",
         "summary": route.summary,
-        "description": f"Access: {route.access}.",
+        "description": f"Access: {route.access.word}.",
         "parameters": [
             {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
             for name in route.query

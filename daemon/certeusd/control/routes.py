@@ -8,12 +8,13 @@ as they are asked to.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
-from certeusd.control import followers, metrics
+from certeusd.control import followers, health, metrics
 from certeusd.control.access import Access
 from certeusd.control.backend import Backend
 from certeusd.control.types import (
@@ -47,8 +48,8 @@ class Request(NamedTuple):
 
     backend: Backend
     query: dict[str, str]
-    owner: bool
-    """Whether the peer is the daemon's uid or root."""
+    access: Access
+    """The peer's role."""
 
 
 Handler = Callable[[Request], Awaitable[msgspec.Struct | str]]
@@ -83,6 +84,16 @@ async def get_ready(request: Request) -> Health:
     status = request.backend.status()
     if not request.backend.takes_events:
         raise ProblemError(503, "not-ready", "not ready", f"the state is {status.state}")
+    if full := health.no_room(status):
+        raise ProblemError(503, "not-ready", "not ready", "; ".join(full))
+    return Health(SCHEMA_VERSION, True, status.state, status.since)
+
+
+async def get_check(name: str, request: Request) -> Health:
+    """Answer one question of `certeusd.control.health`."""
+    status = request.backend.status()
+    if found := health.faults(name, status):
+        raise ProblemError(503, "check-failed", f"{name} is not well", "; ".join(found))
     return Health(SCHEMA_VERSION, True, status.state, status.since)
 
 
@@ -94,7 +105,7 @@ async def get_workers(request: Request) -> Workers:
 async def get_dsn(request: Request) -> Dsn:
     """URL of the database, once server and schema are there."""
     show = request.query.get("show_password", "") in ("1", "true")
-    if show and not request.owner:
+    if show and request.access < Access.OWNER:
         raise ProblemError(
             403, "not-allowed", "not allowed", "only root and the daemon's user see passwords"
         )
@@ -254,15 +265,21 @@ async def get_openapi(_: Request) -> str:
 
 # fmt: off
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/v1/status", Access.ADMIN, Status, (), get_status, "state and positions"),
-    Route("GET", "/v1/health/live", Access.ADMIN, Health, (), get_live, "it runs"),
-    Route("GET", "/v1/health/ready", Access.ADMIN, Health, (), get_ready, "it takes events"),
-    Route("GET", "/v1/workers", Access.ADMIN, Workers, (), get_workers, "one row a worker"),
+    Route("GET", "/v1/status", Access.READER, Status, (), get_status, "state and positions"),
+    Route("GET", "/v1/health/live", Access.READER, Health, (), get_live, "it runs"),
+    Route("GET", "/v1/health/ready", Access.READER, Health, (), get_ready, "it takes events"),
+    *(
+        Route("GET", f"/v1/health/check/{name}", Access.READER, Health, (),
+              partial(get_check, name), f"{name} is well")
+        for name in health.CHECKS
+    ),
+    Route("GET", "/v1/workers", Access.READER, Workers, (), get_workers, "one row a worker"),
     Route("GET", "/v1/dsn", Access.ADMIN, Dsn, ("timeout_s", "show_password"), get_dsn,
           "URL of the database"),
-    Route("GET", "/v1/wait", Access.ADMIN, Waited, ("until", "timeout_s"), get_wait,
+    Route("GET", "/v1/wait", Access.READER, Waited, ("until", "timeout_s"), get_wait,
           "wait until ready, durable or flushed"),
-    Route("GET", "/v1/followers", Access.ADMIN, Followers, (), get_followers, "one row a follower"),
+    Route("GET", "/v1/followers", Access.READER, Followers, (), get_followers,
+          "one row a follower"),
     Route("POST", "/v1/followers-forget", Access.ADMIN, Done, ("name",), post_followers_forget,
           "let go of a follower"),
     Route("POST", "/v1/drain", Access.ADMIN, Done, (), post_drain, "finish and end"),
@@ -270,11 +287,11 @@ ROUTES: tuple[Route, ...] = (
           "write off a gap"),
     Route("POST", "/v1/dead-letters-accept", Access.ADMIN, Done, ("until_seq",),
           post_dead_letters_accept, "let refused rows be dead letters"),
-    Route("POST", "/v1/retry", Access.ADMIN, Done, (), post_retry, "try PostgreSQL now"),
-    Route("POST", "/v1/reload", Access.ADMIN, Reloaded, (), post_reload,
+    Route("POST", "/v1/retry", Access.OPERATOR, Done, (), post_retry, "try PostgreSQL now"),
+    Route("POST", "/v1/reload", Access.OPERATOR, Reloaded, (), post_reload,
           "read the configuration again"),
-    Route("GET", "/metrics", Access.ADMIN, None, (), get_metrics, "Prometheus text"),
-    Route("GET", "/openapi.json", Access.ADMIN, None, (), get_openapi, "this API"),
+    Route("GET", "/metrics", Access.READER, None, (), get_metrics, "Prometheus text"),
+    Route("GET", "/openapi.json", Access.READER, None, (), get_openapi, "this API"),
 )
 # fmt: on
 

@@ -1,13 +1,12 @@
 """Serves the route table on `control.sock`: who asks, may they, and what becomes of a fault."""
 
-import grp
 import socket
 from collections.abc import Awaitable, Callable
 
 import msgspec
 from aiohttp import web
 
-from certeusd.control.access import Access, allowed, peer_of
+from certeusd.control.access import Peer, Roles, peer_of
 from certeusd.control.backend import Backend
 from certeusd.control.routes import (
     ROUTES,
@@ -24,20 +23,13 @@ SOCKET_MODE = 0o660
 SHUTDOWN_TIMEOUT_S = 1.0
 
 
-def group_number(name: str) -> int | None:
-    """Return the control group, if there is one."""
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
-
-
 class ControlServer:
     """The running API."""
 
-    def __init__(self, backend: Backend, group: int | None, logger: Logger) -> None:
+    def __init__(self, backend: Backend, roles: Roles, logger: Logger) -> None:
         self._backend = backend
-        self._group = group
+        self.roles = roles
+        """Who may ask what; may be replaced at any time."""
         self._logger = logger
         self._runner: web.AppRunner | None = None
 
@@ -90,17 +82,30 @@ class ControlServer:
         if end is None:
             raise ProblemError(403, "not-allowed", "not allowed", "the connection is gone")
         peer = peer_of(end)
-        if not allowed(route.access, peer, self._group):
-            raise ProblemError(
-                403, "not-allowed", "not allowed",
-                f"uid {peer.uid} is neither the daemon's, nor root, nor in the control group",
-            )  # fmt: skip
-        if route.method != "GET":
-            self._logger.info("control_ordered", path=route.path, uid=peer.uid, pid=peer.pid)
-        owner = allowed(Access.OWNER, peer, self._group)
-        answer = await route.handler(Request(self._backend, dict(request.query), owner))
+        access = self.roles.of(peer)
+        try:
+            if access is None or access < route.access:
+                raise ProblemError(
+                    403, "not-allowed", "not allowed",
+                    f"uid {peer.uid} is {'nobody here' if access is None else access.word}; this"
+                    f" is for {route.access.word}s: see [control] of the configuration",
+                )  # fmt: skip
+            answer = await route.handler(Request(self._backend, dict(request.query), access))
+        except ProblemError as error:
+            self._audit(route, request, peer, error.problem.type)
+            raise
+        self._audit(route, request, peer, "done")
         if isinstance(answer, str):
             return web.Response(
                 body=answer.encode(), headers={"Content-Type": text_type(route.path)}
             )
         return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+
+    def _audit(self, route: Route, request: web.Request, peer: Peer, outcome: str) -> None:
+        """One line for each order, whoever gave it and whatever became of it."""
+        if route.method == "GET":
+            return
+        self._logger.info(
+            "control_ordered", path=route.path, query=dict(request.query), uid=peer.uid,
+            pid=peer.pid, outcome=outcome,
+        )  # fmt: skip

@@ -6,6 +6,7 @@ are then the unit's. Anyone may connect to an `[[ingest]]` (mode 0666 by default
 by the peer's credentials.
 """
 
+import grp
 import os
 import socket
 from collections.abc import Iterable
@@ -71,12 +72,12 @@ def bind(path: Path, kind: socket.SocketKind, mode: int) -> socket.socket:
     return listener
 
 
-def give_to_group(path: Path, group: int | None) -> bool:
-    """Give a socket to a group, if there is one and we may; returns whether the group has it."""
-    if group is None:
-        return False
+def give_to_group(path: Path, name: str) -> bool:
+    """Give a socket to a group, if there is one and we may; returns false if we may not."""
     try:
-        os.chown(path, -1, group)
+        os.chown(path, -1, grp.getgrnam(name).gr_gid)
+    except KeyError:
+        return True  # Made with the package; a daemon by hand does without.
     except PermissionError:
         return False
     return True

@@ -34,12 +34,13 @@ SECTIONS: dict[str, Needs] = {
     "log": _LOG,
     "dedup": _LOG,
     "postgres": _FLUSH,
-    "control": _DAEMON,
+    "control": NOBODY,
     "logging": frozenset({"worker", "log", "flush"}),
     "supervisor": _WORKER,
 }
 KEYS: dict[str, Needs] = {
     "worker.count": _DAEMON,
+    "control.group": _DAEMON,
     "ingest.path": _DAEMON,
     "ingest.mode": _DAEMON,
     "log.disk_reserve_bytes": frozenset({"log", "flush"}),

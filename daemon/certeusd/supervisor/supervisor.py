@@ -21,8 +21,8 @@ from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import AcceptDeadLetters, AcceptGap, Order, Retry, Role, Squeeze
 from certeusd.config import Config
 from certeusd.config_sources import Loaded
-from certeusd.control import types
-from certeusd.control.server import SOCKET_MODE, ControlServer, group_number
+from certeusd.control import access, types
+from certeusd.control.server import SOCKET_MODE, ControlServer
 from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
 from certeusd.logs import Logger
@@ -128,6 +128,7 @@ class Supervisor:
             for one in self._config.ingest
         ]
         self._control = self._listen(given, paths.control_socket, socket.SOCK_STREAM, SOCKET_MODE)
+        self._let_in(config_sources.roles(self._config.control))
         for path in given.close():
             self._logger.warning(
                 "socket_not_used", path=path,
@@ -165,15 +166,18 @@ class Supervisor:
         if end is None:
             end = listeners.bind(path, kind, mode)
             self._owned.callback(path.unlink, missing_ok=True)
-            if path == self._paths.control_socket:
-                self._give_control()
+            group = self._config.control.group
+            if path == self._paths.control_socket and not listeners.give_to_group(path, group):
+                self._logger.warning("control_group_not_given", group=group)
         return self._owned.enter_context(end)
 
-    def _give_control(self) -> None:
-        name = self._config.control.group
-        group = group_number(name)
-        if not listeners.give_to_group(self._paths.control_socket, group) and group is not None:
-            self._logger.warning("control_group_not_given", group=name)
+    def _let_in(self, roles: access.Roles) -> None:
+        """Open the control socket to whoever has a role there."""
+        self._roles = roles
+        try:
+            access.let_in(self._paths.control_socket, roles)
+        except OSError as error:  # Other file systems, somebody else's socket: owner and group.
+            self._logger.warning("control_access_not_given", error=str(error))
 
     def _equipment(self) -> Equipment:
         return Equipment(
@@ -196,7 +200,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._drain_asked.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
-        control = ControlServer(self, group_number(self._config.control.group), self._logger)
+        control = self._server = ControlServer(self, self._roles, self._logger)
         postgres: asyncio.Task[None] | None = None
         tick = loop.create_task(self._tick())
         try:
@@ -353,12 +357,15 @@ class Supervisor:
             plan = reload.plan(
                 self._asked, asked, password_changed=told and same_server and dsn != self._dsn
             )
+            roles = config_sources.roles(plan.config.control)
             self._loaded, self._asked, self._pending = loaded, plan.config, plan.pending
             if told:
                 self._dsn = dsn
             workers = self.placement.workers
             self._config = config_sources.effective(plan.config, workers, os.geteuid())
             self._fleet.configure(self._config, self._dsn)
+            self._let_in(roles)
+            self._server.roles = roles
             restarted = [slot for role in plan.roles for slot in self._fleet.of(role)]
             for slot in restarted:
                 try:
