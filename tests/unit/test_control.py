@@ -16,10 +16,18 @@ from certeusd.board import BOARD_BYTES, Board
 from certeusd.control import metrics, openapi
 from certeusd.control.access import Access, Peer, Roles, Who, let_in, peer_of
 from certeusd.control.health import CHECKS, faults, no_room
-from certeusd.control.routes import ROUTES, ProblemError, Request, get_live, get_ready
+from certeusd.control.routes import (
+    ROUTES,
+    ProblemError,
+    Request,
+    check_query,
+    get_live,
+    get_ready,
+)
 from certeusd.control.server import SOCKET_MODE
 from certeusd.control.types import Dedup, Log, Postgres, Process, Reason, Reloaded, Status, rfc3339
 from certeusd.supervisor import listeners
+from support.as_user import as_user
 from support.daemon import scratch_dir
 
 STAGES = {"ingest", "validate", "verify", "protect", "commit", "deliver"}
@@ -135,21 +143,14 @@ def test_each_route_is_for_the_least_role_that_may_ask() -> None:
 
 def dials(path: Path, uid: int, gid: int) -> bool:
     """Whether a user may open a socket."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setgroups([])
-            os.setgid(gid)
-            os.setuid(uid)
-            socket.socket(socket.AF_UNIX).connect(str(path))
-        except PermissionError:
-            os._exit(1)
-        except BaseException:
-            os._exit(2)
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code in (0, 1)
-    return code == 0
+
+    def dial() -> str:
+        socket.socket(socket.AF_UNIX).connect(str(path))
+        return "open"
+
+    answer = as_user(uid, gid, dial)
+    assert answer in ("open", "PermissionError")
+    return answer == "open"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="other users: needs root")
@@ -241,6 +242,15 @@ def test_only_orders_change_anything() -> None:
         "/v1/reload",
         "/v1/retry",
     }
+
+
+def test_a_parameter_that_a_route_does_not_have_is_refused_and_those_it_has_are_named() -> None:
+    wait = next(route for route in ROUTES if route.path == "/v1/wait")
+    check_query(wait, ["until", "timeout_s"])
+    with pytest.raises(ProblemError) as refused:
+        check_query(wait, ["until", "timeout"])
+    assert refused.value.problem.status == 400
+    assert "no parameter timeout: it has until, timeout_s" in refused.value.problem.detail
 
 
 def test_metrics_are_well_formed_and_well_named(board: Board) -> None:

@@ -15,7 +15,7 @@ def command(context: click.Context, show_password: bool, timeout_s: float) -> No
     """Print the URL of the database, for psql and asyncpg."""
     query = {"timeout_s": f"{timeout_s:g}"}
     if show_password:
-        query["show_password"] = "1"
+        query["show_password"] = "true"
     answer = client_of(context).get("/v1/dsn", timeout_s, **query)
     if wants_json(context):
         print_json(answer)

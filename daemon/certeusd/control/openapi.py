@@ -51,8 +51,8 @@ def _operation(
         "summary": route.summary,
         "description": f"Access: {route.access.word}.",
         "parameters": [
-            {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
-            for name in route.query
+            {"name": one.name, "in": "query", "required": one.required, "schema": one.schema}
+            for one in route.query
         ],
         "responses": {
             "200": {"description": "the answer", "content": content},

@@ -7,7 +7,7 @@ as they are asked to.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -33,6 +33,8 @@ from certeusd.exits import Exit, ExitError
 
 WAIT_POLL_S = 0.005
 WAIT_TIMEOUT_S_MAX = 86_400.0
+WAITS = ("ready", "durable", "flushed")
+SEQ_MAX = 2**63 - 1
 
 
 class ProblemError(Exception):
@@ -55,6 +57,15 @@ class Request(NamedTuple):
 Handler = Callable[[Request], Awaitable[msgspec.Struct | str]]
 
 
+class Query(NamedTuple):
+    """A parameter of a route; any other is refused."""
+
+    name: str
+    schema: dict[str, object]
+    """JSON Schema of its value."""
+    required: bool = False
+
+
 class Route(NamedTuple):
     """A row of the table."""
 
@@ -63,7 +74,7 @@ class Route(NamedTuple):
     access: Access
     answer: type[msgspec.Struct] | None
     """None: text."""
-    query: tuple[str, ...]
+    query: tuple[Query, ...]
     handler: Handler
     summary: str
 
@@ -104,7 +115,10 @@ async def get_workers(request: Request) -> Workers:
 
 async def get_dsn(request: Request) -> Dsn:
     """URL of the database, once server and schema are there."""
-    show = request.query.get("show_password", "") in ("1", "true")
+    told = request.query.get("show_password", "false")
+    if told not in ("true", "false"):
+        raise ProblemError(400, "bad-request", "bad request", "show_password is true or false")
+    show = told == "true"
     if show and request.access < Access.OWNER:
         raise ProblemError(
             403, "not-allowed", "not allowed", "only root and the daemon's user see passwords"
@@ -142,7 +156,7 @@ async def get_wait(request: Request) -> Waited:
     started = time.monotonic()
     until = request.query.get("until", "")
     timeout_s = _timeout_s(request, 60.0)
-    if until not in ("ready", "durable", "flushed"):
+    if until not in WAITS:
         raise ProblemError(400, "bad-request", "bad request", "until is ready, durable or flushed")
     seq: int | None = 0 if until == "ready" else None
     while True:
@@ -197,9 +211,10 @@ async def post_drain(request: Request) -> Done:
 
 def _number(request: Request, name: str) -> int:
     text = request.query.get(name, "")
-    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(SEQ_MAX))
+    if not digits or (number := int(text)) > SEQ_MAX:
         raise ProblemError(400, "bad-request", "bad request", f"{name} is a number")
-    return int(text)
+    return number
 
 
 async def post_gap_accept(request: Request) -> Done:
@@ -225,8 +240,9 @@ async def post_dead_letters_accept(request: Request) -> Done:
     until_seq = _number(request, "until_seq") if "until_seq" in request.query else durable_seq
     if until_seq > durable_seq:
         raise ProblemError(
-            400, "bad-request", "bad request", f"until_seq is at most the durable seq {durable_seq}"
-        )
+            409, "not-durable", "not durable yet",
+            f"until_seq is at most the durable seq {durable_seq}",
+        )  # fmt: skip
     if not request.backend.accept_dead_letters(until_seq):
         raise ProblemError(503, "no-flusher", "no flusher", "the flusher is being started again")
     return Done(SCHEMA_VERSION, f"dead letters up to seq {until_seq} accepted")
@@ -263,6 +279,15 @@ async def get_openapi(_: Request) -> str:
     return openapi.document(ROUTES)
 
 
+_TIMEOUT = Query("timeout_s", {"type": "number", "minimum": 0, "maximum": int(WAIT_TIMEOUT_S_MAX)})
+_SHOW_PASSWORD = Query("show_password", {"type": "boolean"})
+_UNTIL = Query("until", {"enum": list(WAITS)}, required=True)
+_FOLLOWER = Query("name", {"type": "string", "minLength": 1}, required=True)
+_SEQ: dict[str, object] = {"type": "integer", "minimum": 0, "maximum": SEQ_MAX}
+_FIRST = Query("first_seq", _SEQ, required=True)
+_LAST = Query("last_seq", _SEQ, required=True)
+_UNTIL_SEQ = Query("until_seq", _SEQ)
+
 # fmt: off
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/status", Access.READER, Status, (), get_status, "state and positions"),
@@ -274,18 +299,18 @@ ROUTES: tuple[Route, ...] = (
         for name in health.CHECKS
     ),
     Route("GET", "/v1/workers", Access.READER, Workers, (), get_workers, "one row a worker"),
-    Route("GET", "/v1/dsn", Access.ADMIN, Dsn, ("timeout_s", "show_password"), get_dsn,
+    Route("GET", "/v1/dsn", Access.ADMIN, Dsn, (_TIMEOUT, _SHOW_PASSWORD), get_dsn,
           "URL of the database"),
-    Route("GET", "/v1/wait", Access.READER, Waited, ("until", "timeout_s"), get_wait,
+    Route("GET", "/v1/wait", Access.READER, Waited, (_UNTIL, _TIMEOUT), get_wait,
           "wait until ready, durable or flushed"),
     Route("GET", "/v1/followers", Access.READER, Followers, (), get_followers,
           "one row a follower"),
-    Route("POST", "/v1/followers-forget", Access.ADMIN, Done, ("name",), post_followers_forget,
+    Route("POST", "/v1/followers-forget", Access.ADMIN, Done, (_FOLLOWER,), post_followers_forget,
           "let go of a follower"),
     Route("POST", "/v1/drain", Access.ADMIN, Done, (), post_drain, "finish and end"),
-    Route("POST", "/v1/gap-accept", Access.ADMIN, Done, ("first_seq", "last_seq"), post_gap_accept,
+    Route("POST", "/v1/gap-accept", Access.ADMIN, Done, (_FIRST, _LAST), post_gap_accept,
           "write off a gap"),
-    Route("POST", "/v1/dead-letters-accept", Access.ADMIN, Done, ("until_seq",),
+    Route("POST", "/v1/dead-letters-accept", Access.ADMIN, Done, (_UNTIL_SEQ,),
           post_dead_letters_accept, "let refused rows be dead letters"),
     Route("POST", "/v1/retry", Access.OPERATOR, Done, (), post_retry, "try PostgreSQL now"),
     Route("POST", "/v1/reload", Access.OPERATOR, Reloaded, (), post_reload,
@@ -294,6 +319,17 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/openapi.json", Access.READER, None, (), get_openapi, "this API"),
 )
 # fmt: on
+
+
+def check_query(route: Route, given: Iterable[str]) -> None:
+    """Refuse parameters that a route does not have: a misspelt one must not be taken for none."""
+    known = [one.name for one in route.query]
+    for name in given:
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ProblemError(
+                400, "bad-request", "bad request", f"{route.path} has no parameter {name}: {has}"
+            )
 
 
 def text_type(path: str) -> str:

@@ -13,6 +13,7 @@ from certeusd.control.routes import (
     ProblemError,
     Request,
     Route,
+    check_query,
     problem_response,
     text_type,
 )
@@ -62,7 +63,10 @@ class ControlServer:
         except web.HTTPException as error:
             detail = f"{request.method} {request.path}: {error.reason}; see /openapi.json"
             kind = "urn:certeus:problem:bad-request"
-            return problem_response(Problem(kind, error.reason, error.status, detail))
+            answer = problem_response(Problem(kind, error.reason, error.status, detail))
+            if "Allow" in error.headers:
+                answer.headers["Allow"] = error.headers["Allow"]
+            return answer
 
     def _serve(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -90,6 +94,7 @@ class ControlServer:
                     f"uid {peer.uid} is {'nobody here' if access is None else access.word}; this"
                     f" is for {route.access.word}s: see [control] of the configuration",
                 )  # fmt: skip
+            check_query(route, request.query)
             answer = await route.handler(Request(self._backend, dict(request.query), access))
         except ProblemError as error:
             self._audit(route, request, peer, error.problem.type)
