@@ -9,6 +9,7 @@ supervisor                                             child (python -m certeusd
     │── AcceptGap, AcceptDeadLetters, Retry ───────────▶│   flusher only: an admin's word
     │── Squeeze ───────────────────────────────────────▶│   flusher only: memory is short
     │◀───────────────────── State, Progress, Report ────│
+    │── Level ─────────────────────────────────────────▶│   log from this level on
     │── Drain ─────────────────────────────────────────▶│   finish what is held, exit 0
     x end of file: the supervisor is gone; exit at once
 ```
@@ -101,6 +102,12 @@ class Squeeze(msgspec.Struct, tag_field="type", tag="squeeze", frozen=True):
     active: bool
 
 
+class Level(msgspec.Struct, tag_field="type", tag="level", frozen=True):
+    """Supervisor to child: log from this level on."""
+
+    level: str
+
+
 class Ready(msgspec.Struct, tag_field="type", tag="ready", frozen=True):
     """Child to supervisor: it does its work."""
 
@@ -126,7 +133,7 @@ class Report(msgspec.Struct, tag_field="type", tag="report", frozen=True):
     data: dict[str, object] = {}
 
 
-Order = Drain | AcceptGap | AcceptDeadLetters | Retry | Squeeze
+Order = Drain | AcceptGap | AcceptDeadLetters | Retry | Squeeze | Level
 Message = Start | Attach | Detach | Order | Ready | State | Progress | Report
 
 _encoder = msgspec.json.Encoder()

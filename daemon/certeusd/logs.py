@@ -11,6 +11,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
@@ -26,6 +27,10 @@ LEVELS = {
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 Logger = FilteringBoundLogger
+
+Module = Literal["supervisor", "worker", "log", "flush"]
+"""What may have a level of its own: all processes of a role."""
+MODULES: tuple[Module, ...] = get_args(Module)
 
 
 class Sink:
@@ -96,6 +101,11 @@ def configure(role: str, index: int = 0, level: str = "info") -> Logger:
     if role == "worker":
         structlog.contextvars.bind_contextvars(worker=index)
     return get_logger()
+
+
+def set_level(level: str) -> None:
+    """Log from this level on; loggers that are there follow."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]))
 
 
 def get_logger() -> Logger:

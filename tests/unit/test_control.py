@@ -95,6 +95,22 @@ class FakeBackend:
     def retry(self) -> bool:
         return False
 
+    @property
+    def orders(self) -> "FakeBackend":
+        return self
+
+    async def restart_worker(self, index: int) -> bool:
+        return False
+
+    async def pause_flush(self) -> None:
+        self.paused = True
+
+    def resume_flush(self) -> bool:
+        return False
+
+    def log_level(self, module: str, level: str, for_s: float | None) -> None:
+        raise AssertionError("nobody asks")
+
     async def reload(self) -> Reloaded:
         raise AssertionError("there is no configuration")
 
@@ -240,6 +256,10 @@ def test_only_orders_change_anything() -> None:
         "/v1/dead-letters-accept",
         "/v1/followers-forget",
         "/v1/reload",
+        "/v1/worker-restart",
+        "/v1/flush-pause",
+        "/v1/flush-resume",
+        "/v1/log-level",
         "/v1/retry",
     }
 

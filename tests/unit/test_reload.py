@@ -52,7 +52,7 @@ def test_the_same_configuration_changes_nothing() -> None:
         (changed(dedup={"keys": 5}), ("dedup.keys",), ("log",)),
         (changed(limits={"depth_max": 3}), ("limits.depth_max",), ("worker",)),
         (changed(memory={"lock": True}), ("memory.lock",), ("log", "worker")),
-        (changed(logging={"level": "debug"}), ("logging.level",), ("log", "worker", "flush")),
+        (changed(logging={"level": "debug"}), ("logging.level",), ()),
         (changed(supervisor={"stop_timeout_ms": 100}), ("supervisor.stop_timeout_ms",), ()),
         (
             changed(postgres={"batch_ms": 20}, limits={"depth_max": 3}),

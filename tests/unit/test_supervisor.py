@@ -386,7 +386,9 @@ def test_only_one_reload_at_a_time(daemon: Daemon) -> None:
     with ThreadPoolExecutor() as pool:
         first = pool.submit(daemon.client.post, "/v1/reload", PATIENCE_S)
         daemon.until(lambda daemon: not cast(list[Json], daemon.status()["processes"])[1]["ready"])
-        with pytest.raises(ExitError, match="a reload is under way") as refused:
+        with pytest.raises(
+            ExitError, match="a reload or a restart of workers is under way"
+        ) as refused:
             daemon.client.post("/v1/reload")
         assert refused.value.code is Exit.TRY_AGAIN
         assert first.result()["restarted"] == ["flush"]

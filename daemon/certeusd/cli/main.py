@@ -18,15 +18,17 @@ VERBS: dict[str, tuple[str, str]] = {
     "dead-letters": ("dead_letters", "Accept that many rows become dead letters."),
     "drain": ("drain", "Accept no more, finish what is held, end the daemon."),
     "dsn": ("dsn", "Print the URL of the database, for psql and asyncpg."),
+    "flush": ("flush", "Pause the delivery to PostgreSQL, and resume it."),
     "followers": ("followers", "Show who follows the log; forget one that will not come back."),
     "gap": ("gap", "Accept a gap at which the flusher stopped."),
     "log": ("log", "Look at the log on disk: ls, check, inspect, export, repair, fork."),
+    "log-level": ("log_level", "Log more, or less, for a while."),
     "reload": ("reload", "Have the daemon read its configuration again."),
     "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),
     "status": ("status", "Show state, positions and reasons."),
     "tail": ("tail", "Print the last events of the log, and follow it."),
     "wait": ("wait", "Wait until ready, durable or flushed."),
-    "workers": ("workers", "Show the worker processes."),
+    "workers": ("workers", "Show the worker processes; have one begin anew."),
 }
 
 

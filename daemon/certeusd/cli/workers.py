@@ -19,11 +19,17 @@ COLUMNS = ("worker", "pid", "state", "cpu", "cpu %", "memory", "sessions", "even
            "in flight", "restarts")  # fmt: skip
 
 
-@click.command()
+RESTART_TIMEOUT_S = 120.0
+"""A worker hands its producers over within `supervisor.drain_timeout_ms`."""
+
+
+@click.group(invoke_without_command=True)
 @json_option
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Show the worker processes."""
+    """Show the worker processes; have one begin anew."""
+    if context.invoked_subcommand is not None:
+        return
     answer = client_of(context).get("/v1/workers")
     if wants_json(context):
         print_json(answer)
@@ -36,6 +42,22 @@ def command(context: click.Context) -> None:
     for worker in cast(list[Json], answer["workers"]):
         table.add_row(*_cells(worker))
     console().print(table)
+
+
+@command.command()
+@click.argument("index", type=click.IntRange(min=0))
+@json_option
+@click.pass_context
+def restart(context: click.Context, index: int) -> None:
+    """Have worker INDEX begin anew; ends when the next one is ready.
+
+    It settles what its producers have handed over; they reconnect by themselves.
+    """
+    answer = client_of(context).post("/v1/worker-restart", RESTART_TIMEOUT_S, index=str(index))
+    if wants_json(context):
+        print_json(answer)
+    else:
+        click.echo(answer["done"])
 
 
 def _cells(worker: Json) -> list[str]:

@@ -5,6 +5,47 @@ from typing import Protocol
 
 from certeusd.board import Board
 from certeusd.control.types import Process, Reloaded, Status
+from certeusd.logs import Module
+
+
+class Orders(Protocol):
+    """What operators and admins order of the children."""
+
+    async def restart_worker(self, index: int) -> bool:
+        """Have a worker begin anew; False: there is none of this number.
+
+        Raises:
+            ExitError: others are begun anew; it is not ready again.
+        """
+        ...
+
+    async def pause_flush(self) -> None:
+        """Deliver nothing until `resume_flush`."""
+        ...
+
+    def resume_flush(self) -> bool:
+        """Deliver again; False: it was not paused."""
+        ...
+
+    def log_level(self, module: Module, level: str, for_s: float | None) -> None:
+        """Log from a level on, for so many seconds; none: until the next start."""
+        ...
+
+    def gap(self) -> tuple[int, int] | None:
+        """First and last number of the gap at which the flusher is stopped."""
+        ...
+
+    def accept_gap(self, first_seq: int, last_seq: int) -> None:
+        """Let the flusher write off this very gap."""
+        ...
+
+    def accept_dead_letters(self, until_seq: int) -> bool:
+        """Let refused rows become dead letters, however many; False without a flusher."""
+        ...
+
+    def retry(self) -> bool:
+        """Let the flusher try PostgreSQL now; False without a flusher."""
+        ...
 
 
 class Backend(Protocol):
@@ -50,20 +91,9 @@ class Backend(Protocol):
         """Accept no more, finish what is held, end."""
         ...
 
-    def gap(self) -> tuple[int, int] | None:
-        """First and last number of the gap at which the flusher is stopped."""
-        ...
-
-    def accept_gap(self, first_seq: int, last_seq: int) -> None:
-        """Let the flusher write off this very gap."""
-        ...
-
-    def accept_dead_letters(self, until_seq: int) -> bool:
-        """Let refused rows become dead letters, however many; False without a flusher."""
-        ...
-
-    def retry(self) -> bool:
-        """Let the flusher try PostgreSQL now; False without a flusher."""
+    @property
+    def orders(self) -> Orders:
+        """What may be ordered of the children."""
         ...
 
     async def reload(self) -> Reloaded:

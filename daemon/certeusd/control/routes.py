@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
+from certeusd.board import WORKERS_MAX
 from certeusd.control import followers, health, metrics
 from certeusd.control.access import Access
 from certeusd.control.backend import Backend
@@ -30,6 +31,7 @@ from certeusd.control.types import (
     Workers,
 )
 from certeusd.exits import Exit, ExitError
+from certeusd.logs import LEVELS, MODULES, Module
 
 WAIT_POLL_S = 0.005
 WAIT_TIMEOUT_S_MAX = 86_400.0
@@ -133,15 +135,15 @@ async def get_dsn(request: Request) -> Dsn:
     return Dsn(SCHEMA_VERSION, dsn)
 
 
-def _timeout_s(request: Request, default: float) -> float:
-    text = request.query.get("timeout_s")
+def _timeout_s(request: Request, default: float, name: str = "timeout_s") -> float:
+    text = request.query.get(name)
     try:
         value = default if text is None else float(text)
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= WAIT_TIMEOUT_S_MAX:
         raise ProblemError(
-            400, "bad-request", "bad request", f"timeout_s is 0..{WAIT_TIMEOUT_S_MAX:.0f}"
+            400, "bad-request", "bad request", f"{name} is 0..{WAIT_TIMEOUT_S_MAX:.0f}"
         )
     return value
 
@@ -220,7 +222,7 @@ def _number(request: Request, name: str) -> int:
 async def post_gap_accept(request: Request) -> Done:
     """Let the flusher write off the very range at which it is stopped, and no other."""
     asked = _number(request, "first_seq"), _number(request, "last_seq")
-    gap = request.backend.gap()
+    gap = request.backend.orders.gap()
     if gap is None:
         raise ProblemError(
             409, "no-gap", "no gap", "the flusher does not wait for the acceptance of a gap"
@@ -230,7 +232,7 @@ async def post_gap_accept(request: Request) -> Done:
             409, "other-gap", "another gap",
             f"the flusher is stopped at {gap[0]}..{gap[1]}, not at {asked[0]}..{asked[1]}",
         )  # fmt: skip
-    request.backend.accept_gap(*asked)
+    request.backend.orders.accept_gap(*asked)
     return Done(SCHEMA_VERSION, f"gap {asked[0]}..{asked[1]} accepted")
 
 
@@ -243,16 +245,60 @@ async def post_dead_letters_accept(request: Request) -> Done:
             409, "not-durable", "not durable yet",
             f"until_seq is at most the durable seq {durable_seq}",
         )  # fmt: skip
-    if not request.backend.accept_dead_letters(until_seq):
+    if not request.backend.orders.accept_dead_letters(until_seq):
         raise ProblemError(503, "no-flusher", "no flusher", "the flusher is being started again")
     return Done(SCHEMA_VERSION, f"dead letters up to seq {until_seq} accepted")
 
 
 async def post_retry(request: Request) -> Done:
     """Let the flusher try PostgreSQL now, whatever its breaker says."""
-    if not request.backend.retry():
+    if not request.backend.orders.retry():
         raise ProblemError(503, "no-flusher", "no flusher", "the flusher is being started again")
     return Done(SCHEMA_VERSION, "trying now")
+
+
+def _refused(error: ExitError) -> ProblemError:
+    return ProblemError(503, "not-now", "not now", str(error))
+
+
+async def post_worker_restart(request: Request) -> Done:
+    """Have a worker hand its producers over and begin anew; answered when the next one is ready."""
+    index = _number(request, "index")
+    try:
+        found = await request.backend.orders.restart_worker(index)
+    except ExitError as error:
+        raise _refused(error) from error
+    if not found:
+        raise ProblemError(404, "no-worker", "no such worker", f"there is no worker {index}")
+    return Done(SCHEMA_VERSION, f"worker {index} began anew")
+
+
+async def post_flush_pause(request: Request) -> Done:
+    """Deliver nothing until it is resumed; answered when the batch under way has ended."""
+    await request.backend.orders.pause_flush()
+    return Done(SCHEMA_VERSION, "delivery is paused; events stay in the log")
+
+
+async def post_flush_resume(request: Request) -> Done:
+    """Deliver again."""
+    if not request.backend.orders.resume_flush():
+        raise ProblemError(409, "not-paused", "not paused", "the delivery was not paused")
+    return Done(SCHEMA_VERSION, "delivery goes on")
+
+
+async def post_log_level(request: Request) -> Done:
+    """Log from a level on: all, or the processes of a module; for a while, or until the end."""
+    level, module = request.query.get("level", ""), request.query.get("module")
+    if level not in LEVELS:
+        raise ProblemError(400, "bad-request", "bad request", f"level is {', '.join(LEVELS)}")
+    modules: list[Module] = [one for one in MODULES if module in (None, one)]
+    if not modules:
+        raise ProblemError(400, "bad-request", "bad request", f"module is {', '.join(MODULES)}")
+    for_s = _timeout_s(request, 0.0, "for_s") if "for_s" in request.query else None
+    for one in modules:
+        request.backend.orders.log_level(one, level, for_s)
+    what = f"{', '.join(modules)}: {level}"
+    return Done(SCHEMA_VERSION, what if for_s is None else f"{what}, for {for_s:g} s")
 
 
 async def post_reload(request: Request) -> Reloaded:
@@ -264,7 +310,7 @@ async def post_reload(request: Request) -> Reloaded:
             raise ProblemError(
                 422, "bad-configuration", "the configuration cannot be used", str(error)
             ) from error
-        raise ProblemError(503, "not-reloaded", "not reloaded", str(error)) from error
+        raise _refused(error) from error
 
 
 async def get_metrics(request: Request) -> str:
@@ -287,6 +333,10 @@ _SEQ: dict[str, object] = {"type": "integer", "minimum": 0, "maximum": SEQ_MAX}
 _FIRST = Query("first_seq", _SEQ, required=True)
 _LAST = Query("last_seq", _SEQ, required=True)
 _UNTIL_SEQ = Query("until_seq", _SEQ)
+_INDEX = Query("index", {"type": "integer", "minimum": 0, "maximum": WORKERS_MAX - 1}, True)
+_LEVEL = Query("level", {"enum": list(LEVELS)}, required=True)
+_MODULE = Query("module", {"enum": list(MODULES)})
+_FOR = _TIMEOUT._replace(name="for_s")
 
 # fmt: off
 ROUTES: tuple[Route, ...] = (
@@ -313,6 +363,14 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/dead-letters-accept", Access.ADMIN, Done, (_UNTIL_SEQ,),
           post_dead_letters_accept, "let refused rows be dead letters"),
     Route("POST", "/v1/retry", Access.OPERATOR, Done, (), post_retry, "try PostgreSQL now"),
+    Route("POST", "/v1/worker-restart", Access.OPERATOR, Done, (_INDEX,), post_worker_restart,
+          "have a worker begin anew"),
+    Route("POST", "/v1/flush-pause", Access.OPERATOR, Done, (), post_flush_pause,
+          "deliver nothing for now"),
+    Route("POST", "/v1/flush-resume", Access.OPERATOR, Done, (), post_flush_resume,
+          "deliver again"),
+    Route("POST", "/v1/log-level", Access.OPERATOR, Done, (_LEVEL, _MODULE, _FOR), post_log_level,
+          "log more, or less"),
     Route("POST", "/v1/reload", Access.OPERATOR, Reloaded, (), post_reload,
           "read the configuration again"),
     Route("GET", "/metrics", Access.READER, None, (), get_metrics, "Prometheus text"),

@@ -17,6 +17,7 @@ from certeusd.channel import (
     AcceptGap,
     Channel,
     Drain,
+    Level,
     Retry,
     Squeeze,
     Start,
@@ -72,6 +73,8 @@ async def serve(channel: Channel, start: Start, board: int, bell: int, log: logs
                     flusher.accept_dead_letters(letters.until_seq)
                 case Retry():
                     flusher.retry()
+                case Level() as level:
+                    logs.set_level(level.level)
                 case Squeeze() as squeeze:
                     flusher.pace.squeezed = squeeze.active
                 case other:

@@ -24,6 +24,7 @@ from certeusd.channel import (
     Channel,
     Detach,
     Drain,
+    Level,
     Progress,
     Ready,
     Report,
@@ -217,6 +218,8 @@ def serve(channel: Channel, writer: LogWriter, preparation: Preparation) -> Exit
                 preparation.tell()
             case Detach() as detach, []:
                 writer.detach(detach.worker)
+            case Level() as level, []:
+                logs.set_level(level.level)
             case Drain(), []:
                 writer.seal()
                 return Exit.OK

@@ -24,6 +24,7 @@ from certeusd.channel import (
     ChannelError,
     Detach,
     Drain,
+    Level,
     Message,
     Progress,
     Ready,
@@ -39,6 +40,7 @@ from certeusd.paths import Paths
 from certeusd.supervisor import memory
 from certeusd.supervisor.backoff import Backoff
 from certeusd.supervisor.child import Child, name_of, spawn
+from certeusd.supervisor.levels import Levels
 from certeusd.supervisor.pinning import Placement
 from certeusd.supervisor.state import Reasons
 
@@ -85,6 +87,8 @@ class Slot:
         self.timer: asyncio.TimerHandle | None = None
         self.up = asyncio.Event()
         """While it has a child that does its work."""
+        self.held = False
+        """Whether it is to have no child until an admin says so."""
         self.ordered = False
         """Whether its child was told to end so that another one begins."""
         self.measured: tuple[float, int] = (0.0, 0)
@@ -122,6 +126,7 @@ class Fleet:
         self._logger = logger
         self._changed = changed
         self._pairs: set[int] = set()
+        self.levels = Levels(equipment.config.logging.level, self._send_level)
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -140,7 +145,7 @@ class Fleet:
 
     def _spawn(self, slot: Slot) -> None:
         slot.timer = None
-        if self.draining:
+        if self.draining or slot.held:
             return
         equipment = self._equipment
         try:
@@ -167,7 +172,7 @@ class Fleet:
             config=self._equipment.config,
             state_dir=str(equipment.paths.state_dir),
             runtime_dir=str(equipment.paths.runtime_dir),
-            log_level=self._equipment.config.logging.level,
+            log_level=self.levels.of(slot.role),
             board_bytes=BOARD_BYTES,
             postgres_dsn=equipment.postgres_dsn if slot.role == "flush" else None,
         )
@@ -177,6 +182,11 @@ class Fleet:
         if role == "worker":
             return [equipment.board_fd, *equipment.listeners]
         return [equipment.board_fd, equipment.follower_bell]
+
+    def _send_level(self, role: Role, level: str) -> None:
+        for slot in self.of(role):
+            if slot.child is not None:
+                slot.child.send(Level(level))
 
     # --- what children say -------------------------------------------------------------------
 
@@ -321,7 +331,7 @@ class Fleet:
         for gauge in GAUGES[slot.role]:
             self._equipment.board.set(slot.role, gauge, 0, slot.index)
         self._part(slot)
-        if self.draining or slot.ordered:
+        if self.draining or slot.ordered or slot.held:
             slot.ordered = False
             self._logger.info("child_stopped", child=slot.name, code=code)
             self._spawn(slot)
@@ -353,6 +363,7 @@ class Fleet:
     def configure(self, config: Config, postgres_dsn: str) -> None:
         """Give children that start from now on another configuration."""
         self._equipment = self._equipment._replace(config=config, postgres_dsn=postgres_dsn)
+        self.levels.configure(config.logging.level)
 
     async def restart(self, slot: Slot) -> None:
         """End a child in order and have the next one ready.
@@ -364,11 +375,26 @@ class Fleet:
         ends_within_s = limits.stop_timeout_ms / 1000
         if slot.role == "worker":
             ends_within_s = limits.drain_timeout_ms / 1000 + 1.0
+        if slot.held:
+            return
         if slot.child is not None:
             slot.ordered = True
             await self._stop([slot], ends_within_s)
         async with asyncio.timeout(RESTART_TIMEOUT_S):
             await slot.up.wait()
+
+    async def hold(self, slot: Slot) -> None:
+        """End a child in order, and start no other before `release`."""
+        slot.held = True
+        if slot.timer is not None:
+            slot.timer.cancel()
+        await self._stop([slot], self._equipment.config.supervisor.stop_timeout_ms / 1000)
+
+    def release(self, slot: Slot) -> None:
+        """Start the child of a slot that is held."""
+        slot.held = False
+        if slot.child is None:
+            self._spawn(slot)
 
     # --- the end -----------------------------------------------------------------------------
 

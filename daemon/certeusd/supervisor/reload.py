@@ -35,7 +35,7 @@ SECTIONS: dict[str, Needs] = {
     "dedup": _LOG,
     "postgres": _FLUSH,
     "control": NOBODY,
-    "logging": frozenset({"worker", "log", "flush"}),
+    "logging": NOBODY,
     "supervisor": _WORKER,
 }
 KEYS: dict[str, Needs] = {

@@ -18,13 +18,12 @@ from typing import NamedTuple
 
 from certeusd import __version__, config_sources, cpus, systemd
 from certeusd.board import BOARD_BYTES, Board
-from certeusd.channel import AcceptDeadLetters, AcceptGap, Order, Retry, Role, Squeeze
+from certeusd.channel import Role, Squeeze
 from certeusd.config import Config
 from certeusd.config_sources import Loaded
 from certeusd.control import access, types
 from certeusd.control.server import SOCKET_MODE, ControlServer
 from certeusd.control.types import rfc3339
-from certeusd.exits import Exit, ExitError
 from certeusd.logs import Logger
 from certeusd.paths import Paths
 from certeusd.supervisor import (
@@ -41,6 +40,7 @@ from certeusd.supervisor import (
 )
 from certeusd.supervisor.child import default_command
 from certeusd.supervisor.fleet import Equipment, Fleet
+from certeusd.supervisor.orders import Orders
 from certeusd.supervisor.postgres import EmbeddedPostgres
 from certeusd.supervisor.pressure import Pressure
 from certeusd.supervisor.progress import Progress
@@ -83,7 +83,6 @@ class Supervisor:
         self._postgres: EmbeddedPostgres | None = None
         self._dsn: str = ""
         self._external_since = (self._since, False)
-        self._reloading = asyncio.Lock()
         self._pending: tuple[str, ...] = ()
         self._pressure = Pressure(systemd.memory_pressure_file())
         self._watchdog = Watchdog(logger) if systemd.wants_watchdog() else None
@@ -135,6 +134,7 @@ class Supervisor:
                 next="systemd listens there: give it an [[ingest]], or take it out of the unit",
             )  # fmt: skip
         self._fleet = Fleet(self._equipment(), self._reasons, self._logger, self._update)
+        self.orders = Orders(self._fleet, self._reasons)
         for warning in loaded.warnings:
             self._logger.warning("configuration_doubtful", what=warning)
 
@@ -308,7 +308,7 @@ class Supervisor:
         """Have batches made smaller while this service waits for memory."""
         changed = self._pressure.look()
         if changed or self._pressure.high:  # Each second: a new flusher must learn of it, too.
-            self._order(Squeeze(self._pressure.high))
+            self.orders.tell_flusher(Squeeze(self._pressure.high))
         if self._pressure.high:
             self._reasons.add(
                 "supervisor", MEMORY_PRESSURE,
@@ -342,51 +342,42 @@ class Supervisor:
         """Read the configuration again; who uses what has changed begins anew.
 
         Raises:
-            ExitError: 78 it cannot be used and nothing has changed; 75 a reload is under way, or a
-                child is not ready again.
+            ExitError: 78 it cannot be used and nothing has changed; 75 children are begun anew by
+                another order, or one is not ready again.
         """
-        if self._reloading.locked():
-            raise ExitError(Exit.TRY_AGAIN, "a reload is under way; wait for its end")
-        async with self._reloading:
-            started = time.monotonic()
-            loaded = config_sources.load(self._config_file)
-            asked = self._asked_for(loaded.config)
-            dsn = config_sources.postgres_dsn(loaded) or self._dsn
-            told = bool(loaded.dsn) and self._postgres is None
-            same_server = asked.postgres.dsn == self._asked.postgres.dsn
-            plan = reload.plan(
-                self._asked, asked, password_changed=told and same_server and dsn != self._dsn
-            )
-            roles = config_sources.roles(plan.config.control)
-            self._loaded, self._asked, self._pending = loaded, plan.config, plan.pending
-            if told:
-                self._dsn = dsn
-            workers = self.placement.workers
-            self._config = config_sources.effective(plan.config, workers, os.geteuid())
-            self._fleet.configure(self._config, self._dsn)
-            self._let_in(roles)
-            self._server.roles = roles
-            restarted = [slot for role in plan.roles for slot in self._fleet.of(role)]
-            for slot in restarted:
-                try:
-                    await self._fleet.restart(slot)
-                except TimeoutError as error:
-                    raise ExitError(
-                        Exit.TRY_AGAIN,
-                        f"{slot.name} is not ready with the new configuration; see certeus status",
-                    ) from error
-            names = [slot.name for slot in restarted]
-            self._logger.info(
-                "configuration_reloaded", changed=list(plan.changed), restarted=names,
-                pending=list(plan.pending),
-            )  # fmt: skip
-            return types.Reloaded(
-                sources=list(loaded.sources),
-                changed=list(plan.changed),
-                restarted=names,
-                pending=list(plan.pending),
-                seconds=round(time.monotonic() - started, 3),
-            )
+        self.orders.check_free()
+        started = time.monotonic()
+        loaded = config_sources.load(self._config_file)
+        asked = self._asked_for(loaded.config)
+        dsn = config_sources.postgres_dsn(loaded) or self._dsn
+        told = bool(loaded.dsn) and self._postgres is None
+        same_server = asked.postgres.dsn == self._asked.postgres.dsn
+        plan = reload.plan(
+            self._asked, asked, password_changed=told and same_server and dsn != self._dsn
+        )
+        roles = config_sources.roles(plan.config.control)
+        self._loaded, self._asked, self._pending = loaded, plan.config, plan.pending
+        if told:
+            self._dsn = dsn
+        workers = self.placement.workers
+        self._config = config_sources.effective(plan.config, workers, os.geteuid())
+        self._fleet.configure(self._config, self._dsn)
+        self._let_in(roles)
+        self._server.roles = roles
+        restarted = [slot for role in plan.roles for slot in self._fleet.of(role)]
+        await self.orders.restart(restarted)
+        names = [slot.name for slot in restarted]
+        self._logger.info(
+            "configuration_reloaded", changed=list(plan.changed), restarted=names,
+            pending=list(plan.pending),
+        )  # fmt: skip
+        return types.Reloaded(
+            sources=list(loaded.sources),
+            changed=list(plan.changed),
+            restarted=names,
+            pending=list(plan.pending),
+            seconds=round(time.monotonic() - started, 3),
+        )
 
     # --- what the control API asks (certeusd.control.backend.Backend) --------------------------
 
@@ -470,24 +461,3 @@ class Supervisor:
     def drain(self) -> None:
         """As SIGTERM does."""
         self._drain_asked.set()
-
-    def gap(self) -> tuple[int, int] | None:
-        """First and last number of the gap at which the flusher is stopped."""
-        report = self._fleet.reports.get("gap")
-        return types.range_of(report) if report else None
-
-    def accept_gap(self, first_seq: int, last_seq: int) -> None:
-        """Tell the flusher, which compares once more."""
-        self._order(AcceptGap(first_seq, last_seq))
-
-    def accept_dead_letters(self, until_seq: int) -> bool:
-        """Tell the flusher."""
-        return self._order(AcceptDeadLetters(until_seq))
-
-    def retry(self) -> bool:
-        """Tell the flusher."""
-        return self._order(Retry())
-
-    def _order(self, order: Order) -> bool:
-        child = self._fleet.flush.child
-        return child is not None and child.send(order)

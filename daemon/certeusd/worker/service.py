@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from certeusd.channel import Attach, Channel, Detach, Drain, Progress, Ready
+from certeusd import logs
+from certeusd.channel import Attach, Channel, Detach, Drain, Level, Progress, Ready
 from certeusd.logs import Logger
 from certeusd.preparation import Preparation
 from certeusd.worker.clients import Clients
@@ -127,6 +128,8 @@ class Service:
                     self._logger.warning("log_writer_detached")
                 case Drain():
                     self._drain()
+                case Level():
+                    logs.set_level(message.level)
                 case _:
                     raise AssertionError(f"a message that is not for a worker: {message!r}")
         finally:
