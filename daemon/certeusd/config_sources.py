@@ -56,6 +56,8 @@ class Loaded(NamedTuple):
     """With the password, if it was given inside; empty for the embedded server."""
     sources: tuple[str, ...]
     warnings: tuple[str, ...]
+    origins: Mapping[str, str]
+    """Where each key that is set was set: a file, or a variable."""
 
 
 def load(config_file: str | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
@@ -79,7 +81,7 @@ def load(config_file: str | None = None, environ: Mapping[str, str] = os.environ
         postgres = msgspec.structs.replace(config.postgres, dsn=shown)
         config = msgspec.structs.replace(config, postgres=postgres)
     sources = (*(str(file) for file in files), *variables)
-    return Loaded(config, dsn, sources, tuple(warnings))
+    return Loaded(config, dsn, sources, tuple(warnings), origins)
 
 
 def _files(config_file: str | None) -> list[Path]:

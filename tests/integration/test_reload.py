@@ -93,3 +93,37 @@ def test_sighup_is_a_reload_whose_end_is_logged(daemon: Daemon) -> None:
     daemon.kill("supervisor", signal.SIGHUP)
     wait_until("its line", lambda: "configuration_not_reloaded" in daemon.log_tail())
     reload(daemon, "")
+
+
+def test_the_difference_between_files_and_daemon_is_shown_before_a_reload(daemon: Daemon) -> None:
+    reload(daemon, "")
+    assert b"no difference" in daemon.certeus("config", "diff").stdout
+    daemon.config_path.write_text(AWAY + 'batch_ms = 20\n[cpu]\npin = "off"\n')
+    told = json.loads(daemon.certeus("config", "diff", "--json", code=1).stdout)
+    file = str(daemon.config_path)
+    assert told["differences"] == [
+        {"key": "cpu.pin", "running": "auto", "read": "off", "origin": file,
+         "needs_restart": True},
+        {"key": "postgres.batch_ms", "running": 10, "read": 20, "origin": file,
+         "needs_restart": False},
+    ]  # fmt: skip
+    assert b"restart" in daemon.certeus("config", "diff", code=1).stdout
+    daemon.config_path.write_text("[nonsense]\n")
+    assert b"unknown section" in daemon.certeus("config", "diff", code=78).stderr
+
+
+def test_every_key_is_shown_with_its_origin_and_no_secret(daemon: Daemon) -> None:
+    secret = AWAY.replace("nobody@", "nobody:geheim@")
+    daemon.config_path.write_text(secret + "batch_ms = 20\n")
+    daemon.certeus("reload")
+    told = daemon.certeus("config", "show", "--json").stdout
+    assert b"geheim" not in told
+    keys = {one["key"]: one for one in json.loads(told)["keys"]}
+    assert keys["postgres.batch_ms"]["value"] == 20
+    assert keys["postgres.batch_ms"]["origin"] == str(daemon.config_path)
+    assert keys["log.recycle"] == {"key": "log.recycle", "value": True, "origin": "default"}
+    assert b"log.recycle" in daemon.certeus("config", "show", "--effective", "--origin").stdout
+    changed = daemon.certeus("config", "show", "--changed").stdout
+    assert b"postgres.batch_ms" in changed
+    assert b"log.recycle" not in changed
+    reload(daemon, "")

@@ -25,7 +25,18 @@ from certeusd.control.routes import (
     get_ready,
 )
 from certeusd.control.server import SOCKET_MODE
-from certeusd.control.types import Dedup, Log, Postgres, Process, Reason, Reloaded, Status, rfc3339
+from certeusd.control.types import (
+    Configuration,
+    Dedup,
+    Differences,
+    Log,
+    Postgres,
+    Process,
+    Reason,
+    Reloaded,
+    Status,
+    rfc3339,
+)
 from certeusd.supervisor import listeners
 from support.as_user import as_user
 from support.daemon import scratch_dir
@@ -110,6 +121,12 @@ class FakeBackend:
 
     def log_level(self, module: str, level: str, for_s: float | None) -> None:
         raise AssertionError("nobody asks")
+
+    def configuration(self) -> Configuration:
+        raise AssertionError("there is no configuration")
+
+    def differences(self) -> Differences:
+        raise AssertionError("there is no configuration")
 
     async def reload(self) -> Reloaded:
         raise AssertionError("there is no configuration")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from certeusd.board import Board
-from certeusd.control.types import Process, Reloaded, Status
+from certeusd.control.types import Configuration, Differences, Process, Reloaded, Status
 from certeusd.logs import Module
 
 
@@ -94,6 +94,18 @@ class Backend(Protocol):
     @property
     def orders(self) -> Orders:
         """What may be ordered of the children."""
+        ...
+
+    def configuration(self) -> Configuration:
+        """What the daemon runs with."""
+        ...
+
+    def differences(self) -> Differences:
+        """What the files and variables say by now.
+
+        Raises:
+            ExitError: 78 they cannot be used.
+        """
         ...
 
     async def reload(self) -> Reloaded:

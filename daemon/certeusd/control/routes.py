@@ -20,6 +20,8 @@ from certeusd.control.access import Access
 from certeusd.control.backend import Backend
 from certeusd.control.types import (
     SCHEMA_VERSION,
+    Configuration,
+    Differences,
     Done,
     Dsn,
     Followers,
@@ -301,6 +303,21 @@ async def post_log_level(request: Request) -> Done:
     return Done(SCHEMA_VERSION, what if for_s is None else f"{what}, for {for_s:g} s")
 
 
+async def get_config(request: Request) -> Configuration:
+    """Every key with its value and where that came from; secrets are not among them."""
+    return request.backend.configuration()
+
+
+async def get_config_diff(request: Request) -> Differences:
+    """Compare what the daemon runs with to what files and variables say by now."""
+    try:
+        return await asyncio.to_thread(request.backend.differences)
+    except ExitError as error:
+        raise ProblemError(
+            422, "bad-configuration", "the configuration cannot be used", str(error)
+        ) from error
+
+
 async def post_reload(request: Request) -> Reloaded:
     """Read the configuration again; answered when it holds, or when it is known that it cannot."""
     try:
@@ -363,6 +380,10 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/dead-letters-accept", Access.ADMIN, Done, (_UNTIL_SEQ,),
           post_dead_letters_accept, "let refused rows be dead letters"),
     Route("POST", "/v1/retry", Access.OPERATOR, Done, (), post_retry, "try PostgreSQL now"),
+    Route("GET", "/v1/config", Access.READER, Configuration, (), get_config,
+          "what the daemon runs with"),
+    Route("GET", "/v1/config-diff", Access.READER, Differences, (), get_config_diff,
+          "what a reload would find"),
     Route("POST", "/v1/worker-restart", Access.OPERATOR, Done, (_INDEX,), post_worker_restart,
           "have a worker begin anew"),
     Route("POST", "/v1/flush-pause", Access.OPERATOR, Done, (), post_flush_pause,

@@ -219,6 +219,45 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class Key(msgspec.Struct, frozen=True):
+    """One key of the configuration."""
+
+    key: str
+    value: object
+    origin: str
+    """A file, a variable, or `default`."""
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """`certeus config show`: what the daemon runs with."""
+
+    schema_version: int = SCHEMA_VERSION
+    sources: list[str]
+    """Files and variables, in the order in which they were read."""
+    keys: list[Key]
+    pending: list[str]
+    """Keys that were changed and wait for the next start: `keys` has what holds."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A key that has another value in the files than in the daemon."""
+
+    key: str
+    running: object
+    """None: there is no such key."""
+    read: object
+    origin: str
+    needs_restart: bool
+    """Whether a reload does not change it."""
+
+
+class Differences(msgspec.Struct, frozen=True, kw_only=True):
+    """`certeus config diff`: what a reload would find."""
+
+    schema_version: int = SCHEMA_VERSION
+    differences: list[Difference]
+
+
 class Done(msgspec.Struct, frozen=True):
     """An order was taken."""
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from certeusd import __version__, config_sources, cpus, systemd
+from certeusd import __version__, config_shown, config_sources, cpus, systemd
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import Role, Squeeze
 from certeusd.config import Config
@@ -328,6 +328,27 @@ class Supervisor:
         return 0.0
 
     # --- another configuration -----------------------------------------------------------------
+
+    def configuration(self) -> types.Configuration:
+        """What the daemon runs with."""
+        keys = config_shown.every(self._asked, self._loaded.origins)
+        return types.Configuration(
+            sources=list(self._loaded.sources),
+            keys=[types.Key(*one) for one in keys],
+            pending=list(self._pending),
+        )
+
+    def differences(self) -> types.Differences:
+        """Compare with what files and variables say by now; ExitError: they cannot be used."""
+        loaded = config_sources.load(self._config_file)
+        read = self._asked_for(loaded.config)
+        pending = reload.plan(self._asked, read, password_changed=False).pending
+        return types.Differences(
+            differences=[
+                types.Difference(one.key, one.running, one.read, one.origin, one.key in pending)
+                for one in config_shown.differing(self._asked, read, loaded.origins)
+            ]
+        )
 
     def _reload_by_signal(self) -> None:
         """SIGHUP: nobody waits for an answer, so it is logged."""
