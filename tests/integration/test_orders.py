@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +91,24 @@ def test_the_level_of_the_log_is_raised_for_a_while(daemon: Daemon) -> None:
     daemon.certeus("log-level", "info")
     daemon.certeus("log-level", "loud", code=2)
     assert b"90s, 10m or 2h" in daemon.certeus("log-level", "info", "--for", "soon", code=2).stderr
+
+
+def test_the_doctor_looks_at_the_daemon_the_host_and_the_server(daemon: Daemon) -> None:
+    told = json.loads(daemon.certeus("doctor", "--json").stdout)
+    found = {one["check"]: one for one in told["findings"]}
+    assert told["problems"] == 0
+    assert {"affinity", "memlock", "clock source", "clock", "file system", "disk sync", "disk room",
+            "sockets", "descriptors", "postgres"} <= set(found)  # fmt: skip
+    assert "p99" in found["disk sync"]["what"]
+    assert found["postgres"]["level"] != "skipped"
+    assert not list(daemon.state_dir.glob("*.tmp"))
+    assert b"disk sync" in daemon.certeus("doctor").stdout
+
+
+def test_the_doctor_does_without_a_daemon(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    alone = Daemon(tmp_path)
+    told = json.loads(alone.certeus("doctor", "--json").stdout)
+    levels = {one["check"]: one["level"] for one in told["findings"]}
+    assert levels["daemon"] == levels["postgres"] == "skipped"
+    assert "disk sync" in levels

@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "append": ("append", "Append lines or NDJSON objects, and wait until they are durable."),
     "config": ("config", "Show the configuration that holds; compare it with the files."),
     "dead-letters": ("dead_letters", "Accept that many rows become dead letters."),
+    "doctor": ("doctor", "Look at what surrounds certeus, and say what to do."),
     "drain": ("drain", "Accept no more, finish what is held, end the daemon."),
     "dsn": ("dsn", "Print the URL of the database, for psql and asyncpg."),
     "flush": ("flush", "Pause the delivery to PostgreSQL, and resume it."),
