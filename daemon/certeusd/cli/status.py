@@ -92,11 +92,18 @@ def _rows(status: Json) -> list[tuple[str, str]]:
                 f" {log['segments']} segment{'' if log['segments'] == 1 else 's'}"
                 f"{', full' if log['full'] else ''}"),
         ("dedup", window + (f" ({dedup['from_time']})" if dedup["from_time"] else "")),
+        *_bottleneck(status),
         ("sessions", f"{status['sessions']}, producers known {status['producers']}"),
         ("processes", running),
         ("state dir", str(status["state_dir"])),
         *_pending(status),
     ]  # fmt: skip
+
+
+def _bottleneck(status: Json) -> list[tuple[str, str]]:
+    """Name the stage that holds the others up."""
+    found = cast(dict[str, str] | None, status.get("bottleneck"))
+    return [("bottleneck", f"{found['stage']}: {found['what']}")] if found else []
 
 
 def _pending(status: Json) -> list[tuple[str, str]]:

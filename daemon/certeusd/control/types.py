@@ -109,6 +109,14 @@ class Recovery(msgspec.Struct, frozen=True):
     bytes_done: int
 
 
+class Bottleneck(msgspec.Struct, frozen=True):
+    """The stage that holds the others up."""
+
+    stage: str
+    """`ingest`, `commit` or `deliver`."""
+    what: str
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """`certeus status`."""
 
@@ -141,6 +149,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
     pending: list[str] = []
     """Keys of the configuration that wait for the next start."""
+    bottleneck: Bottleneck | None = None
+    """None: nobody waits."""
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -1,10 +1,12 @@
 """What `status` says of each part, from the board and from what children have reported."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from certeusd.board import Board
 from certeusd.control import types
+from certeusd.control.health import NO_ROOM
 from certeusd.control.types import rfc3339
+from certeusd.supervisor.bottleneck import Bottlenecks, Sample
 from certeusd.supervisor.fleet import Slot
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
 from certeusd.supervisor.state import Reasons
@@ -78,3 +80,21 @@ def process(board: Board, slot: Slot) -> types.Process:
         rss_bytes=slot.measured[1],
         counters=dict(board.items(slot.role, slot.index)),
     )
+
+
+def sample(board: Board, workers: Sequence[Slot], active: Reasons, *, connected: bool) -> Sample:
+    """Read what says which stage is slow."""
+    return Sample(
+        durable_seq=board.get("durability", "durable_seq"),
+        flushed_seq=board.get("follower", "position_seq"),
+        forward_full=sum(board.get("worker", "forward_full_total", one.index) for one in workers),
+        worker_percent=max((one.measured[0] for one in workers), default=0.0),
+        no_room=any(one.code in NO_ROOM for one in active.listed()),
+        delivers=connected,
+    )
+
+
+def bottleneck(seen: Bottlenecks) -> types.Bottleneck | None:
+    """Name the stage that holds the others up."""
+    found = seen.find()
+    return None if found is None else types.Bottleneck(found.stage, found.what)

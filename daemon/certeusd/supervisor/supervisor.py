@@ -38,6 +38,7 @@ from certeusd.supervisor import (
     room,
     topology,
 )
+from certeusd.supervisor.bottleneck import Bottlenecks
 from certeusd.supervisor.child import default_command
 from certeusd.supervisor.fleet import Equipment, Fleet
 from certeusd.supervisor.orders import Orders
@@ -84,6 +85,7 @@ class Supervisor:
         self._dsn: str = ""
         self._external_since = (self._since, False)
         self._pending: tuple[str, ...] = ()
+        self._bottlenecks = Bottlenecks()
         self._pressure = Pressure(systemd.memory_pressure_file())
         self._watchdog = Watchdog(logger) if systemd.wants_watchdog() else None
 
@@ -288,6 +290,9 @@ class Supervisor:
         self._look_at_room()
         self._look_at_memory()
         connected = bool(self.board.get("flush", "connected"))
+        self._bottlenecks.add(
+            answers.sample(self.board, self._fleet.workers, self._reasons, connected=connected)
+        )
         if connected != self._external_since[1]:
             self._external_since = (time.time(), connected)
 
@@ -446,6 +451,7 @@ class Supervisor:
             runtime_dir=str(self._paths.runtime_dir),
             warnings=list(self._loaded.warnings),
             pending=list(self._pending),
+            bottleneck=answers.bottleneck(self._bottlenecks),
         )
 
     def _log_id(self) -> str | None:
