@@ -35,6 +35,7 @@ APPEND_GROUP = "certeus"
 NOBODY = 65534
 """Ids that a user namespace cannot show: never allowed to append."""
 
+PASSWORDS = ("password", "passfile", "sslpassword")
 _SIZES = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _RECORD_OVERHEAD_BYTES = 72 * KIB
 
@@ -241,16 +242,20 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
         cpus.parse(config.cpu.cpus)
     except ValueError as error:
         refuse("cpu.cpus", f'{error}; write a list such as "2-7,10"')
-    if config.postgres.dsn and urlsplit(config.postgres.dsn).scheme not in (
-        "postgres",
-        "postgresql",
-    ):
+    if config.postgres.dsn and not _is_postgres_url(config.postgres.dsn):
         refuse("postgres.dsn", "write postgresql://user@host:port/database")
     if not config.ingest:
         refuse("ingest", "at least one [[ingest]] is needed")
     paths = [listener.path for listener in config.ingest]
     if len(set(paths)) != len(paths):
         refuse("ingest.path", "two [[ingest]] have the same path")
+
+
+def _is_postgres_url(dsn: str) -> bool:
+    try:
+        return urlsplit(dsn).scheme in ("postgres", "postgresql")
+    except ValueError:  # Its message may have the password.
+        return False
 
 
 def effective(config: Config, workers: int, uid: int) -> Config:
@@ -316,7 +321,7 @@ def without_password(dsn: str) -> str:
     """Return the DSN as it may be shown."""
     parts = urlsplit(dsn)
     user, at, host = parts.netloc.rpartition("@")
-    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in ("password", "passfile")]
+    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in PASSWORDS]
     kept = urlencode(query, safe="/") if len(query) != len(parse_qsl(parts.query)) else parts.query
     if ":" not in user and kept == parts.query:
         return dsn

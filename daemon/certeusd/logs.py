@@ -108,6 +108,13 @@ def set_level(level: str) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]))
 
 
+def audit_logger() -> Logger:
+    """Return a logger that no level silences: who raises it must not go unseen."""
+    everything = structlog.make_filtering_bound_logger(logging.NOTSET)
+    logger: Logger = structlog.wrap_logger(None, wrapper_class=everything)
+    return logger
+
+
 def get_logger() -> Logger:
     """Return the logger of this process; `configure` comes first."""
     logger: Logger = structlog.get_logger()

@@ -127,3 +127,34 @@ def test_every_key_is_shown_with_its_origin_and_no_secret(daemon: Daemon) -> Non
     assert b"postgres.batch_ms" in changed
     assert b"log.recycle" not in changed
     reload(daemon, "")
+
+
+def test_a_listener_that_admits_nobody_admits_nobody_after_a_reload(daemon: Daemon) -> None:
+    nobody = "[[ingest]]\nuids = [65534]\n"
+    reload(daemon, nobody)
+    reload(daemon, nobody + "[limits]\ndepth_max = 9\n")
+    with pytest.raises(certeus.ConnectError, match="not-allowed"):
+        certeus.connect(daemon.ingest, source="reload")
+    reload(daemon, "")
+
+
+def test_an_order_is_told_whatever_the_level_of_the_log(daemon: Daemon) -> None:
+    daemon.certeus("log-level", "error")
+    before = daemon.log_path.read_text().count("control_ordered")
+    daemon.certeus("retry", code=None)
+    assert daemon.log_path.read_text().count("control_ordered") == before + 1
+    daemon.certeus("log-level", "info")
+
+
+def test_an_address_that_is_none_is_told_without_its_password(daemon: Daemon) -> None:
+    for dsn in (
+        "postgresql://u:geheim@[::1/db",
+        "postgresql://u:geheim@ho\u2100st/db",
+        "mysql://h",
+    ):
+        daemon.config_path.write_text(f'[postgres]\ndsn = "{dsn}"\n')
+        for verb in (("reload",), ("config", "diff")):
+            told = daemon.certeus(*verb, code=78).stderr
+            assert b"postgresql://user@host" in told
+            assert b"geheim" not in told
+    reload(daemon, "")

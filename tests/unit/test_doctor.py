@@ -50,9 +50,9 @@ def test_a_slow_clock_and_one_that_nobody_keeps_are_told() -> None:
 
 def test_a_disk_is_judged_by_its_slowest_syncs_and_by_where_it_is() -> None:
     fast = [0.1] * 98
-    assert levels(checks.disk("ext4", [*fast, 15.0, 15.0])) == ["ok", "ok"]
-    assert levels(checks.disk("ext4", [*fast, 25.0, 25.0])) == ["ok", "warning"]
-    assert levels(checks.disk("nfs4", fast)) == ["problem", "ok"]
+    assert checks.syncs([*fast, 15.0, 15.0]).level == "ok"
+    assert checks.syncs([*fast, 25.0, 25.0]).level == "warning"
+    assert (checks.file_system("ext4").level, checks.file_system("nfs4").level) == ("ok", "problem")
 
 
 def test_only_a_control_socket_that_is_open_to_all_is_a_problem() -> None:

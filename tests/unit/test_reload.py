@@ -53,7 +53,6 @@ def test_the_same_configuration_changes_nothing() -> None:
         (changed(limits={"depth_max": 3}), ("limits.depth_max",), ("worker",)),
         (changed(memory={"lock": True}), ("memory.lock",), ("log", "worker")),
         (changed(logging={"level": "debug"}), ("logging.level",), ()),
-        (changed(supervisor={"stop_timeout_ms": 100}), ("supervisor.stop_timeout_ms",), ()),
         (
             changed(postgres={"batch_ms": 20}, limits={"depth_max": 3}),
             ("limits.depth_max", "postgres.batch_ms"),
@@ -72,6 +71,7 @@ def test_who_uses_a_key_begins_anew(
     [
         (changed(worker={"count": 3}), "worker.count"),
         (changed(cpu={"pin": "off"}), "cpu.pin"),
+        (changed(supervisor={"stop_timeout_ms": 100}), "supervisor.stop_timeout_ms"),
         (changed(control={"group": "wheel"}), "control.group"),
         (changed(postgres={"user": "nobody"}), "postgres.user"),
         (changed(postgres={"dsn": "postgresql://h/d"}), "postgres.dsn"),
@@ -102,3 +102,15 @@ def test_rules_of_a_listener_are_its_workers_and_its_path_is_the_daemons() -> No
     assert plan_of(rules) == Plan(rules, ("ingest.uids",), (), ("worker",))
     moved = msgspec.structs.replace(Config(), ingest=(IngestSection(path="b.sock", uids=(7,)),))
     assert plan_of(moved) == Plan(Config(), (), ("ingest.path",), ())
+
+
+def test_rules_that_change_together_with_their_socket_wait_for_it() -> None:
+    old, new = (
+        msgspec.structs.replace(Config(), ingest=(IngestSection(uids=uids, mode=mode),))
+        for uids, mode in (((1, 2), 0o666), ((1,), 0o660))
+    )
+    done = plan_of(new, old)
+    assert (done.config, done.changed, done.roles) == (old, (), ())
+    assert set(done.pending) == {"ingest.uids", "ingest.mode"}
+    assert reload.waits("ingest[1].uids", done.pending)
+    assert not reload.waits("ingest.uids", ("cpu.pin",))

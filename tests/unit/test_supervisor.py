@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
+import psutil
 import pytest
 
 from certeusd.config import CpuSection
@@ -386,9 +387,37 @@ def test_only_one_reload_at_a_time(daemon: Daemon) -> None:
     with ThreadPoolExecutor() as pool:
         first = pool.submit(daemon.client.post, "/v1/reload", PATIENCE_S)
         daemon.until(lambda daemon: not cast(list[Json], daemon.status()["processes"])[1]["ready"])
-        with pytest.raises(
-            ExitError, match="a reload or a restart of workers is under way"
-        ) as refused:
-            daemon.client.post("/v1/reload")
-        assert refused.value.code is Exit.TRY_AGAIN
+        for order in ("/v1/reload", "/v1/flush-pause"):
+            with pytest.raises(ExitError, match="a reload or a restart") as refused:
+                daemon.client.post(order)
+            assert refused.value.code is Exit.TRY_AGAIN
         assert first.result()["restarted"] == ["flush"]
+
+
+def test_a_resume_that_nothing_was_paused_for_starts_no_second_flusher(daemon: Daemon) -> None:
+    daemon.until_joined()
+    (daemon.directory / "flush-0").write_text("die")
+    daemon.kill("flush-0")
+
+    def crashes(daemon: Daemon) -> bool:
+        return bool(cast(list[Json], daemon.status()["processes"])[1]["crash_loop"])
+
+    daemon.until(crashes)
+    for _ in range(20):
+        with pytest.raises(ExitError, match="not paused"):
+            daemon.client.post("/v1/flush-resume")
+    (daemon.directory / "flush-0").unlink()
+    daemon.until(lambda daemon: cast(list[Json], daemon.status()["processes"])[1]["ready"])
+    children = psutil.Process(daemon.process.pid).children()
+    assert len(children) == 4  # log, two workers, one flusher
+
+
+def test_a_pause_ends_the_flusher_and_a_resume_starts_one(daemon: Daemon) -> None:
+    daemon.until_joined()
+    daemon.client.post("/v1/flush-pause", PATIENCE_S)
+    _, flush = cast(list[Json], daemon.status()["processes"])
+    assert (flush["pid"], flush["ready"]) == (None, False)
+    daemon.client.post("/v1/flush-resume")
+    daemon.until(lambda daemon: cast(list[Json], daemon.status()["processes"])[1]["ready"])
+    _, flush = cast(list[Json], daemon.status()["processes"])
+    assert flush["restarts"] == 0

@@ -46,8 +46,8 @@ def command(context: click.Context) -> None:
         config = {str(one["key"]): one["value"] for one in keys}
     except ExitError as error:
         findings.append(Finding("daemon", "skipped", str(error)))
-    findings.extend(_of_processes(status, config))
-    findings.extend(_of_host(config))
+    findings.extend(_seen("processes", _of_processes(status, config)))
+    findings.extend(_seen("clock", _of_host(config)))
     findings.extend(_of_disk(paths, config))
     findings.extend(_of_sockets(paths))
     findings.extend(_of_postgres(lambda: str(client.get("/v1/dsn", show_password="true")["dsn"])))
@@ -68,6 +68,14 @@ def _show(findings: list[Finding]) -> None:
         out.print(f"{MARKS[one.level]} {one.check:13} {escape(one.what)}", soft_wrap=True)
         if one.fix:
             out.print(f"  {'':13} → {escape(one.fix)}", soft_wrap=True)
+
+
+def _seen(name: str, found: Iterator[Finding]) -> Iterator[Finding]:
+    """What is found, up to what cannot be looked at: a process that has just died, for instance."""
+    try:
+        yield from found
+    except OSError as error:
+        yield Finding(name, "skipped", str(error))
 
 
 def _of_processes(status: Json | None, config: dict[str, object]) -> Iterator[Finding]:
@@ -114,7 +122,11 @@ def _of_disk(paths: Paths, config: dict[str, object]) -> Iterator[Finding]:
         )
         yield Finding("disk sync", "skipped", f"{directory}: {why}")
         return
-    yield from checks.disk(_file_system(directory), list(_syncs(directory)))
+    yield checks.file_system(_file_system(directory))
+    try:
+        yield checks.syncs(list(_syncs(directory)))
+    except OSError as error:
+        yield Finding("disk sync", "skipped", f"{directory}: {error.strerror}")
     reserve = config.get("log.disk_reserve_bytes")
     if isinstance(reserve, int):
         found = os.statvfs(directory)

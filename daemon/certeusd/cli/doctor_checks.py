@@ -95,20 +95,25 @@ def clock(source: str, synchronized: bool) -> list[Finding]:
     ]
 
 
-def disk(kind: str, sync_ms: Sequence[float]) -> list[Finding]:
-    """Judge the log's file system, and how long 4 KiB take to be durable there."""
-    found = [
-        Finding("file system", "problem", f"{kind}: its syncs are another host's word",
-                "put the state directory on a local disk (--state-dir, StateDirectory=)")
-        if kind in NETWORK_FILES else Finding("file system", "ok", kind)
-    ]  # fmt: skip
+def file_system(kind: str) -> Finding:
+    """Judge where the log is."""
+    if kind not in NETWORK_FILES:
+        return Finding("file system", "ok", kind)
+    return Finding(
+        "file system", "problem", f"{kind}: its syncs are another host's word",
+        "put the state directory on a local disk (--state-dir, StateDirectory=)",
+    )  # fmt: skip
+
+
+def syncs(sync_ms: Sequence[float]) -> Finding:
+    """Judge how long 4 KiB take to be durable there."""
     ordered = sorted(sync_ms)
     middle, high = (ordered[int(len(ordered) * part)] for part in (0.5, 0.99))
     told = f"4 KiB are durable in {middle:.2f} ms (p50), {high:.2f} ms (p99)"
     if high <= SYNC_P99_MS_MAX:
-        return [*found, Finding("disk sync", "ok", told)]
+        return Finding("disk sync", "ok", told)
     fix = "a disk with power-loss protection; look for who else writes (iostat -x 1)"
-    return [*found, Finding("disk sync", "warning", told, fix)]
+    return Finding("disk sync", "warning", told, fix)
 
 
 def room(free_bytes: int, reserve_bytes: int) -> Finding:

@@ -20,7 +20,11 @@ class Orders(Protocol):
         ...
 
     async def pause_flush(self) -> None:
-        """Deliver nothing until `resume_flush`."""
+        """Deliver nothing until `resume_flush`.
+
+        Raises:
+            ExitError: children are begun anew just now.
+        """
         ...
 
     def resume_flush(self) -> bool:

@@ -277,7 +277,10 @@ async def post_worker_restart(request: Request) -> Done:
 
 async def post_flush_pause(request: Request) -> Done:
     """Deliver nothing until it is resumed; answered when the batch under way has ended."""
-    await request.backend.orders.pause_flush()
+    try:
+        await request.backend.orders.pause_flush()
+    except ExitError as error:
+        raise _refused(error) from error
     return Done(SCHEMA_VERSION, "delivery is paused; events stay in the log")
 
 

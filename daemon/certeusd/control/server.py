@@ -27,11 +27,12 @@ SHUTDOWN_TIMEOUT_S = 1.0
 class ControlServer:
     """The running API."""
 
-    def __init__(self, backend: Backend, roles: Roles, logger: Logger) -> None:
+    def __init__(self, backend: Backend, roles: Roles, logger: Logger, audit: Logger) -> None:
         self._backend = backend
         self.roles = roles
         """Who may ask what; may be replaced at any time."""
         self._logger = logger
+        self._audit_log = audit
         self._runner: web.AppRunner | None = None
 
     async def start(self, listener: socket.socket) -> None:
@@ -77,7 +78,9 @@ class ControlServer:
             except Exception as error:  # the boundary: the API answers, whatever happened inside
                 self._logger.error("control_request_failed", path=route.path, exc_info=error)
                 kind = "urn:certeus:problem:bug"
-                return problem_response(Problem(kind, "bug", 500, repr(error)))
+                return problem_response(
+                    Problem(kind, "bug", 500, f"{type(error).__name__}: see the log")
+                )
 
         return handle
 
@@ -87,6 +90,7 @@ class ControlServer:
             raise ProblemError(403, "not-allowed", "not allowed", "the connection is gone")
         peer = peer_of(end)
         access = self.roles.of(peer)
+        outcome = "not answered"
         try:
             if access is None or access < route.access:
                 raise ProblemError(
@@ -96,10 +100,12 @@ class ControlServer:
                 )  # fmt: skip
             check_query(route, request.query)
             answer = await route.handler(Request(self._backend, dict(request.query), access))
+            outcome = "done"
         except ProblemError as error:
-            self._audit(route, request, peer, error.problem.type)
+            outcome = error.problem.type
             raise
-        self._audit(route, request, peer, "done")
+        finally:
+            self._audit(route, request, peer, outcome)
         if isinstance(answer, str):
             return web.Response(
                 body=answer.encode(), headers={"Content-Type": text_type(route.path)}
@@ -110,7 +116,7 @@ class ControlServer:
         """One line for each order, whoever gave it and whatever became of it."""
         if route.method == "GET":
             return
-        self._logger.info(
+        self._audit_log.info(
             "control_ordered", path=route.path, query=dict(request.query), uid=peer.uid,
             pid=peer.pid, outcome=outcome,
         )  # fmt: skip

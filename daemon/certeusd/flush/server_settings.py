@@ -20,7 +20,7 @@ def read(dsn: str, names: Collection[str]) -> dict[str, str]:
     """
     try:
         return asyncio.run(_read(dsn, names))
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise AwayError(str(error) or type(error).__name__) from error
 
 

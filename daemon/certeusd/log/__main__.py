@@ -89,6 +89,18 @@ def read_small_files(
         raise LogFailedError(str(error)) from error
 
 
+def is_over(channel: Channel, wait_ms: int) -> bool:
+    """Wait so long; whether the supervisor wants no log writer meanwhile, or is gone."""
+    if not select.select([channel.fileno()], [], [], wait_ms / 1000)[0]:
+        return False
+    match channel.receive():
+        case Level() as level, []:
+            logs.set_level(level.level)
+            return False
+        case _:
+            return True
+
+
 def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> LogWriter | None:
     """Recover the log and open it; wait for a predecessor that the kernel has not ended yet.
 
@@ -126,7 +138,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
                     next="the log writer before this one is still ending; nothing to do",
                 ))  # fmt: skip
             waiting = True
-            if select.select([channel.fileno()], [], [], LOCK_RETRY_MS / 1000)[0]:
+            if is_over(channel, LOCK_RETRY_MS):
                 return None
             continue
         except (LogBlockedError, LogNoRoomError) as error:
@@ -140,7 +152,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
                     channel.send(State(blocked, active=False))
             channel.send(State(code, what=str(error), next=next_step))
             blocked = code
-            if select.select([channel.fileno()], [], [], BLOCKED_RETRY_MS / 1000)[0]:
+            if is_over(channel, BLOCKED_RETRY_MS):
                 return None
             continue
         if waiting:

@@ -12,6 +12,7 @@ timer.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -47,6 +48,7 @@ from certeusd.supervisor.state import Reasons
 FORGIVEN_AFTER_S = 60.0
 END_GRACE_S = 5.0
 RESTART_TIMEOUT_S = 60.0
+RESTART_LOOK_S = 0.2
 GAUGES: dict[Role, tuple[str, ...]] = {
     "worker": ("sessions", "ring_bytes", "in_flight"),
     "log": (),
@@ -144,8 +146,10 @@ class Fleet:
             self._spawn(slot)
 
     def _spawn(self, slot: Slot) -> None:
-        slot.timer = None
-        if self.draining or slot.held:
+        if slot.timer is not None:
+            slot.timer.cancel()
+            slot.timer = None
+        if self.draining or slot.held or slot.child is not None:
             return
         equipment = self._equipment
         try:
@@ -381,20 +385,24 @@ class Fleet:
             slot.ordered = True
             await self._stop([slot], ends_within_s)
         async with asyncio.timeout(RESTART_TIMEOUT_S):
-            await slot.up.wait()
+            while not (slot.ready or slot.held or self.draining):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(slot.up.wait(), RESTART_LOOK_S)
 
     async def hold(self, slot: Slot) -> None:
         """End a child in order, and start no other before `release`."""
-        slot.held = True
+        slot.held = slot.ordered = True
         if slot.timer is not None:
             slot.timer.cancel()
         await self._stop([slot], self._equipment.config.supervisor.stop_timeout_ms / 1000)
 
-    def release(self, slot: Slot) -> None:
-        """Start the child of a slot that is held."""
+    def release(self, slot: Slot) -> bool:
+        """Start the child of a slot that is held; False: it is not."""
+        if not slot.held:
+            return False
         slot.held = False
-        if slot.child is None:
-            self._spawn(slot)
+        self._spawn(slot)
+        return True
 
     # --- the end -----------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ class Levels:
 
     def configure(self, level: str) -> None:
         """Take another configuration; what was asked for stays."""
+        if level == self._configured:
+            return
         self._configured = level
         for module in MODULES:
             self._tell(module)

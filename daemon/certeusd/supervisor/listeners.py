@@ -27,7 +27,7 @@ class Given:
     """What systemd listens on for us, by path; each is taken once, and closed by its taker."""
 
     def __init__(self, sockets: Iterable[socket.socket]) -> None:
-        self._by_path: dict[object, socket.socket] = {end.getsockname(): end for end in sockets}
+        self._by_path = {os.path.realpath(end.getsockname()): end for end in sockets}
 
     def take(self, path: Path, kind: socket.SocketKind) -> socket.socket | None:
         """Return the one at `path`, if there is one.
@@ -35,7 +35,7 @@ class Given:
         Raises:
             ExitError: 78, it is of another kind.
         """
-        end = self._by_path.pop(str(path), None)
+        end = self._by_path.pop(os.path.realpath(path), None)
         if end is not None and end.type != kind:
             raise ExitError(
                 Exit.CONFIGURATION,
@@ -50,7 +50,7 @@ class Given:
         self._by_path.clear()
         for _, end in left:
             end.close()
-        return [str(path) for path, _ in left]
+        return [path for path, _ in left]
 
 
 def bind(path: Path, kind: socket.SocketKind, mode: int) -> socket.socket:

@@ -32,17 +32,20 @@ class Orders:
         """End these children in order, one after the other, and have the next ones ready.
 
         Raises:
-            ExitError: 75 others are at it; a child is not ready again.
+            ExitError: 75 others are at it; a child is not ready again (all have begun anew).
         """
         self.check_free()
+        late = list[str]()
         async with self._restarting:
             for slot in slots:
                 try:
                     await self._fleet.restart(slot)
-                except TimeoutError as error:
-                    raise ExitError(
-                        Exit.TRY_AGAIN, f"{slot.name} is not ready again; see certeus status"
-                    ) from error
+                except TimeoutError:
+                    late.append(slot.name)
+        if late:
+            raise ExitError(
+                Exit.TRY_AGAIN, f"not ready again yet: {', '.join(late)}; see certeus status"
+            )
 
     async def restart_worker(self, index: int) -> bool:
         """Have a worker begin anew, its producers reconnect; False: there is none of this number.
@@ -56,7 +59,12 @@ class Orders:
         return True
 
     async def pause_flush(self) -> None:
-        """Deliver nothing until `resume_flush`, or the next start of the daemon."""
+        """Deliver nothing until `resume_flush`, or the next start of the daemon.
+
+        Raises:
+            ExitError: 75 children are begun anew just now.
+        """
+        self.check_free()
         self._reasons.add(
             "supervisor", FLUSH_PAUSED, "an operator has paused the delivery to PostgreSQL;"
             " events stay in the log", "certeus flush resume", time.time(),
@@ -65,8 +73,8 @@ class Orders:
 
     def resume_flush(self) -> bool:
         """Deliver again; False: it was not paused."""
-        self._fleet.release(self._fleet.flush)
-        return self._reasons.remove("supervisor", FLUSH_PAUSED)
+        self._reasons.remove("supervisor", FLUSH_PAUSED)
+        return self._fleet.release(self._fleet.flush)
 
     def log_level(self, module: Module, level: str, for_s: float | None) -> None:
         """Log from a level on, for so many seconds; none: until the next start."""

@@ -6,7 +6,7 @@ flusher ends its batch. What is made once a life of the daemon stays until its n
 told.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -45,7 +45,7 @@ KEYS: dict[str, Needs] = {
     "ingest.mode": _DAEMON,
     "log.disk_reserve_bytes": frozenset({"log", "flush"}),
     "postgres.user": _DAEMON,
-    "supervisor.stop_timeout_ms": NOBODY,
+    "supervisor.stop_timeout_ms": _DAEMON,
 }
 """Where a key needs another than its section."""
 
@@ -74,9 +74,11 @@ def plan(old: Config, new: Config, *, password_changed: bool) -> Plan:
     changed = list[str]()
     pending = list[str]()
     needed = set[str]()
-    for key in _differing(old, new):
-        needs = _needs(key, old, new)
-        if DAEMON in needs:
+    differing = {key: _needs(key, old, new) for key in _differing(old, new)}
+    # Rules belong to their sockets: they wait together.
+    sockets = any(DAEMON in needs for key, needs in differing.items() if _is_ingest(key))
+    for key, needs in differing.items():
+        if (sockets and _is_ingest(key)) or DAEMON in needs:
             pending.append(key)
         else:
             changed.append(key)
@@ -86,6 +88,15 @@ def plan(old: Config, new: Config, *, password_changed: bool) -> Plan:
         needed |= _FLUSH
     kept = _with_old(new, old, pending)
     return Plan(kept, tuple(changed), tuple(pending), tuple(r for r in ORDER if r in needed))
+
+
+def waits(key: str, pending: Collection[str]) -> bool:
+    """Whether a key, of any `[[ingest]]` too (`ingest[1].mode`), waits for the next start."""
+    return key in pending or (_is_ingest(key) and any(map(_is_ingest, pending)))
+
+
+def _is_ingest(key: str) -> bool:
+    return key.startswith("ingest")
 
 
 def needs_of(key: str) -> Needs:
@@ -125,7 +136,6 @@ def _differing_listeners(
 def _with_old(new: Config, old: Config, keys: list[str]) -> Config:
     for section in dict.fromkeys(key.partition(".")[0] for key in keys):
         if section == "ingest":
-            # Rules belong to their sockets: they change together.
             changed = old.ingest
         else:
             names = [key.partition(".")[2] for key in keys if key.startswith(f"{section}.")]

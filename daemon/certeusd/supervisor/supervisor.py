@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from certeusd import __version__, config_shown, config_sources, cpus, systemd
+import msgspec
+
+from certeusd import __version__, config_shown, config_sources, cpus, logs, systemd
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import Role, Squeeze
 from certeusd.config import Config
@@ -24,6 +26,7 @@ from certeusd.config_sources import Loaded
 from certeusd.control import access, types
 from certeusd.control.server import SOCKET_MODE, ControlServer
 from certeusd.control.types import rfc3339
+from certeusd.exits import Exit, ExitError
 from certeusd.logs import Logger
 from certeusd.paths import Paths
 from certeusd.supervisor import (
@@ -202,7 +205,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._drain_asked.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
-        control = self._server = ControlServer(self, self._roles, self._logger)
+        control = self._server = ControlServer(self, self._roles, self._logger, logs.audit_logger())
         postgres: asyncio.Task[None] | None = None
         tick = loop.create_task(self._tick())
         try:
@@ -350,7 +353,9 @@ class Supervisor:
         pending = reload.plan(self._asked, read, password_changed=False).pending
         return types.Differences(
             differences=[
-                types.Difference(one.key, one.running, one.read, one.origin, one.key in pending)
+                types.Difference(
+                    one.key, one.running, one.read, one.origin, reload.waits(one.key, pending)
+                )
                 for one in config_shown.differing(self._asked, read, loaded.origins)
             ]
         )
@@ -359,7 +364,7 @@ class Supervisor:
         """SIGHUP: nobody waits for an answer, so it is logged."""
 
         def tell(done: asyncio.Task[types.Reloaded]) -> None:
-            if (error := done.exception()) is not None:
+            if not done.cancelled() and (error := done.exception()) is not None:
                 self._logger.error("configuration_not_reloaded", cause=str(error))
 
         asyncio.get_running_loop().create_task(self.reload()).add_done_callback(tell)
@@ -382,11 +387,15 @@ class Supervisor:
             self._asked, asked, password_changed=told and same_server and dsn != self._dsn
         )
         roles = config_sources.roles(plan.config.control)
+        if "log" in plan.roles and not self._fleet.log.ready:
+            raise ExitError(Exit.TRY_AGAIN, "the log is being recovered; try again when it is open")
+        # Nothing below can fail: a refused configuration changes nothing.
         self._loaded, self._asked, self._pending = loaded, plan.config, plan.pending
         if told:
             self._dsn = dsn
-        workers = self.placement.workers
-        self._config = config_sources.effective(plan.config, workers, os.geteuid())
+        # Users and groups are numbers by now, and must not be resolved twice.
+        worker = msgspec.structs.replace(plan.config.worker, count=self.placement.workers)
+        self._config = msgspec.structs.replace(plan.config, worker=worker)
         self._fleet.configure(self._config, self._dsn)
         self._let_in(roles)
         self._server.roles = roles
