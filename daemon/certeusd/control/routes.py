@@ -39,6 +39,7 @@ WAIT_POLL_S = 0.005
 WAIT_TIMEOUT_S_MAX = 86_400.0
 WAITS = ("ready", "durable", "flushed")
 SEQ_MAX = 2**63 - 1
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class ProblemError(Exception):
@@ -120,9 +121,9 @@ async def get_workers(request: Request) -> Workers:
 async def get_dsn(request: Request) -> Dsn:
     """URL of the database, once server and schema are there."""
     told = request.query.get("show_password", "false")
-    if told not in ("true", "false"):
+    if told not in BOOLEANS:
         raise ProblemError(400, "bad-request", "bad request", "show_password is true or false")
-    show = told == "true"
+    show = BOOLEANS[told]
     if show and request.access < Access.OWNER:
         raise ProblemError(
             403, "not-allowed", "not allowed", "only root and the daemon's user see passwords"
@@ -346,7 +347,7 @@ async def get_openapi(_: Request) -> str:
 
 
 _TIMEOUT = Query("timeout_s", {"type": "number", "minimum": 0, "maximum": int(WAIT_TIMEOUT_S_MAX)})
-_SHOW_PASSWORD = Query("show_password", {"type": "boolean"})
+_SHOW_PASSWORD = Query("show_password", {"enum": list(BOOLEANS)})
 _UNTIL = Query("until", {"enum": list(WAITS)}, required=True)
 _FOLLOWER = Query("name", {"type": "string", "minLength": 1}, required=True)
 _SEQ: dict[str, object] = {"type": "integer", "minimum": 0, "maximum": SEQ_MAX}
