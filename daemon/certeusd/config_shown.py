@@ -10,21 +10,12 @@ from typing import NamedTuple
 import msgspec
 
 from certeusd.config import Config, Section
+from certeusd.control.types import Key
 
 DEFAULT = "default"
 
 
-class Shown(NamedTuple):
-    """One key."""
-
-    key: str
-    """`section.key`; of the second `[[ingest]]` on `ingest[1].key`."""
-    value: object
-    origin: str
-    """A file, a variable, or `default`."""
-
-
-def every(config: Config, origins: Mapping[str, str]) -> Iterator[Shown]:
+def every(config: Config, origins: Mapping[str, str]) -> Iterator[Key]:
     """All keys, in the order of the documented file."""
     for field in msgspec.structs.fields(Config):
         section: Section | tuple[Section, ...] = getattr(config, field.name)
@@ -34,7 +25,7 @@ def every(config: Config, origins: Mapping[str, str]) -> Iterator[Shown]:
             for inner in msgspec.structs.fields(table):
                 value = msgspec.to_builtins(getattr(table, inner.name))
                 origin = origins.get(f"{field.name}.{inner.name}", DEFAULT)
-                yield Shown(f"{prefix}.{inner.name}", value, origin)
+                yield Key(f"{prefix}.{inner.name}", value, origin)
 
 
 class Differing(NamedTuple):

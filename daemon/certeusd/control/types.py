@@ -233,6 +233,7 @@ class Key(msgspec.Struct, frozen=True):
     """One key of the configuration."""
 
     key: str
+    """`section.key`; of the second `[[ingest]]` on `ingest[1].key`."""
     value: object
     origin: str
     """A file, a variable, or `default`."""

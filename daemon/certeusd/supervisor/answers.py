@@ -6,7 +6,7 @@ from certeusd.board import Board
 from certeusd.control import types
 from certeusd.control.health import NO_ROOM
 from certeusd.control.types import rfc3339
-from certeusd.supervisor.bottleneck import Bottlenecks, Sample
+from certeusd.supervisor.bottleneck import Sample
 from certeusd.supervisor.fleet import Slot
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
 from certeusd.supervisor.state import Reasons
@@ -92,9 +92,3 @@ def sample(board: Board, workers: Sequence[Slot], active: Reasons, *, connected:
         no_room=any(one.code in NO_ROOM for one in active.listed()),
         delivers=connected,
     )
-
-
-def bottleneck(seen: Bottlenecks) -> types.Bottleneck | None:
-    """Name the stage that holds the others up."""
-    found = seen.find()
-    return None if found is None else types.Bottleneck(found.stage, found.what)

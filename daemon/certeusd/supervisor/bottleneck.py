@@ -15,6 +15,8 @@ from collections import deque
 from itertools import pairwise
 from typing import NamedTuple
 
+from certeusd.control.types import Bottleneck
+
 WINDOW_TICKS = 5
 AT_WORK_PERCENT = 90.0
 BEHIND_SHARE = 0.05
@@ -35,13 +37,6 @@ class Sample(NamedTuple):
     """Whether the log is full, or its disk."""
     delivers: bool
     """Whether there is a connection to PostgreSQL."""
-
-
-class Bottleneck(NamedTuple):
-    """A stage, and why it is the one."""
-
-    stage: str
-    what: str
 
 
 class Bottlenecks:

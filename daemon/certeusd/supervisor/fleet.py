@@ -391,7 +391,7 @@ class Fleet:
 
     async def hold(self, slot: Slot) -> None:
         """End a child in order, and start no other before `release`."""
-        slot.held = slot.ordered = True
+        slot.held, slot.ordered = True, slot.child is not None
         if slot.timer is not None:
             slot.timer.cancel()
         await self._stop([slot], self._equipment.config.supervisor.stop_timeout_ms / 1000)

@@ -339,10 +339,9 @@ class Supervisor:
 
     def configuration(self) -> types.Configuration:
         """What the daemon runs with."""
-        keys = config_shown.every(self._asked, self._loaded.origins)
         return types.Configuration(
             sources=list(self._loaded.sources),
-            keys=[types.Key(*one) for one in keys],
+            keys=list(config_shown.every(self._asked, self._loaded.origins)),
             pending=list(self._pending),
         )
 
@@ -460,7 +459,7 @@ class Supervisor:
             runtime_dir=str(self._paths.runtime_dir),
             warnings=list(self._loaded.warnings),
             pending=list(self._pending),
-            bottleneck=answers.bottleneck(self._bottlenecks),
+            bottleneck=self._bottlenecks.find(),
         )
 
     def _log_id(self) -> str | None:
