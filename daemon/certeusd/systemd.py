@@ -34,6 +34,19 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
+class StatusLine:
+    """What `systemctl status` shows of the service, told when it changes."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    def tell(self, line: str) -> None:
+        """Show `line` from now on."""
+        if line != self._told:
+            self._told = line
+            notify(f"STATUS={line}")
+
+
 def listening(environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
     """Return the sockets that systemd listens on for this process; no child inherits them."""
     if environ.get("LISTEN_PID") != str(os.getpid()):

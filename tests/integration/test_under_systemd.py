@@ -106,10 +106,15 @@ def fed_within(end: socket.socket, seconds: float) -> bool:
     with contextlib.suppress(BlockingIOError):
         while True:
             end.recv(4096)
+    return told_within(end, b"WATCHDOG=1", seconds)
+
+
+def told_within(end: socket.socket, line: bytes, seconds: float) -> bool:
+    """Whether systemd is told `line` within so many seconds."""
     end.settimeout(seconds)
     with contextlib.suppress(TimeoutError):
         while True:
-            if b"WATCHDOG=1" in end.recv(4096):
+            if line in end.recv(4096):
                 return True
     return False
 
@@ -122,6 +127,7 @@ def test_the_watchdog_is_fed_while_everybody_lives_and_only_then(notified: socke
         wait_until("its line", lambda: "watchdog_not_fed" in daemon.log_tail(), HUNG_S + 15.0)
         assert not fed_within(notified, 3.0)
         daemon.kill("worker", signal.SIGCONT)
+        assert told_within(notified, b"STATUS=degraded", 15.0), "its line is taken back"
         assert fed_within(notified, 5.0)
         assert daemon.stop() == 0
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.control import metrics, openapi
-from certeusd.control.access import Access, Peer, Roles, Who, let_in, peer_of
+from certeusd.control.access import Access, Roles, Who, let_in
 from certeusd.control.health import CHECKS, faults, no_room
 from certeusd.control.routes import (
     ROUTES,
@@ -37,6 +37,7 @@ from certeusd.control.types import (
     Status,
     rfc3339,
 )
+from certeusd.peer import Peer
 from certeusd.supervisor import listeners
 from support.as_user import as_user
 from support.daemon import scratch_dir
@@ -130,14 +131,6 @@ class FakeBackend:
 
     async def reload(self) -> Reloaded:
         raise AssertionError("there is no configuration")
-
-
-def test_peer_is_who_the_kernel_says() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        peer = peer_of(ours)
-    assert (peer.pid, peer.uid) == (os.getpid(), os.geteuid())
-    assert peer.gids >= {os.getegid(), *os.getgroups()}
 
 
 ROLES = Roles(

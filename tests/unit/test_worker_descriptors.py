@@ -1,5 +1,6 @@
 """P, C and E as Linux sees them; credentials of a peer."""
 
+import errno
 import fcntl
 import mmap
 import os
@@ -8,9 +9,8 @@ import struct
 
 import pytest
 
+from certeusd.peer import Peer, peer_of
 from certeusd.worker import descriptors
-from certeusd.worker.access import Peer
-from certeusd.worker.peer import peer_of
 
 RING = 1 << 16
 
@@ -110,3 +110,18 @@ class Told(socket.socket):
 def test_pid_uid_and_gid_of_a_peer_are_not_mixed_up() -> None:
     with Told() as end:
         assert peer_of(end) == Peer(pid=11, uid=12, gids=frozenset({13, 7, 8}))
+
+
+class Many(socket.socket):
+    """A socket whose peer is in more groups than there is room for."""
+
+    def getsockopt(self, *question: int) -> bytes:  # type: ignore[override]  # always with a length
+        peers_groups = 59
+        if question[1] == peers_groups:
+            raise OSError(errno.ERANGE, "no room")
+        return struct.pack("=3I", 11, 12, 13)
+
+
+def test_a_peer_in_more_groups_than_fit_is_known_by_its_first() -> None:
+    with Many() as end:
+        assert peer_of(end) == Peer(pid=11, uid=12, gids=frozenset({13}))

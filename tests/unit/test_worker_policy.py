@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certeusd.config import IngestSection, LimitsSection
-from certeusd.worker.access import OVERFLOW_ID, Peer, Rule, decide
+from certeusd.peer import Peer
+from certeusd.worker.access import OVERFLOW_ID, Rule, decide
 from certeusd.worker.handshake import (
     ENDED,
     HELLO_TIMEOUT_S,

@@ -12,15 +12,14 @@ owner      and sees passwords: the daemon's own uid, and root
 """
 
 import os
-import socket
 import struct
 from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-_SO_PEERGROUPS = 59
-_UCRED = struct.Struct("3i")
+from certeusd.peer import Peer
+
 _ACL = "system.posix_acl_access"
 _ACL_VERSION = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")
@@ -42,14 +41,6 @@ class Access(IntEnum):
     def word(self) -> str:
         """How logs, problems and OpenAPI call it."""
         return self.name.lower()
-
-
-class Peer(NamedTuple):
-    """A process at the other end; the pid is for display only."""
-
-    pid: int
-    uid: int
-    gids: frozenset[int]
 
 
 class Who(NamedTuple):
@@ -82,16 +73,6 @@ class Roles(NamedTuple):
             if who.has(peer):
                 return access
         return None
-
-
-def peer_of(end: socket.socket) -> Peer:
-    """Ask the kernel who connected."""
-    pid, uid, gid = _UCRED.unpack(
-        end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    )
-    raw = end.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1024)
-    groups = struct.unpack(f"{len(raw) // 4}I", raw)
-    return Peer(pid, uid, frozenset((gid, *groups)))
 
 
 def let_in(path: Path, roles: Roles) -> None:

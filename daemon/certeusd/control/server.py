@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from certeusd.control.access import Peer, Roles, peer_of
+from certeusd.control.access import Roles
 from certeusd.control.backend import Backend
 from certeusd.control.routes import (
     ROUTES,
@@ -19,6 +19,7 @@ from certeusd.control.routes import (
 )
 from certeusd.control.types import Problem
 from certeusd.logs import Logger
+from certeusd.peer import Peer, peer_of
 
 SOCKET_MODE = 0o660
 SHUTDOWN_TIMEOUT_S = 1.0

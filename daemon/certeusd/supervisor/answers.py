@@ -6,10 +6,11 @@ from certeusd.board import Board
 from certeusd.control import types
 from certeusd.control.health import NO_ROOM
 from certeusd.control.types import rfc3339
+from certeusd.supervisor import recovering
 from certeusd.supervisor.bottleneck import Sample
 from certeusd.supervisor.fleet import Slot
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
-from certeusd.supervisor.state import Reasons
+from certeusd.supervisor.state import Reason, Reasons, State
 
 
 def reasons(active: Reasons) -> list[types.Reason]:
@@ -92,3 +93,11 @@ def sample(board: Board, workers: Sequence[Slot], active: Reasons, *, connected:
         no_room=any(one.code in NO_ROOM for one in active.listed()),
         delivers=connected,
     )
+
+
+def line(state: State, active: Sequence[Reason], board: Board) -> str:
+    """Say it in one line, for `systemctl status`."""
+    if state is State.RECOVERING:
+        return recovering.line(board, active)
+    codes = ", ".join(reason.code for reason in active)
+    return f"{state}: {codes}" if codes else str(state)

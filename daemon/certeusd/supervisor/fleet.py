@@ -34,7 +34,7 @@ from certeusd.channel import (
     Start,
     State,
 )
-from certeusd.config import Config
+from certeusd.config import Config, SupervisorSection
 from certeusd.exits import Exit
 from certeusd.logs import Logger
 from certeusd.paths import Paths
@@ -85,6 +85,8 @@ class Slot:
         self.index = index
         self.cpu = cpu
         self.child: Child | None = None
+        self.limits = SupervisorSection()
+        """What its child was started with."""
         self.backoff = Backoff()
         self.timer: asyncio.TimerHandle | None = None
         self.up = asyncio.Event()
@@ -100,6 +102,14 @@ class Slot:
     def name(self) -> str:
         """`log`, `flush`, `worker-0`, ..."""
         return name_of(self.role, self.index)
+
+    @property
+    def ends_within_s(self) -> float:
+        """How long its child may take to end in order."""
+        if self.role == "worker":
+            # It keeps to `drain_timeout_ms` itself; the rest is for saying so.
+            return self.limits.drain_timeout_ms / 1000 + 1.0
+        return self.limits.stop_timeout_ms / 1000
 
     @property
     def ready(self) -> bool:
@@ -161,7 +171,7 @@ class Fleet:
             self._logger.error("child_not_spawned", child=slot.name, error=str(error))
             self._again(slot, f"{slot.name} cannot be started: {error}")
             return
-        slot.child = child
+        slot.child, slot.limits = child, equipment.config.supervisor
         child.exited.add_done_callback(lambda future: self._on_exit(slot, child, future.result()))
         child.send(self._start_message(slot), self._start_descriptors(slot.role))
         if not slot.backoff.crash_loop:
@@ -375,15 +385,11 @@ class Fleet:
         Raises:
             TimeoutError: the next one is not; it is tried again as after any death.
         """
-        limits = self._equipment.config.supervisor
-        ends_within_s = limits.stop_timeout_ms / 1000
-        if slot.role == "worker":
-            ends_within_s = limits.drain_timeout_ms / 1000 + 1.0
         if slot.held:
             return
         if slot.child is not None:
             slot.ordered = True
-            await self._stop([slot], ends_within_s)
+            await self._stop([slot], slot.ends_within_s)
         async with asyncio.timeout(RESTART_TIMEOUT_S):
             while not (slot.ready or slot.held or self.draining):
                 with contextlib.suppress(TimeoutError):
@@ -394,7 +400,7 @@ class Fleet:
         slot.held, slot.ordered = True, slot.child is not None
         if slot.timer is not None:
             slot.timer.cancel()
-        await self._stop([slot], self._equipment.config.supervisor.stop_timeout_ms / 1000)
+        await self._stop([slot], slot.ends_within_s)
 
     def release(self, slot: Slot) -> bool:
         """Start the child of a slot that is held; False: it is not."""
@@ -412,12 +418,9 @@ class Fleet:
         for slot in self.slots:
             if slot.timer is not None:
                 slot.timer.cancel()
-        limits = self._equipment.config.supervisor
-        drain_s, stop_s = limits.drain_timeout_ms / 1000, limits.stop_timeout_ms / 1000
-        # Workers keep to `drain_timeout_ms` themselves; the rest is for saying so.
-        await self._stop(self.workers, drain_s + 1.0)
-        await self._stop([self.log], stop_s)
-        await self._stop([self.flush], stop_s)
+        await self._stop(self.workers, max(slot.ends_within_s for slot in self.workers))
+        await self._stop([self.log], self.log.ends_within_s)
+        await self._stop([self.flush], self.flush.ends_within_s)
 
     async def _stop(self, slots: Sequence[Slot], timeout_s: float) -> None:
         children = [slot.child for slot in slots if slot.child is not None]

@@ -83,6 +83,7 @@ class Supervisor:
         self._lag: deque[tuple[float, int]] = deque(maxlen=LAG_SAMPLES_MAX)
         self._drain_asked = asyncio.Event()
         self._told_ready = False
+        self._status_line = systemd.StatusLine()
         self._owned = contextlib.ExitStack()
         self._postgres: EmbeddedPostgres | None = None
         self._dsn: str = ""
@@ -231,7 +232,7 @@ class Supervisor:
 
     async def _drain(self) -> None:
         self._logger.info("drain_started")
-        systemd.notify("STOPPING=1", "STATUS=draining")
+        systemd.notify("STOPPING=1")
         draining = asyncio.get_running_loop().create_task(self._fleet.drain())
         self._fleet.draining = True
         self._update()
@@ -258,10 +259,12 @@ class Supervisor:
             old, self._state, self._since = self._state, new, time.time()
             codes = [reason.code for reason in self._reasons.listed()]
             self._logger.info("state_changed", old=str(old), new=str(new), reasons=codes)
-            systemd.notify(f"STATUS={new}" + (f": {', '.join(codes)}" if codes else ""))
         if self._state in TAKES_EVENTS and not self._told_ready:
             self._told_ready = True
             systemd.notify("READY=1")
+        complaint = self._watchdog.complaint if self._watchdog else ""
+        line = complaint or answers.line(self._state, self._reasons.listed(), self.board)
+        self._status_line.tell(line)
 
     async def _tick(self) -> None:
         while True:
@@ -269,10 +272,7 @@ class Supervisor:
             self._fleet.forgive(time.monotonic())
             self._sample()
             if self._state is State.RECOVERING and not self._told_ready:
-                systemd.notify(
-                    f"EXTEND_TIMEOUT_USEC={RECOVERY_EXTEND_US}",
-                    f"STATUS={recovering.line(self.board, self._reasons.listed())}",
-                )
+                systemd.notify(f"EXTEND_TIMEOUT_USEC={RECOVERY_EXTEND_US}")
             self._update()
             await asyncio.sleep(TICK_S)
 

@@ -19,9 +19,13 @@ class Watchdog:
         if not self._hung:
             systemd.notify("WATCHDOG=1")
         elif self._hung != before:
-            names = ", ".join(self._hung)
             self._logger.error(
                 "watchdog_not_fed", children=self._hung,
                 next="systemd starts the service again, unless they go on before WatchdogSec= ends",
             )  # fmt: skip
-            systemd.notify(f"STATUS=no sign of life of {names}: the watchdog is not fed")
+
+    @property
+    def complaint(self) -> str:
+        """Why it is not fed; empty while it is."""
+        names = ", ".join(self._hung)
+        return f"no sign of life of {names}: the watchdog is not fed" if names else ""

@@ -7,21 +7,11 @@ uid, root, members of group `certeus`); a rule without numbers lets nobody in.
 from dataclasses import dataclass
 
 from certeusd.config import IngestSection
+from certeusd.peer import Peer
 from certeusd.worker.handshake import Refusal
 
 OVERFLOW_ID = 65534
 """What the kernel shows for an id that it cannot translate; it is nobody, so it never matches."""
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is at the other end of a socket, as the kernel saw it at connect."""
-
-    pid: int
-    """For display: it may be another process by now."""
-    uid: int
-    gids: frozenset[int]
-    """Primary and supplementary."""
 
 
 @dataclass(frozen=True, slots=True)

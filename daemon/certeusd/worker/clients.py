@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from certeusd.config import LimitsSection
+from certeusd.peer import Peer, peer_of
 from certeusd.worker import descriptors
-from certeusd.worker.access import Peer, Rule, decide
+from certeusd.worker.access import Rule, decide
 from certeusd.worker.audit import Audit
 from certeusd.worker.descriptors import Descriptors
 from certeusd.worker.handshake import (
@@ -38,7 +39,6 @@ from certeusd.worker.handshake import (
 )
 from certeusd.worker.kernel import Kernel
 from certeusd.worker.ledger import Ledger
-from certeusd.worker.peer import peer_of
 
 ACCEPTS_MAX = 16
 ACCEPT_PAUSE_S = 1.0

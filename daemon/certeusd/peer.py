@@ -3,12 +3,22 @@
 import errno
 import socket
 import struct
-
-from certeusd.worker.access import Peer
+from dataclasses import dataclass
 
 _SO_PEERGROUPS = 59
 _GROUP_BYTES = 4
 _CREDENTIALS = struct.Struct("=iII")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of a socket, as the kernel saw it at connect."""
+
+    pid: int
+    """For display: it may be another process by now."""
+    uid: int
+    gids: frozenset[int]
+    """Primary and supplementary."""
 
 
 def peer_of(end: socket.socket) -> Peer:
