@@ -38,6 +38,11 @@ def json_option(function: Decorated) -> Decorated:
     return flag(choice(function))
 
 
+def examples(*lines: str) -> str:
+    """Return an epilog of command lines, which stay as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def _note(context: click.Context, _: click.Parameter, value: bool | str) -> None:
     if value is True or value == "json":
         context.meta["certeus.json"] = True
