@@ -18,6 +18,8 @@ import click
 
 import reference_commands
 import reference_config
+import reference_docs
+import reference_http
 import reference_man
 from certeusd import __main__ as daemon
 from certeusd.cli import completion
@@ -66,6 +68,18 @@ def completions() -> Iterator[tuple[str, str]]:
             yield name.format(program), completion.script(command, program, shell)
 
 
+def documents() -> dict[str, str]:
+    """Return the pages of docs/ that are made here, by their names."""
+    certeus, certeusd = commands()
+    return {
+        "cli.md": reference_docs.of_commands(certeus, by_section(certeus), certeusd),
+        "configuration.md": reference_docs.of_configuration(
+            reference_config.introduction(), reference_config.read()
+        ),
+        "http.md": reference_http.document(),
+    }
+
+
 def write(out: Path) -> None:
     """Write what a package takes."""
     for folder in ("man", "completion"):
@@ -80,9 +94,13 @@ def main() -> None:
     """Write what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, metavar="DIR", help="man/ and completion/ go there")
+    parser.add_argument("--docs", action="store_true", help="write the pages in docs/ again")
     asked = parser.parse_args()
     if asked.out is not None:
         write(asked.out)
+    if asked.docs:
+        for name, text in documents().items():
+            (DOCS / name).write_text(text)
 
 
 if __name__ == "__main__":

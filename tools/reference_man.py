@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from certeusd import __version__
 from reference_commands import Command, Paragraph
 from reference_config import Section
-from reference_exits import exits
+from reference_texts import exits
 
 ENVIRONMENT = (
     ("CERTEUS_SOCKET", "The ingest socket for `append`, unless --runtime-dir is given."),
@@ -53,7 +53,7 @@ def of_group(group: Command, sections: Iterable[tuple[str, Iterable[Command]]], 
     """Make the page of `certeus`: what all verbs share, and the list of them."""
     body = [*_opening(group, 1, date), *_described(group)]
     body += [".SH COMMANDS", "Each verb has a page of its own:"]
-    body += [_reference("certeus-append", 1) + " and so on."]
+    body += [_reference("certeus-append", 1) + " ,", "and so on."]
     for title, verbs in sections:
         body += [f".SS {_text(title)}"]
         for verb in verbs:

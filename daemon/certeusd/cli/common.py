@@ -33,14 +33,9 @@ def json_option(function: Decorated) -> Decorated:
     flag = click.option("--json", "json_flag", is_flag=True, help="The same as -o json.",
                         expose_value=False, callback=_note)  # fmt: skip
     choice = click.option("-o", "json_choice", type=click.Choice(["text", "json"]), default="text",
-                          help="Form of the output.", expose_value=False,
+                          show_default=True, help="Form of the output.", expose_value=False,
                           callback=_note)  # fmt: skip
     return flag(choice(function))
-
-
-def examples(*lines: str) -> str:
-    """Return an epilog of command lines, which stay as they are."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _note(context: click.Context, _: click.Parameter, value: bool | str) -> None:

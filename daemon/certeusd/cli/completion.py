@@ -7,7 +7,8 @@ completes; that takes as long as `certeus --version`.
 import click
 from click.shell_completion import get_completion_class
 
-from certeusd.cli.common import examples, json_option, print_json, wants_json
+from certeusd.cli.common import json_option, print_json, wants_json
+from certeusd.cli.parameters import examples
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -1,7 +1,4 @@
-"""Exit codes with their meaning: the strings under the members of `certeusd.exits.Exit`.
-
-The same for any class: a string that stands under an attribute is what is told of it.
-"""
+"""What stands under an attribute of a class, as a string, is what is told of it: exit codes, keys."""
 
 import ast
 import inspect
