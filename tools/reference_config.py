@@ -1,4 +1,4 @@
-"""The configuration as plain data: types and bounds from its Structs, words from `etc/certeus.toml`.
+"""The configuration as plain data: types from its Structs, words from etc/certeus.toml.
 
 In that file a comment stands before the keys that it is about; the first comment of a section
 stands before its header.

@@ -5,11 +5,12 @@ import inspect
 import re
 import types
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import get_args, get_origin
 
 import msgspec
 
-from certeusd.control import routes, server
+from certeusd.control import followers, routes, server
 from certeusd.control.routes import ROUTES, Route
 from certeusd.control.types import Problem
 from reference_docs import MADE, cell, filled
@@ -36,7 +37,7 @@ def document() -> str:
         "|---|---|---|---|---|",
     ]
     lines += map(_row, ROUTES)
-    lines += ["", *_handlers(), *_problems(), *_answers()]
+    lines += ["", *_parameters(), *_problems(), *_answers()]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -46,10 +47,17 @@ def _row(route: Route) -> str:
         answer = f"[{route.answer.__name__}](#{route.answer.__name__.lower()})"
     asked = ", ".join(f"`{one.name}`{'' if one.required else '?'}" for one in route.query)
     cells = (f"`{route.method} {route.path}`", route.access.word, asked, answer)
-    return f"| {' | '.join(cells)} | {cell(route.summary)} |"
+    return f"| {' | '.join(cells)} | {cell(_text(route))} |"
 
 
-def _handlers() -> Iterator[str]:
+def _text(route: Route) -> str:
+    """Return what its handler says; one that several routes share says nothing of any."""
+    if isinstance(route.handler, partial):
+        return route.summary
+    return " ".join((inspect.getdoc(route.handler) or route.summary).split())
+
+
+def _parameters() -> Iterator[str]:
     yield from ("## Parameters", "", "| route | parameter | value |", "|---|---|---|")
     for route in ROUTES:
         for one in route.query:
@@ -80,7 +88,7 @@ def _problems() -> Iterator[str]:
     )
     yield from ("| word | status |", "|---|---|")
     found: dict[str, set[int]] = {}
-    for module in (routes, server):
+    for module in (routes, server, followers):
         for word, status in _raised(module):
             found.setdefault(word, set()).add(status)
     for word in sorted(found):
@@ -89,11 +97,11 @@ def _problems() -> Iterator[str]:
 
 
 def _raised(module: types.ModuleType) -> Iterator[tuple[str, int]]:
-    """Find each `ProblemError(status, "word", ...)` that stands in a module."""
+    """Find each refusal, as `ProblemError(status, "word", ...)`, that stands in a module."""
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         match node:
             case ast.Call(
-                func=ast.Name(id="ProblemError"),
+                func=ast.Name(id="ProblemError" | "RefusedError"),
                 args=[ast.Constant(value=int(status)), ast.Constant(value=str(word)), *_],
             ):
                 yield word, status
@@ -111,7 +119,7 @@ def _answers() -> Iterator[str]:
         texts = attribute_texts(one)
         yield from ("| key | type | what it is |", "|---|---|---|")
         for field in msgspec.structs.fields(one):
-            what = cell(texts.get(field.name, ""))
+            what = cell(texts.get(field.name, "").replace("None", "null"))
             yield f"| `{field.encode_name}` | {cell(_type(field.type))} | {what} |"
         yield ""
 

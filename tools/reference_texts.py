@@ -1,4 +1,4 @@
-"""What stands under an attribute of a class, as a string, is what is told of it: exit codes, keys."""
+"""What is told of an attribute of a class: the string that stands below it."""
 
 import ast
 import inspect

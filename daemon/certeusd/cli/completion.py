@@ -33,7 +33,7 @@ def script(program: click.Command, name: str, shell: str) -> str:
 def command(context: click.Context, shell: str) -> None:
     """Print the script that completes certeus in a shell.
 
-    The Debian package brings it; after an installation by pip a line in the shell's own file does.
+    The Debian package brings it along; after an installation by pip see the examples.
     """
     text = script(context.find_root().command, "certeus", shell)
     if wants_json(context):
