@@ -92,7 +92,7 @@ def write(out: Path) -> None:
 
 def main() -> None:
     """Write what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, metavar="DIR", help="man/ and completion/ go there")
     parser.add_argument("--docs", action="store_true", help="write the pages in docs/ again")
     asked = parser.parse_args()

@@ -6,7 +6,7 @@ import re
 import types
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import get_args, get_origin
+from typing import cast, get_args, get_origin
 
 import msgspec
 
@@ -70,13 +70,11 @@ def _parameters() -> Iterator[str]:
 
 
 def _value(schema: dict[str, object]) -> str:
-    match schema:
-        case {"enum": [*words]}:
-            return ", ".join(f"`{word}`" for word in words)
-        case {"minimum": low, "maximum": high}:
-            return f"{schema['type']}, {low}..{high}"
-        case _:
-            return str(schema["type"])
+    if "enum" in schema:
+        return ", ".join(f"`{word}`" for word in cast(list[str], schema["enum"]))
+    if "maximum" in schema:
+        return f"{schema['type']}, {schema['minimum']}..{schema['maximum']}"
+    return str(schema["type"])
 
 
 def _problems() -> Iterator[str]:

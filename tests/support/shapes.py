@@ -20,7 +20,13 @@ Shape = str | dict[str, "Shape"] | list["Shape"]
 
 EITHER = "any of"
 EVERY = "*"
-_NAMES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
+_NAMES: dict[type[object], str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    type(None): "null",
+}
 
 
 def shape_of(value: Json) -> Shape:
