@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from certeusd import logs
+from certeusd.cli import log_level
 from certeusd.cli.completion import SHELLS
-from certeusd.cli.main import command
+from certeusd.cli.main import VERBS, command
 from support.shells import Typist, shell
 
 PROGRAMS = {"certeus": "certeusd.cli.main", "certeusd": "certeusd"}
@@ -108,17 +110,36 @@ def test_fish_offers_the_same(place: Path) -> None:
         assert {one.split("\t")[0] for one in answer.stdout.splitlines()} == offered, line
 
 
-def test_completing_a_verb_imports_none() -> None:
+def test_levels_and_modules_are_those_of_the_logs() -> None:
+    assert tuple(logs.LEVELS) == log_level.LEVELS
+    assert log_level.MODULES == logs.MODULES
+
+
+def imported(words: str) -> tuple[str, str]:
+    """What is offered behind some words in bash, and the modules that took."""
     looking = "import sys; from certeusd.cli.main import main\n"
     looking += "try: main()\nexcept SystemExit: pass\nprint(sorted(sys.modules), file=sys.stderr)"
-    asked = {"_CERTEUS_COMPLETE": "bash_complete", "COMP_WORDS": "certeus ", "COMP_CWORD": "1"}
+    asked = {"_CERTEUS_COMPLETE": "bash_complete", "COMP_WORDS": words,
+             "COMP_CWORD": str(words.count(" "))}  # fmt: skip
     answer = subprocess.run(
         [sys.executable, "-P", "-c", looking], env={**os.environ, **asked},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "plain,append" in answer.stdout
+    return answer.stdout, answer.stderr
+
+
+def test_completing_a_verb_imports_none() -> None:
+    offered, modules = imported("certeus ")
+    assert "plain,append" in offered
     for heavy in ("certeusd.cli.append", "certeusd.control", "http.client", "msgspec", "json"):
-        assert f"'{heavy}'" not in answer.stderr, heavy
+        assert f"'{heavy}'" not in modules, heavy
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_completing_behind_a_verb_imports_little(verb: str) -> None:
+    _, modules = imported(f"certeus {verb} -")
+    for heavy in ("rich", "aiohttp", "numpy", "asyncio", "structlog", "psutil", "certeus"):
+        assert f"'{heavy}'" not in modules, heavy
 
 
 @pytest.mark.parametrize("name", SHELLS)

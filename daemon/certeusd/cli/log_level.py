@@ -6,8 +6,10 @@ import click
 
 from certeusd.cli.common import client_of, json_option, print_json, wants_json
 from certeusd.cli.parameters import examples
-from certeusd.logs import LEVELS, MODULES
 
+# As certeusd.logs has them, whose import would make every Tab in a shell wait.
+LEVELS = ("debug", "info", "warning", "error")
+MODULES = ("supervisor", "worker", "log", "flush")
 UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -27,7 +29,7 @@ class Duration(click.ParamType[float]):
 
 
 @click.command(epilog=examples("certeus log-level debug --module flush --for 10m"))
-@click.argument("level", type=click.Choice(list(LEVELS)), help="The least that is logged.")
+@click.argument("level", type=click.Choice(LEVELS), help="The least that is logged.")
 @click.option("--module", type=click.Choice(MODULES), help="Only processes of this role.")
 @click.option(
     "--for", "for_s", type=Duration(), metavar="TIME",
