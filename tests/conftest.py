@@ -19,6 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="fast",
         help="size of the attacks: fast in `make test`, full in `make crash`",
     )
+    parser.addoption(
+        "--golden-update",
+        action="store_true",
+        help="adds to tests/golden what verbs print by now; takes nothing away",
+    )
     parser.addoption("--seed", type=int, default=None, help="repeats the attacks of a run")
 
 

@@ -5,8 +5,10 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -15,7 +17,7 @@ from certeusd.__main__ import check_identity
 from certeusd._native import SegmentBuilder
 from certeusd.cli import common
 from certeusd.cli.append import LineNumbers, Lines, Refused, chunks
-from certeusd.cli.main import VERBS, command
+from certeusd.cli.main import SECTIONS, VERBS, command
 from certeusd.cli.tail import render
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths, check_socket_path, client_paths, daemon_paths
@@ -40,15 +42,23 @@ def test_every_verb_is_there_and_has_help() -> None:
         assert answer.exit_code == 0, verb
 
 
-LEAVES = [["status"], ["append"], ["tail"], ["wait"], ["dsn"], ["log", "ls"], ["log", "check"],
-          ["log", "inspect"], ["log", "export"], ["log", "repair"],
-          ["workers"], ["drain"], ["gap", "accept"],
-          ["followers"], ["followers", "forget"],
-          ["dead-letters", "accept"], ["retry"]]  # fmt: skip
+def test_every_verb_stands_in_one_section_of_the_help() -> None:
+    named = [verb for verbs in SECTIONS.values() for verb in verbs]
+    assert sorted(named) == sorted(VERBS), "put it into SECTIONS of certeusd/cli/main.py"
 
 
-@pytest.mark.parametrize("verb", LEAVES, ids=" ".join)
-def test_every_verb_takes_json_both_ways(verb: list[str]) -> None:
+def leaves(group: click.Group = command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every verb and subcommand that does something of its own."""
+    for name in group.list_commands(click.Context(group)):
+        one = group.get_command(click.Context(group), name)
+        if not isinstance(one, click.Group) or one.invoke_without_command:
+            yield (*path, name)
+        if isinstance(one, click.Group):
+            yield from leaves(one, (*path, name))
+
+
+@pytest.mark.parametrize("verb", list(leaves()), ids=" ".join)
+def test_every_verb_takes_json_both_ways(verb: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(command, [*verb, "--help"]).output
     assert "--json" in shown
     assert "-o [text|json]" in shown
@@ -218,6 +228,7 @@ def test_tail_shows_cloudevents_and_the_logged_text_on_one_line() -> None:
     assert (shown["seq"], shown["id"], shown["trace"]) == (3, "7:9", "x")
     assert shown["recorded_at"] == "2023-11-14T22:13:20.123Z"
     assert "subject" not in shown
+    assert next(iter(json.loads(render(EVENT, versioned=True)).items())) == ("schema_version", 1)
 
 
 def test_tail_shows_opaque_bytes_in_base64() -> None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
-from certeusd.control.client import ControlClient
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths, client_paths
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from certeusd.control.client import ControlClient
 
 SCHEMA_VERSION = 1
 WIDTH_OF_FILES = 240
@@ -33,7 +34,7 @@ def json_option(function: Decorated) -> Decorated:
     flag = click.option("--json", "json_flag", is_flag=True, help="The same as -o json.",
                         expose_value=False, callback=_note)  # fmt: skip
     choice = click.option("-o", "json_choice", type=click.Choice(["text", "json"]), default="text",
-                          help="Form of the output.", expose_value=False,
+                          show_default=True, help="Form of the output.", expose_value=False,
                           callback=_note)  # fmt: skip
     return flag(choice(function))
 
@@ -54,8 +55,10 @@ def paths_of(context: click.Context) -> Paths:
     return client_paths(state_dir, runtime_dir)
 
 
-def client_of(context: click.Context) -> ControlClient:
+def client_of(context: click.Context) -> "ControlClient":
     """Return a client for the daemon."""
+    from certeusd.control.client import ControlClient  # A Tab in a shell needs none.
+
     return ControlClient(paths_of(context).control_socket)
 
 
