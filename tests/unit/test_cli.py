@@ -44,7 +44,8 @@ LEAVES = [["status"], ["append"], ["tail"], ["wait"], ["dsn"], ["log", "ls"], ["
           ["log", "inspect"], ["log", "export"], ["log", "repair"],
           ["workers"], ["drain"], ["gap", "accept"],
           ["followers"], ["followers", "forget"],
-          ["dead-letters", "accept"], ["retry"]]  # fmt: skip
+          ["dead-letters", "accept"], ["dead-letters", "ls"], ["dead-letters", "retry"],
+          ["dead-letters", "drop"], ["retry"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", LEAVES, ids=" ".join)

@@ -16,7 +16,10 @@ from certeusd.exits import Exit, ExitError
 VERBS: dict[str, tuple[str, str]] = {
     "append": ("append", "Append lines or NDJSON objects, and wait until they are durable."),
     "config": ("config", "Show the configuration that holds; compare it with the files."),
-    "dead-letters": ("dead_letters", "Accept that many rows become dead letters."),
+    "dead-letters": (
+        "dead_letters",
+        "Show events that PostgreSQL refused; retry, drop or accept them.",
+    ),
     "doctor": ("doctor", "Look at what surrounds certeus, and say what to do."),
     "drain": ("drain", "Accept no more, finish what is held, end the daemon."),
     "dsn": ("dsn", "Print the URL of the database, for psql and asyncpg."),
