@@ -25,7 +25,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     bytes: int
     """Of the logged record."""
-    event: msgspec.Raw | None = None
+    event: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
     """If asked for: CloudEvents JSON, the data as they were logged; opaque data in base64."""
 
 

@@ -45,7 +45,7 @@ LEAVES = [["status"], ["append"], ["tail"], ["wait"], ["dsn"], ["log", "ls"], ["
           ["workers"], ["drain"], ["gap", "accept"],
           ["followers"], ["followers", "forget"],
           ["dead-letters", "accept"], ["dead-letters", "ls"], ["dead-letters", "retry"],
-          ["dead-letters", "drop"], ["retry"]]  # fmt: skip
+          ["dead-letters", "drop"], ["postgres", "upgrade"], ["retry"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", LEAVES, ids=" ".join)

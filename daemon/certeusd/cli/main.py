@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "gap": ("gap", "Accept a gap at which the flusher stopped."),
     "log": ("log", "Look at the log on disk: ls, check, inspect, export, repair, fork."),
     "log-level": ("log_level", "Log more, or less, for a while."),
+    "postgres": ("postgres", "Upgrade the cluster of the embedded PostgreSQL."),
     "reload": ("reload", "Have the daemon read its configuration again."),
     "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),
     "status": ("status", "Show state, positions and reasons."),

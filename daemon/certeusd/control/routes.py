@@ -263,7 +263,7 @@ async def ask_letters(
     """Show dead letters, deliver them again, or drop them: a page at a time."""
     try:
         return await ask(request.backend.orders, request.query, request.uid)
-    except ValueError as error:
+    except dead_letters.ParameterError as error:
         raise ProblemError(400, "bad-request", "bad request", str(error)) from error
     except NoAnswerError as error:
         raise ProblemError(503, error.code, "no answer", str(error)) from error

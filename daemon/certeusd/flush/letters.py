@@ -28,6 +28,7 @@ DROP_ROWS_MAX = 10_000
 PAGE_BYTES_MAX = 1024 * 1024
 """Of records; one letter at least."""
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_NO_EVENT = msgspec.Raw(b"null")
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
 _SIZES = (
@@ -86,7 +87,7 @@ async def page(
             seq=row["seq"], recorded_at=_told(row["recorded_at"]), at=_told(row["at"]),
             tenant=row["tenant"], source=row["source"], id=row["id"], type=row["type"],
             sqlstate=row["sqlstate"], reason=row["reason"], bytes=row["bytes"],
-            event=_event(row) if whole_rows else None,
+            event=_event(row) if whole_rows else _NO_EVENT,
         )
         for row in rows
     ]  # fmt: skip
@@ -181,12 +182,12 @@ def _batch(row: asyncpg.Record, seq: int) -> Batch:
         raise UnreadableLetterError(str(error), "Put the row back as it was.") from error
 
 
-def _event(row: asyncpg.Record) -> msgspec.Raw | None:
+def _event(row: asyncpg.Record) -> msgspec.Raw:
     producer = None if row["tenant"] is None else (row["tenant"], row["source"] or "")
     try:
         batch = Batch.of_record(bytes(row["record"]), row["seq"], 0, producer)
     except ValueError:
-        return None
+        return _NO_EVENT
     event = batch.event(0)
     more: dict[str, object] = {}
     if event["opaque"]:
