@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 
 import asyncpg
@@ -36,7 +36,7 @@ PLACES = """
 
 
 @contextmanager
-def daemon_with(flags: bool = False) -> Iterator[tuple[Daemon, str, Flags | None]]:
+def daemon_with(flags: bool = False) -> Generator[tuple[Daemon, str, Flags | None]]:
     """A daemon with a server of its own, and five dead letters of seq 1..5; its server's DSN."""
     newest = sorted(installations().items())[-1][1]
     with ExitStack() as stack:

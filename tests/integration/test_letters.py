@@ -8,7 +8,7 @@ import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
@@ -87,7 +87,7 @@ class Desk:
         await wait_until(lambda: number in self.answers, "it is answered")
         return self.answers[number]
 
-    async def ask(self, verb: str, first: int = 1, last: int = LAST, **more: object) -> object:
+    async def ask(self, verb: str, first: int = 1, last: int = LAST, **more: object) -> Any:  # noqa: ANN401 - JSON of any shape
         """The JSON of an answer that must come."""
         answer, body = await self.had(self.put(question(verb, first, last, **more)))
         assert not answer.problem, answer
@@ -282,14 +282,12 @@ def test_pages_go_on_where_they_ended_and_touch_no_other(rig: Rig, database: str
         assert first == {"schema_version": 1, "delivered": 100, "refused": 0, "next_seq": 111}
         assert await seqs(database, "dead_letters") == [*range(1, 11), *range(111, 251)]
         page = await desk.ask("list", 6, limit=7)
-        assert isinstance(page, dict)
         assert [one["seq"] for one in page["dead_letters"]] == [*range(6, 11), 111, 112]
         assert page["next_seq"] == 113
         assert page["dead_letters"][0]["event"] is None
         none = await desk.ask("list", limit=5, reason="no such thing")
         assert none == {"schema_version": 1, "dead_letters": [], "next_seq": None}
         some = await desk.ask("list", limit=1, reason="23514")
-        assert isinstance(some, dict)
         assert (some["dead_letters"][0]["seq"], some["next_seq"]) == (1, 2)
         assert await places(database) == list(range(1, 301))
 
@@ -483,7 +481,6 @@ def test_a_letter_that_somebody_changed_is_never_guessed(rig: Rig, database: str
         answer = await desk.ask("retry")
         assert answer == {"schema_version": 1, "delivered": 1, "refused": 2, "next_seq": None}
         page = await desk.ask("list", limit=9, whole=True)
-        assert isinstance(page, dict)
         told = [(one["sqlstate"], one["reason"]) for one in page["dead_letters"]]
         assert told[0] == ("22000", "cannot deliver seq 1 again: its letter does not say of which"
                            " tenant it is")  # fmt: skip

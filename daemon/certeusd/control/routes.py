@@ -2,7 +2,7 @@
 
 Every answer is JSON (`/metrics` is Prometheus text); every refusal is RFC 9457. Nothing here waits
 for PostgreSQL, the log or a child, so the API answers in every state; `wait` and `dsn` wait as long
-as they are asked to.
+as they are asked to, questions about dead letters for the flusher, within a bound.
 """
 
 import asyncio

@@ -249,7 +249,7 @@ class EmbeddedPostgres:
         if not lines or not lines[0].lstrip("-").isdigit():
             return
         pid = abs(int(lines[0]))
-        if not serves(pid, self.data):
+        if not _serves(pid, self.data):
             return
         try:
             pidfd = os.pidfd_open(pid)
@@ -287,7 +287,7 @@ async def _end(pid: int, ended: asyncio.Future[int], fast_timeout_s: float) -> N
     await ended
 
 
-def serves(pid: int, data: Path) -> bool:
+def _serves(pid: int, data: Path) -> bool:
     """Whether `pid` is a postmaster of the cluster in `data` (pids are used again)."""
     try:
         process = psutil.Process(pid)

@@ -91,13 +91,13 @@ def major_of(data: Path) -> str | None:
 def other_major(data: Path, version: str) -> tuple[str, str] | None:
     """Say what is the matter if the cluster is of another major version, and the next step."""
     found, ours = major_of(data), version.split(".")[0]
-    if found in (None, ours):
+    if found is None or found == ours:
         return None
     what = (
         f"the embedded cluster was made by PostgreSQL {found}, this certeus brings {ours}: it is"
         " not touched, and events stay in the log"
     )
-    if found is not None and int(found) > int(ours):
+    if int(found) > int(ours):
         return what, f"install the certeus that brings PostgreSQL {found}, or a later one"
     return what, "stop certeusd, run `certeus postgres upgrade`, and start it again"
 

@@ -17,7 +17,6 @@ import contextlib
 import ctypes
 import os
 import re
-import select
 import shlex
 import shutil
 import signal
@@ -27,12 +26,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from certeusd import systemd
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths, check_socket_path
 from certeusd.supervisor import postgres_cluster as cluster
 from certeusd.supervisor import postgres_install as installation
-from certeusd.supervisor.postgres import serves
 
 DEBIAN = "/usr/lib/postgresql/{major}/bin"
 PROGRAMS = (
@@ -46,7 +46,6 @@ ROOM_BYTES = 256 << 20
 """Beside the copy itself: a new cluster, dumps of the schema."""
 CHECKSUMS_ARE_DEFAULT = 18
 """From this major version on initdb makes checksums unless it is told not to."""
-_STOPS = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -72,6 +71,7 @@ class Upgrade:
         self.new_install = installation.wheel_install()
         self.new = installation.server_version(self.new_install)
         self.user = installation.server_user("", self.home / "data")
+        self._folders = (self.work, self.work / "data", self.home / "data")
         self._link = link
         self._tell = tell
 
@@ -113,7 +113,7 @@ class Upgrade:
         old_bin = find_binaries(found, old_bindir, self.new_install)
         self._tell(f"1/6 from PostgreSQL {found} ({old_bin}) to {self.new}")
         old_install, new_install = self._prepare(old_bin)
-        self._tell("2/6 the old cluster: stopping what runs of it, looking whether it is whole")
+        self._tell("2/6 the old cluster: was it shut down?")
         self._settle_old(old_install)
         self._tell("3/6 a new cluster is made")
         self._make_new(old_install, new_install)
@@ -150,7 +150,7 @@ class Upgrade:
 
     def _prepare(self, old_bin: Path) -> tuple[Path, Path]:
         """Make the work directory; installations that the server's user can execute."""
-        stop_survivor(self.work / "data")
+        stop_survivors(*self._folders)
         shutil.rmtree(self.work, ignore_errors=True)
         check_socket_path(self.work / f".s.PGSQL.{PORT}")
         self._check_room()
@@ -179,7 +179,6 @@ class Upgrade:
     def _settle_old(self, install: Path) -> None:
         """Have the old cluster as a clean shutdown leaves it."""
         data = self.home / "data"
-        stop_survivor(data)
         control, put_aside = data / "global" / "pg_control", data / "global" / "pg_control.old"
         if put_aside.exists() and not control.exists():
             # By `pg_upgrade --link`, which was killed before the new cluster was ever started.
@@ -213,8 +212,7 @@ class Upgrade:
         try:
             self._program(command)
         finally:
-            for data in (self.home / "data", self.work / "data"):
-                stop_survivor(data)
+            stop_survivors(*self._folders)
 
     def _carry_settings(self, install: Path) -> None:
         """Give the new cluster the settings of the old one, but for those that it does not know."""
@@ -327,23 +325,24 @@ def bytes_of(folder: Path) -> int:
     return total
 
 
-def stop_survivor(data: Path) -> None:
-    """Stop a postmaster of a cluster: pg_upgrade's own, when that was killed."""
+def stop_survivors(*folders: Path) -> None:
+    """End the programs of PostgreSQL that still work in a directory: a try that was killed left them.
+
+    A postmaster takes its backends along; a cluster that is stopped so recovers at its next start.
+    """
+    while found := [one for one in psutil.process_iter() if _is_at_work(one, folders)]:
+        for number, timeout_s in ((signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0)):
+            for one in found:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.send_signal(number)
+            _, found = psutil.wait_procs(found, timeout_s)
+
+
+def _is_at_work(process: psutil.Process, folders: Sequence[Path]) -> bool:
     try:
-        pid = abs(int((data / "postmaster.pid").read_text().splitlines()[0]))
-        pidfd = os.pidfd_open(pid)
-    except (OSError, ValueError, IndexError):
-        return
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        for number, timeout_s in _STOPS if serves(pid, data) else ():
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, number)
-            if poll.poll(timeout_s * 1000):
-                return
-    finally:
-        os.close(pidfd)
+        return process.name() in PROGRAMS and Path(process.cwd()) in folders
+    except psutil.Error:
+        return False
 
 
 def exchange(one: Path, other: Path) -> None:
