@@ -40,14 +40,13 @@ def upgrade(context: click.Context, old_bindir: str | None, link: bool, delete_o
 
     started = time.monotonic()
     paths = paths_of(context)
-    if not (paths.postgres / "data").exists():
+    if not _is_there(paths.postgres / "data"):
         if wants_json(context):
             print_json({"upgraded": False, "from": None, "to": None, "kept": [], "deleted": [],
                         "seconds": 0.0})  # fmt: skip
         else:
             click.echo(f"there is no embedded cluster in {paths.postgres}: nothing to do")
         return
-    _be_the_owner(paths.postgres / "data")
     one = Upgrade(paths, link, lambda line: click.echo(line, err=True))
     outcome = _done(one, paths.lock, old_bindir)
     deleted = [] if not delete_old else one.kept()
@@ -73,6 +72,12 @@ def _done(one: "Upgrade", lock: Path, old_bindir: str | None) -> "Outcome":
     held = locks.hold(lock)
     try:
         return one.run(old_bindir)
+    except OSError as error:
+        raise ExitError(
+            Exit.FAILED,
+            f"cannot upgrade {one.home}: {error}; the cluster there is whole, correct this and run"
+            " it again",
+        ) from error
     finally:
         os.close(held)
 
@@ -90,11 +95,19 @@ def _say(one: "Upgrade", outcome: "Outcome", deleted: list[Path], link: bool) ->
         click.echo(f"{kept}: {way}; when all is well: certeus postgres upgrade --delete-old")
 
 
-def _be_the_owner(data: Path) -> None:
-    """Root, or the user whose cluster it is."""
-    owner = data.stat().st_uid
+def _is_there(data: Path) -> bool:
+    """Whether there is a cluster; exit 77 to whoever is neither root nor the user that owns it."""
+    try:
+        owner = data.stat().st_uid
+    except FileNotFoundError:
+        return False
+    except PermissionError as error:
+        raise ExitError(
+            Exit.NOT_ALLOWED, f"cannot look at {data}: not allowed; run it as its user, or as root"
+        ) from error
     if os.geteuid() not in (0, owner):
         raise ExitError(
             Exit.NOT_ALLOWED,
             f"cannot upgrade {data}: it belongs to uid {owner}; run it as that user, or as root",
         )
+    return True

@@ -88,6 +88,11 @@ def major_of(data: Path) -> str | None:
         return None
 
 
+def is_newer(found: str, ours: str) -> bool:
+    """Whether a major version is a later one; what is no number (9.6, damage) is none."""
+    return found.isdecimal() and int(found) > int(ours)
+
+
 def other_major(data: Path, version: str) -> tuple[str, str] | None:
     """Say what is the matter if the cluster is of another major version, and the next step."""
     found, ours = major_of(data), version.split(".")[0]
@@ -97,7 +102,7 @@ def other_major(data: Path, version: str) -> tuple[str, str] | None:
         f"the embedded cluster was made by PostgreSQL {found}, this certeus brings {ours}: it is"
         " not touched, and events stay in the log"
     )
-    if int(found) > int(ours):
+    if is_newer(found, ours):
         return what, f"install the certeus that brings PostgreSQL {found}, or a later one"
     return what, "stop certeusd, run `certeus postgres upgrade`, and start it again"
 

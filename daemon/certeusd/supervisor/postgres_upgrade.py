@@ -71,7 +71,8 @@ class Upgrade:
         self.new_install = installation.wheel_install()
         self.new = installation.server_version(self.new_install)
         self.user = installation.server_user("", self.home / "data")
-        self._folders = (self.work, self.work / "data", self.home / "data")
+        places = (self.work, self.work / "data", self.home / "data")
+        self._folders = [place.resolve() for place in places]
         self._link = link
         self._tell = tell
 
@@ -104,7 +105,7 @@ class Upgrade:
         if not self.is_needed:
             return Outcome(False, found, self.new, self._finish())
         assert found is not None, "a cluster that is to be upgraded is there"
-        if int(found) > int(major(self.new)):
+        if cluster.is_newer(found, major(self.new)):
             raise ExitError(
                 Exit.CONFIGURATION,
                 f"cannot open {self.home}: made by PostgreSQL {found}, this certeus brings"
@@ -326,7 +327,7 @@ def bytes_of(folder: Path) -> int:
 
 
 def stop_survivors(*folders: Path) -> None:
-    """End the programs of PostgreSQL that still work in a directory: a try that was killed left them.
+    """End the programs of PostgreSQL that work in these directories: a killed try has left them.
 
     A postmaster takes its backends along; a cluster that is stopped so recovers at its next start.
     """
