@@ -218,6 +218,22 @@ class LogReader:
 class Batch:
     """Whole groups, immutable; owns its bytes."""
 
+    @staticmethod
+    def of_record(
+        record: builtins.bytes, seq: int, recorded_at_ns: int, producer: tuple[str, str] | None
+    ) -> Batch:
+        """Return one event by itself; `record` is what `Batch.record` gave, and is copied.
+
+        Args:
+            record: the logged bytes.
+            seq: its number.
+            recorded_at_ns: of its group.
+            producer: tenant and source; `None`: not known, as after damage.
+
+        Raises:
+            ValueError: that is no event.
+        """
+
     @property
     def first_seq(self) -> int: ...
     @property

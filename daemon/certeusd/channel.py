@@ -7,8 +7,10 @@ supervisor                                             child (python -m certeusd
     │── Attach + [pair, forward bell, return bell] ────▶│   the other end of a pair is there
     │── Detach ────────────────────────────────────────▶│   the other end has died: unmap, forget
     │── AcceptGap, AcceptDeadLetters, Retry ───────────▶│   flusher only: an admin's word
+    │── AskLetters ────────────────────────────────────▶│   flusher only; answered by Answer
     │── Squeeze ───────────────────────────────────────▶│   flusher only: memory is short
     │◀───────────────────── State, Progress, Report ────│
+    │◀─────────────────────── Answer + [its content] ───│
     │── Level ─────────────────────────────────────────▶│   log from this level on
     │── Drain ─────────────────────────────────────────▶│   finish what is held, exit 0
     x end of file: the supervisor is gone; exit at once
@@ -96,6 +98,21 @@ class Retry(msgspec.Struct, tag_field="type", tag="retry", frozen=True):
     """Supervisor to flusher: try the destination now, whatever its breaker says."""
 
 
+class AskLetters(msgspec.Struct, tag_field="type", tag="ask_letters", frozen=True):
+    """Supervisor to flusher: show dead letters, deliver them again, or drop them."""
+
+    number: int
+    """Of the question: the answer has it, too."""
+    verb: Literal["list", "retry", "drop"]
+    first_seq: int
+    last_seq: int
+    limit: int = 0
+    reason: str = ""
+    whole: bool = False
+    by: str = ""
+    """Who drops them."""
+
+
 class Squeeze(msgspec.Struct, tag_field="type", tag="squeeze", frozen=True):
     """Supervisor to flusher: memory is short (or not any more), take small batches."""
 
@@ -133,8 +150,17 @@ class Report(msgspec.Struct, tag_field="type", tag="report", frozen=True):
     data: dict[str, object] = {}
 
 
-Order = Drain | AcceptGap | AcceptDeadLetters | Retry | Squeeze | Level
-Message = Start | Attach | Detach | Order | Ready | State | Progress | Report
+class Answer(msgspec.Struct, tag_field="type", tag="answer", frozen=True):
+    """Child to supervisor: the answer to a question, as JSON in a memfd, or why there is none."""
+
+    number: int
+    problem: str = ""
+    """Stable word, such as `postgres-away`; then without a memfd."""
+    detail: str = ""
+
+
+Order = Drain | AskLetters | AcceptGap | AcceptDeadLetters | Retry | Squeeze | Level
+Message = Start | Attach | Detach | Order | Ready | State | Progress | Report | Answer
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

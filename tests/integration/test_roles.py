@@ -22,6 +22,9 @@ PATHS = {
     "GET /metrics": "reader",
     "POST /v1/retry": "operator",
     "POST /v1/followers-forget?name=x": "admin",
+    "GET /v1/dead-letters": "admin",
+    "POST /v1/dead-letters-retry?first_seq=1&last_seq=2": "admin",
+    "POST /v1/dead-letters-drop?first_seq=1&last_seq=2": "admin",
     "GET /v1/dsn?show_password=true": "owner",
 }
 CLOSED = "PermissionError"

@@ -12,6 +12,8 @@ from certeusd import channel
 from certeusd.channel import (
     AcceptDeadLetters,
     AcceptGap,
+    Answer,
+    AskLetters,
     Attach,
     Channel,
     ChannelError,
@@ -35,6 +37,8 @@ MESSAGES: list[Message] = [
     AcceptGap(5, 10),
     AcceptDeadLetters(7),
     Retry(),
+    AskLetters(3, "list", 1, 9, 5, "23514", whole=True),
+    Answer(3, "postgres-away", "it is gone"),
     Ready(),
     State("postgres-away", "refused", "start it", active=True),
     Progress(),

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from certeusd.board import BOARD_BYTES, Board
+from certeusd.channel import AskLetters
 from certeusd.control import metrics, openapi
 from certeusd.control.access import Access, Roles, Who, let_in
 from certeusd.control.health import CHECKS, faults, no_room
@@ -37,6 +38,7 @@ from certeusd.control.types import (
     Status,
     rfc3339,
 )
+from certeusd.letters import NoAnswerError
 from certeusd.peer import Peer
 from certeusd.supervisor import listeners
 from support.as_user import as_user
@@ -106,6 +108,9 @@ class FakeBackend:
 
     def retry(self) -> bool:
         return False
+
+    async def ask_letters(self, ask: AskLetters) -> bytes:
+        raise NoAnswerError("no-flusher", f"nobody does {ask.verb}")
 
     @property
     def orders(self) -> "FakeBackend":
@@ -264,6 +269,8 @@ def test_only_orders_change_anything() -> None:
         "/v1/drain",
         "/v1/gap-accept",
         "/v1/dead-letters-accept",
+        "/v1/dead-letters-retry",
+        "/v1/dead-letters-drop",
         "/v1/followers-forget",
         "/v1/reload",
         "/v1/worker-restart",

@@ -21,6 +21,7 @@ from certeusd.exits import Exit, ExitError
 from certeusd.supervisor import postgres_cluster, postgres_install
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
 from certeusd.supervisor.postgres_install import User, blocked_directory
+from certeusd.supervisor.state import Reasons
 
 PATIENCE_S = 60.0
 NOBODY = pwd.getpwnam("nobody")
@@ -245,7 +246,9 @@ def test_cluster_that_was_half_made_is_made_again(state_dir: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_other_major_version_is_refused(state_dir: Path) -> None:
+def test_a_cluster_of_another_major_version_is_a_reason_and_is_left_alone(
+    state_dir: Path,
+) -> None:
     data = state_dir / "postgres" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("17\n")
@@ -253,9 +256,20 @@ def test_other_major_version_is_refused(state_dir: Path) -> None:
         os.chown(data, NOBODY.pw_uid, NOBODY.pw_gid)
 
     async def scenario() -> None:
-        with pytest.raises(ExitError, match="made by PostgreSQL 17, this is 18") as error:
-            Running(state_dir / "postgres").server.prepare()
-        assert error.value.code is Exit.CONFIGURATION
+        for version, next_step in (("17", "certeus postgres upgrade"), ("19", "PostgreSQL 19")):
+            (data / "PG_VERSION").write_text(f"{version}\n")
+            it, reasons = Running(state_dir / "postgres"), Reasons()
+            it.server.prepare(reasons)
+            task = asyncio.create_task(it.server.run())
+            await it.until(ServerState.AWAY)
+            (told,) = reasons.listed()
+            assert told.code == "postgres-version"
+            assert told.what == it.server.failure
+            assert f"made by PostgreSQL {version}, this certeus brings 18" in told.what
+            assert next_step in told.next
+            it.server.stop()
+            await task
+            assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
 
     asyncio.run(scenario())
 

@@ -22,7 +22,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "append": ("append", "Append lines or JSON objects, and wait until they are durable."),
     "completion": ("completion", "Print the script that completes certeus in a shell."),
     "config": ("config", "Show the configuration that holds; compare it with the files."),
-    "dead-letters": ("dead_letters", "Accept that many rows become dead letters."),
+    "dead-letters": (
+        "dead_letters",
+        "Show events that PostgreSQL refused; retry, drop or accept them.",
+    ),
     "doctor": ("doctor", "Look at what surrounds certeus, and say what to do."),
     "drain": ("drain", "Accept no more, finish what is held, end the daemon."),
     "dsn": ("dsn", "Print the URL of the database, for psql and asyncpg."),
@@ -31,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "gap": ("gap", "Accept a gap at which the flusher stopped."),
     "log": ("log", "Look at the log on disk: verify, export, repair it."),
     "log-level": ("log_level", "Log more, or less, for a while."),
+    "postgres": ("postgres", "Upgrade the cluster of the embedded PostgreSQL."),
     "reload": ("reload", "Have the daemon read its configuration again."),
     "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),
     "status": ("status", "Show state, positions and reasons."),
@@ -41,9 +45,9 @@ VERBS: dict[str, tuple[str, str]] = {
 
 # How `--help` and the manual list them.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Everyday": ("append", "tail", "status", "wait", "dsn"),
-    "Look": ("workers", "followers", "log", "config", "doctor"),
-    "Operate": ("reload", "log-level", "flush", "drain", "completion"),
+    "Everyday": ("append", "tail", "status", "top", "wait", "dsn"),
+    "Look": ("workers", "producers", "followers", "log", "config", "doctor", "bundle"),
+    "Operate": ("reload", "log-level", "flush", "drain", "backup", "postgres", "completion"),
     "Repair": ("retry", "dead-letters", "gap"),
 }
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from certeusd.board import Board
+from certeusd.channel import AskLetters
 from certeusd.control.types import Configuration, Differences, Process, Reloaded, Status
 from certeusd.logs import Module
 
@@ -49,6 +50,14 @@ class Orders(Protocol):
 
     def retry(self) -> bool:
         """Let the flusher try PostgreSQL now; False without a flusher."""
+        ...
+
+    async def ask_letters(self, ask: AskLetters) -> bytes:
+        """Have the flusher show, deliver again or drop dead letters; the JSON of its answer.
+
+        Raises:
+            NoAnswerError: within a bounded time, why there is none.
+        """
         ...
 
 

@@ -2,7 +2,7 @@
 
 Every answer is JSON (`/metrics` is Prometheus text); every refusal is RFC 9457. Nothing here waits
 for PostgreSQL, the log or a child, so the API answers in every state; `wait` and `dsn` wait as long
-as they are asked to.
+as they are asked to, questions about dead letters for the flusher, within a bound.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ import msgspec
 from aiohttp import web
 
 from certeusd.board import WORKERS_MAX
-from certeusd.control import followers, health, metrics
+from certeusd.control import dead_letters, followers, health, metrics
 from certeusd.control.access import Access
-from certeusd.control.backend import Backend
+from certeusd.control.backend import Backend, Orders
 from certeusd.control.types import (
     SCHEMA_VERSION,
     Configuration,
@@ -33,6 +33,7 @@ from certeusd.control.types import (
     Workers,
 )
 from certeusd.exits import Exit, ExitError
+from certeusd.letters import PAGE_LETTERS_MAX, Dropped, Letters, NoAnswerError, Retried
 from certeusd.logs import LEVELS, MODULES, Module
 
 WAIT_POLL_S = 0.005
@@ -57,6 +58,8 @@ class Request(NamedTuple):
     query: dict[str, str]
     access: Access
     """The peer's role."""
+    uid: int = -1
+    """The peer's user; -1: nobody."""
 
 
 Handler = Callable[[Request], Awaitable[msgspec.Struct | str]]
@@ -253,6 +256,19 @@ async def post_dead_letters_accept(request: Request) -> Done:
     return Done(SCHEMA_VERSION, f"dead letters up to seq {until_seq} accepted")
 
 
+async def ask_letters(
+    ask: Callable[[Orders, dict[str, str], int], Awaitable[Letters | Retried | Dropped]],
+    request: Request,
+) -> msgspec.Struct:
+    """Show dead letters, deliver them again, or drop them: a page at a time."""
+    try:
+        return await ask(request.backend.orders, request.query, request.uid)
+    except dead_letters.ParameterError as error:
+        raise ProblemError(400, "bad-request", "bad request", str(error)) from error
+    except NoAnswerError as error:
+        raise ProblemError(503, error.code, "no answer", str(error)) from error
+
+
 async def post_retry(request: Request) -> Done:
     """Let the flusher try PostgreSQL now, whatever its breaker says."""
     if not request.backend.orders.retry():
@@ -358,6 +374,12 @@ _INDEX = Query("index", {"type": "integer", "minimum": 0, "maximum": WORKERS_MAX
 _LEVEL = Query("level", {"enum": list(LEVELS)}, required=True)
 _MODULE = Query("module", {"enum": list(MODULES)})
 _FOR = _TIMEOUT._replace(name="for_s")
+_LETTERS = (
+    Query("after_seq", _SEQ),
+    Query("limit", {"type": "integer", "minimum": 1, "maximum": PAGE_LETTERS_MAX}),
+    Query("reason", {"type": "string", "maxLength": dead_letters.REASON_LENGTH_MAX}),
+    Query("whole", {"enum": list(BOOLEANS)}),
+)
 
 # fmt: off
 ROUTES: tuple[Route, ...] = (
@@ -383,6 +405,12 @@ ROUTES: tuple[Route, ...] = (
           "write off a gap"),
     Route("POST", "/v1/dead-letters-accept", Access.ADMIN, Done, (_UNTIL_SEQ,),
           post_dead_letters_accept, "let refused rows be dead letters"),
+    Route("GET", "/v1/dead-letters", Access.ADMIN, Letters, _LETTERS,
+          partial(ask_letters, dead_letters.listed), "what PostgreSQL refused, and why"),
+    Route("POST", "/v1/dead-letters-retry", Access.ADMIN, Retried, (_FIRST, _LAST),
+          partial(ask_letters, dead_letters.retried), "deliver dead letters again"),
+    Route("POST", "/v1/dead-letters-drop", Access.ADMIN, Dropped, (_FIRST, _LAST),
+          partial(ask_letters, dead_letters.dropped), "name dead letters in gaps, for good"),
     Route("POST", "/v1/retry", Access.OPERATOR, Done, (), post_retry, "try PostgreSQL now"),
     Route("GET", "/v1/config", Access.READER, Configuration, (), get_config,
           "what the daemon runs with"),

@@ -100,7 +100,9 @@ class ControlServer:
                     f" is for {route.access.word}s: see [control] of the configuration",
                 )  # fmt: skip
             check_query(route, request.query)
-            answer = await route.handler(Request(self._backend, dict(request.query), access))
+            answer = await route.handler(
+                Request(self._backend, dict(request.query), access, peer.uid)
+            )
             outcome = "done"
         except ProblemError as error:
             outcome = error.problem.type

@@ -15,6 +15,7 @@ from certeusd.board import Board
 from certeusd.channel import (
     AcceptDeadLetters,
     AcceptGap,
+    AskLetters,
     Channel,
     Drain,
     Level,
@@ -24,6 +25,7 @@ from certeusd.channel import (
     adopt,
 )
 from certeusd.flush.flusher import Flusher
+from certeusd.flush.letter_orders import LetterOrders
 from certeusd.flush.room import shared_reserve_bytes
 from certeusd.flush.settings import Settings
 
@@ -55,6 +57,8 @@ async def serve(channel: Channel, start: Start, board: int, bell: int, log: logs
     )
     channel.setblocking(False)
     flusher = Flusher(settings, board, bell, channel.send, log, random.random)
+    shown = flusher.show_dead_letters
+    letter_orders = LetterOrders(settings, Board(board), channel.send, shown, log)
     drained = asyncio.Event()
 
     def on_message() -> None:
@@ -71,6 +75,8 @@ async def serve(channel: Channel, start: Start, board: int, bell: int, log: logs
                     flusher.accept_gap(gap.first_seq, gap.last_seq)
                 case AcceptDeadLetters() as letters:
                     flusher.accept_dead_letters(letters.until_seq)
+                case AskLetters() as ask:
+                    letter_orders.take(ask)
                 case Retry():
                     flusher.retry()
                 case Level() as level:

@@ -47,7 +47,7 @@ def application_name(log_uuid: uuid.UUID) -> str:
     return f"certeus:{log_uuid}"
 
 
-def settings_of(log_uuid: uuid.UUID, lock_timeout_s: float) -> dict[str, str]:
+def settings_of(log_uuid: uuid.UUID, lock_timeout_s: float, beside: str = "") -> dict[str, str]:
     """Return the settings of a session, whatever the role's or the database's defaults are.
 
     A default of `default_transaction_read_only` is kept: it is how a DBA, or a service whose disk
@@ -57,7 +57,7 @@ def settings_of(log_uuid: uuid.UUID, lock_timeout_s: float) -> dict[str, str]:
     the row lock that a successor of ours would wait for. Over a Unix socket they mean nothing.
     """
     return {
-        "application_name": application_name(log_uuid),
+        "application_name": application_name(log_uuid) + beside,
         "synchronous_commit": "on",
         "default_transaction_isolation": "read committed",
         "lock_timeout": f"{round(lock_timeout_s * 1000)}ms",
@@ -88,9 +88,13 @@ class Link:
         log_uuid: uuid.UUID,
         stall_timeout_s: float = STALL_TIMEOUT_S,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
+        beside: str = "",
     ) -> "Link":
-        """Connect; password, TLS and `sslmode` are asyncpg's business."""
-        settings = settings_of(log_uuid, lock_timeout_s)
+        """Connect; password, TLS and `sslmode` are asyncpg's business.
+
+        What is no delivery has a name of its own: `beside` stands behind the delivery's.
+        """
+        settings = settings_of(log_uuid, lock_timeout_s, beside)
         connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=settings)
         return Link(connection, stall_timeout_s)
 

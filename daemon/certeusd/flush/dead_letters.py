@@ -12,7 +12,7 @@ no restart lets more pass.
 import datetime
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 import asyncpg
@@ -25,10 +25,13 @@ from certeusd.flush.errors import (
     is_for_a_row,
     sqlstate_of,
 )
+from certeusd.flush.reasons import Reasons
 from certeusd.flush.types import Connection
 from certeusd.log.reader import Batch
 
 COUNT_MAX = 1000
+TENANT = "certeus_tenant"
+"""Member of `event` that no extension can have for a name: it belongs to the row, too."""
 _STRIDE_MIN = 16
 _REASON_LENGTH_MAX = 2000
 _CAUSE_LENGTH_MAX = 500
@@ -134,6 +137,20 @@ def _suspect(error: Exception, first: int, end: int) -> int:
     return line if first <= line < end else first + (end - first) // 2
 
 
+def show(reasons: Reasons, found: int) -> None:
+    """Dead letters are a reason for as long as they lie in their table."""
+    if not found:
+        reasons.end("dead-letters")
+        return
+    many = f"at least {found}" if found == COUNT_MAX else str(found)
+    reasons.begin(
+        "dead-letters",
+        f"PostgreSQL refused {many} events",
+        "See why by `certeus dead-letters ls`; correct the constraint or trigger, then"
+        " `certeus dead-letters retry --all`. This goes when certeus.dead_letters is empty.",
+    )
+
+
 async def count(connection: Connection, log_id: int) -> int:
     """Return how many dead letters of a log there are, counting no further than `COUNT_MAX`."""
     found = await connection.fetchval(
@@ -151,22 +168,43 @@ async def _keep(
 ) -> None:
     event = batch.event(row)
     recorded_at = _EPOCH + datetime.timedelta(microseconds=event["recorded_at_ns"] // 1000)
+    values = (log_id, event["seq"], recorded_at)
+    record = batch.record(row)
+    told: dict[str, object] = {TENANT: event["tenant"]}
+    try:
+        async with connection.transaction():
+            await insert(connection, values, error, event_json(batch, row, told), record)
+    except asyncpg.DataError:
+        # The record holds the rest; the readable form is only for the eye.
+        named = json.dumps({TENANT: event["tenant"], "source": event["source"]})
+        await insert(connection, values, error, named, record)
+
+
+async def insert(
+    connection: Connection,
+    values: tuple[int, int, datetime.datetime],
+    error: Exception,
+    event: str | None,
+    record: bytes,
+) -> None:
+    """Keep a letter with the reason that an error gives, within the caller's transaction.
+
+    Args:
+        connection: within a transaction.
+        values: log_id, seq, recorded_at.
+        error: why the row was refused.
+        event: its readable form, with what of the row is not in the record.
+        record: the logged bytes.
+    """
     detail = getattr(error, "detail", None)
     reason = f"{error}" if detail is None else f"{error} {detail}"
     # A NUL or half a surrogate pair would be refused here too.
     reason = reason.replace("\0", "").encode(errors="replace").decode()[:_REASON_LENGTH_MAX]
-    values = (log_id, event["seq"], recorded_at, sqlstate_of(error), reason)
-    record = batch.record(row)
-    try:
-        async with connection.transaction():
-            tag = await connection.execute(_INSERT, *values, event_json(batch, row), record)
-    except asyncpg.DataError:
-        # The record holds everything; the readable form is only for the eye.
-        tag = await connection.execute(_INSERT, *values, None, record)
+    tag = await connection.execute(_INSERT, *values, sqlstate_of(error), reason, event, record)
     LeftOutError.check(tag, 1)
 
 
-def event_json(batch: Batch, row: int) -> str:
+def event_json(batch: Batch, row: int, more: Mapping[str, object]) -> str:
     """Return a row as one CloudEvents JSON object; JSON data stands in it as it was logged."""
     event = batch.event(row)
     given = {
@@ -183,6 +221,7 @@ def event_json(batch: Batch, row: int) -> str:
     extensions = event["extensions"]
     if extensions:
         attributes.update(msgspec.json.decode(extensions, type=dict[str, object]))
+    attributes.update(more)
     text = json.dumps(attributes, ensure_ascii=False)
     data = event["data"]
     if event["opaque"] or not data:

@@ -434,19 +434,14 @@ class Flusher:
         return after
 
     async def _look_at_dead_letters(self, place: Place) -> None:
-        """Dead letters are a reason for as long as they lie in their table."""
         connection, log_id = place.link.connection, place.target.log_id
         count = await place.link.run(dead_letters.count(connection, log_id))
         self._looked_at = time.monotonic()
-        if count:
-            many = f"at least {count}" if count == dead_letters.COUNT_MAX else str(count)
-            self._reasons.begin(
-                "dead-letters",
-                f"PostgreSQL refused {many} events",
-                "See sqlstate and reason in certeus.dead_letters; this goes when it is empty.",
-            )
-        else:
-            self._reasons.end("dead-letters")
+        self.show_dead_letters(count)
+
+    def show_dead_letters(self, count: int) -> None:
+        """Tell that there are so many now, or none any more."""
+        dead_letters.show(self._reasons, count)
 
     async def _wait_for_events(self, place: Place) -> None:
         """Sleep until there is something, then until the tick or until a batch is full."""

@@ -18,6 +18,7 @@ from certeusd.flush.types import Connection
 
 VERSION = 1
 SERVER_VERSION_MIN = 150_000
+SEQ_MAX = 2**63 - 1
 
 _TABLES = {
     "events": ("SELECT", "INSERT"),

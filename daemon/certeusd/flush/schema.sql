@@ -8,6 +8,7 @@
 --     GRANT SELECT ON certeus.schema_version TO certeus;
 --     GRANT EXECUTE ON FUNCTION certeus.make_leaf(date) TO certeus;
 --     GRANT EXECUTE ON FUNCTION certeus.drop_leaves(date) TO certeus;   -- for postgres.retention_days
+--     GRANT DELETE ON certeus.dead_letters TO certeus;                  -- for certeus dead-letters retry and drop
 
 BEGIN;
 -- Hosts that share a database start at the same time: one makes the schema, the others wait.

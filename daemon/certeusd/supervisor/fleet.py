@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import (
+    Answer,
     Attach,
     ChannelError,
     Detach,
@@ -43,6 +44,7 @@ from certeusd.supervisor.backoff import Backoff
 from certeusd.supervisor.child import Child, name_of, spawn
 from certeusd.supervisor.levels import Levels
 from certeusd.supervisor.pinning import Placement
+from certeusd.supervisor.questions import Questions
 from certeusd.supervisor.state import Reasons
 
 FORGIVEN_AFTER_S = 60.0
@@ -132,6 +134,8 @@ class Fleet:
         self.flush = Slot("flush", 0, placement.flush)
         self.workers = [Slot("worker", at, cpu) for at, cpu in enumerate(placement.worker)]
         self.reports: dict[str, dict[str, object]] = {}
+        self.questions = Questions()
+        """To the flusher."""
         self.draining = False
         self._equipment = equipment
         self._reasons = reasons
@@ -215,7 +219,9 @@ class Fleet:
                     self._loop.call_later(END_GRACE_S, child.kill)
                     return
                 message, descriptors = packet
-                for descriptor in descriptors:  # Children have nothing to hand over.
+                if isinstance(message, Answer):
+                    self.questions.answered(message, descriptors)
+                for descriptor in descriptors:  # Else children have nothing to hand over.
                     os.close(descriptor)
                 self._on_message(slot, child, message)
         except BlockingIOError:
@@ -238,6 +244,8 @@ class Fleet:
             self._on_reason(slot, message)
         elif isinstance(message, Report):
             self.reports[message.kind] = message.data
+        elif isinstance(message, Answer):
+            return
         else:
             self._logger.error("child_message_unexpected", child=slot.name, kind=str(message))
             child.kill()
@@ -340,6 +348,7 @@ class Fleet:
         slot.measured = (0.0, 0)
         self._reasons.forget(slot.name)
         if slot.role == "flush":
+            self.questions.forget()
             for kind in FLUSHER_REPORTS:
                 self.reports.pop(kind, None)
         for gauge in GAUGES[slot.role]:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from certeusd.channel import AcceptDeadLetters, AcceptGap, Order, Retry
+from certeusd.channel import AcceptDeadLetters, AcceptGap, AskLetters, Order, Retry
 from certeusd.control import types
 from certeusd.exits import Exit, ExitError
 from certeusd.logs import Module
@@ -96,6 +96,10 @@ class Orders:
     def retry(self) -> bool:
         """Tell the flusher; False: there is none now."""
         return self.tell_flusher(Retry())
+
+    async def ask_letters(self, ask: AskLetters) -> bytes:
+        """Ask the flusher about dead letters; NoAnswerError: why there is no answer."""
+        return await self._fleet.questions.ask(self.tell_flusher, ask)
 
     def tell_flusher(self, order: Order) -> bool:
         """Send an order, if there is a flusher."""

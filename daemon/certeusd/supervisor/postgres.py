@@ -30,6 +30,7 @@ from certeusd.supervisor import postgres_cluster as cluster
 from certeusd.supervisor import postgres_install as installation
 from certeusd.supervisor.backoff import Backoff
 from certeusd.supervisor.child import watch_exit
+from certeusd.supervisor.state import Reasons
 
 READY_POLL_S = 0.05
 QUIT_TIMEOUT_S = 5.0
@@ -74,14 +75,19 @@ class EmbeddedPostgres:
         self._stopping = asyncio.Event()
         self._install = Path()
         self._user: installation.User | None = None
+        self._is_untouchable = False
 
     @property
     def dsn(self) -> str:
         """URL of the role that owns the schema."""
         return cluster.dsn(self.home)
 
-    def prepare(self) -> None:
-        """Look at all that needs a human: exits 78 saying what; changes only `home`."""
+    def prepare(self, reasons: Reasons | None = None) -> None:
+        """Look at all that needs a human: exits 78 saying what; changes only `home`.
+
+        A cluster of another major version is not touched: that is one of `reasons`, and events stay
+        in the log.
+        """
         install = installation.wheel_install()
         self._user = user = installation.server_user(self._configured_user, self.data)
         cluster.prepare_home(self.home, user)
@@ -92,10 +98,17 @@ class EmbeddedPostgres:
                 reason=f"user {user.name} cannot reach them where they are installed",
             )  # fmt: skip
         self.version = installation.server_version(self._install)
-        cluster.check_version(self.data, self.version)
+        found = cluster.other_major(self.data, self.version)
+        if found is not None:
+            self._is_untouchable, self.failure = True, found[0]
+            if reasons is not None:
+                reasons.add("supervisor", "postgres-version", *found, time.time())
 
     async def run(self) -> None:
         """Make the cluster if need be and keep a server running, until `stop`."""
+        if self._is_untouchable:
+            self._move(ServerState.AWAY)
+            await self._stopping.wait()
         while not self._stopping.is_set():
             try:
                 await self._one_life()
@@ -172,7 +185,7 @@ class EmbeddedPostgres:
         helper = [sys.executable, "-P", "-m", "certeusd.supervisor.postgres_exec"]
         groups = ",".join(str(gid) for gid in user.groups)
         return subprocess.Popen(
-            [*helper, str(os.getpid()), str(user.uid), str(user.gid), groups, "--", *command],
+            [*helper, str(os.getpid()), str(user.uid), str(user.gid), groups, "/", "--", *command],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -80,19 +80,31 @@ def prepare_home(home: Path, user: User) -> None:
         os.chown(home, user.uid, user.gid)
 
 
-def check_version(data: Path, version: str) -> None:
-    """Exit 78 if the cluster is of another major version than the binaries."""
+def major_of(data: Path) -> str | None:
+    """Return the major version that made a cluster; None: there is none."""
     try:
-        major = (data / "PG_VERSION").read_text().strip()
-    except FileNotFoundError:
-        return
-    ours = version.split(".")[0]
-    if major != ours:
-        raise ExitError(
-            Exit.CONFIGURATION,
-            f"cannot open {data}: made by PostgreSQL {major}, this is {ours}; install the"
-            f" certeus that brings {major}, dump it there and load it here, or set postgres.dsn",
-        )
+        return (data / "PG_VERSION").read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def is_newer(found: str, ours: str) -> bool:
+    """Whether a major version is a later one; what is no number (9.6, damage) is none."""
+    return found.isdecimal() and int(found) > int(ours)
+
+
+def other_major(data: Path, version: str) -> tuple[str, str] | None:
+    """Say what is the matter if the cluster is of another major version, and the next step."""
+    found, ours = major_of(data), version.split(".")[0]
+    if found is None or found == ours:
+        return None
+    what = (
+        f"the embedded cluster was made by PostgreSQL {found}, this certeus brings {ours}: it is"
+        " not touched, and events stay in the log"
+    )
+    if is_newer(found, ours):
+        return what, f"install the certeus that brings PostgreSQL {found}, or a later one"
+    return what, "stop certeusd, run `certeus postgres upgrade`, and start it again"
 
 
 def write_access_files(home: Path, user: User) -> None:
@@ -113,6 +125,18 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def initdb_command(install: Path, data: Path) -> list[str]:
+    """Return the command line that makes an empty cluster."""
+    # fmt: off
+    return [
+        str(install / "bin" / "initdb"), "-D", str(data), "-U", "postgres", "-E", "UTF8",
+        "--locale=C", "--auth-local=peer", "--auth-host=reject", "--no-instructions",
+        # For the server that initdb itself runs: a SIGKILL there leaves nothing in /dev/shm either.
+        "--set", "dynamic_shared_memory_type=mmap",
+    ]
+    # fmt: on
+
+
 async def make_cluster(home: Path, install: Path, user: User, run: Run) -> None:
     """Run initdb and make role and database, in a directory that gets its name when all is there.
 
@@ -121,14 +145,7 @@ async def make_cluster(home: Path, install: Path, user: User, run: Run) -> None:
     """
     data, making = home / "data", home / "data.new"
     shutil.rmtree(making, ignore_errors=True)
-    # fmt: off
-    initdb = [
-        str(install / "bin" / "initdb"), "-D", str(making), "-U", "postgres", "-E", "UTF8",
-        "--locale=C", "--auth-local=peer", "--auth-host=reject", "--no-instructions",
-        # For the server that initdb itself runs: a SIGKILL there leaves nothing in /dev/shm either.
-        "--set", "dynamic_shared_memory_type=mmap",
-    ]
-    # fmt: on
+    initdb = initdb_command(install, making)
     await _checked(run, initdb, b"", "initdb")
     with (making / "postgresql.conf").open("a") as file:
         file.write(SETTINGS)

@@ -1,6 +1,6 @@
 """Becomes a program of PostgreSQL: drops privileges, ties its life to the supervisor's, executes.
 
-`python -P -m certeusd.supervisor.postgres_exec PARENT_PID UID GID GIDS -- PROGRAM ARGUMENTS`
+`python -P -m certeusd.supervisor.postgres_exec PARENT_PID UID GID GIDS FOLDER -- PROGRAM ARGUMENTS`
 
 The order matters: a change of user forgets PDEATHSIG, so it comes after; and a parent that died
 before it was set is seen by looking afterwards. SIGQUIT is the immediate shutdown of a postmaster:
@@ -16,13 +16,13 @@ from certeusd.pdeathsig import set_parent_death_signal
 
 def main(arguments: list[str]) -> None:
     """Never returns."""
-    parent, uid, gid, groups, dashes, *command = arguments
+    parent, uid, gid, groups, folder, dashes, *command = arguments
     assert dashes == "--", "the command comes behind --"
     if os.geteuid() == 0:
         os.setgroups([int(group) for group in groups.split(",")])
         os.setresgid(int(gid), int(gid), int(gid))
         os.setresuid(int(uid), int(uid), int(uid))
-    os.chdir("/")
+    os.chdir(folder)
     os.umask(0o077)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)

@@ -14,6 +14,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,7 +137,9 @@ def server_version(install: Path) -> str:
     return answer.stdout.split()[2]
 
 
-def usable_install(install: Path, user: User, home: Path) -> tuple[Path, bool]:
+def usable_install(
+    install: Path, user: User, home: Path, programs: Sequence[str] = PROGRAMS
+) -> tuple[Path, bool]:
     """Return an installation that `user` can execute, and whether it was copied just now.
 
     The copy is `home/binaries-VERSION`; it is whole when it has that name.
@@ -151,7 +154,7 @@ def usable_install(install: Path, user: User, home: Path) -> tuple[Path, bool]:
     shutil.rmtree(making, ignore_errors=True)
     into = making / install.parent.name / install.name
     (into / "bin").mkdir(parents=True)
-    for program in PROGRAMS:
+    for program in programs:
         shutil.copy2(install / "bin" / program, into / "bin" / program)
     for part in ("lib", "share"):
         shutil.copytree(

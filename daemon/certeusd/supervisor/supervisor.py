@@ -120,7 +120,7 @@ class Supervisor:
                 self._logger,
                 self._update,
             )
-            self._postgres.prepare()
+            self._postgres.prepare(self._reasons)
             self._dsn = self._postgres.dsn
         self._board_fd = memory.shared_memory(BOARD_BYTES)
         self._owned.callback(os.close, self._board_fd)

@@ -201,6 +201,20 @@ struct PyBatch {
 
 #[pymethods]
 impl PyBatch {
+    /// One event by itself; `producer` is tenant and source.
+    #[staticmethod]
+    fn of_record(
+        record: &[u8],
+        seq: u64,
+        recorded_at_ns: u64,
+        producer: Option<(String, String)>,
+    ) -> PyResult<Self> {
+        let inner = Batch::of_record(seq, recorded_at_ns, producer, record).ok_or_else(|| {
+            PyValueError::new_err(format!("cannot read the record of seq {seq}: it is no event"))
+        })?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
     #[getter]
     fn first_seq(&self) -> u64 {
         self.inner.first_seq

@@ -122,6 +122,42 @@ impl Batch {
         }
     }
 
+    /// One event by itself, from a record that was taken out of a log. `None`: that is no event.
+    #[must_use]
+    pub fn of_record(
+        seq: u64,
+        recorded_at_ns: u64,
+        producer: Option<(String, String)>,
+        record: &[u8],
+    ) -> Option<Self> {
+        let whole = Record::parse(record)?;
+        let event = record[5] == KIND_EVENT && whole.bytes.len() == record.len();
+        let gap = Gap { first_seq: seq, last_seq: seq, reason: "" };
+        let mut batch = Self::of_gap(gap, &Cursor::start(), 0);
+        batch.gaps.clear();
+        batch.recorded_at_ns = recorded_at_ns;
+        batch.bytes.extend_from_slice(record);
+        batch.rows.push(Row { offset: 0, producer: 0, seq_delta: 0, group: 0 });
+        batch.groups.push(GroupHeader {
+            salt: 0,
+            group: 0,
+            first_seq: seq,
+            count: 1,
+            entries_bytes: 0,
+            records_bytes: 0,
+            body_crc: 0,
+            recorded_at_ns,
+            epoch: 0,
+            chain: [0; 32],
+            root: [0; 32],
+        });
+        let producer_no = whole.header.producer_no;
+        batch.producers.extend(
+            producer.map(|(tenant, source)| Arc::new(Producer { producer_no, tenant, source })),
+        );
+        event.then_some(batch)
+    }
+
     #[must_use]
     pub fn rows(&self) -> usize {
         self.rows.len()
