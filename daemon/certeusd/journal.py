@@ -45,11 +45,11 @@ def encode(fields: Iterable[tuple[str, str]]) -> bytes:
     """
     parts = list[bytes]()
     for name, text in fields:
-        value = text.encode(errors="backslashreplace")
-        if b"\n" in value:
+        if "\n" in text:
+            value = text.encode(errors="backslashreplace")
             parts.append(b"%s\n%s%s\n" % (name.encode(), len(value).to_bytes(8, "little"), value))
         else:
-            parts.append(b"%s=%s\n" % (name.encode(), value))
+            parts.append(f"{name}={text}\n".encode(errors="backslashreplace"))
     return b"".join(parts)
 
 

@@ -30,6 +30,7 @@ _TAKEN = frozenset((
 ))  # fmt: skip
 _TAKEN_BEGINNINGS = ("SYSLOG_", "COREDUMP_", "OBJECT_", "CERTEUS_")
 _OWN_KEYS = ("event", "level")
+_JSON = json.JSONEncoder(ensure_ascii=False, default=repr)
 _BARE = re.compile(r"[^\s\"=\\\x00-\x1f\x7f]+")
 SHARES = (1024, 256, 64, 16)
 """Characters that a value keeps, tried in turn until a line fits into a pipe."""
@@ -155,13 +156,13 @@ def prefixed(event: Mapping[str, object]) -> str:
 def as_json(event: Mapping[str, object]) -> str:
     """Return the event as one line of JSON, whatever it holds."""
     try:
-        return json.dumps(event, ensure_ascii=False, default=repr)
+        return _JSON.encode(event)
     except (TypeError, ValueError, RecursionError):  # Odd keys, or a value that holds itself.
         plain = {
             key: value if isinstance(value, str | int) else _text(value)
             for key, value in event.items()
         }
-        return json.dumps(plain, ensure_ascii=False)
+        return _JSON.encode(plain)
 
 
 def priority(event: Mapping[str, object]) -> int:
@@ -187,14 +188,14 @@ def _own_name(key: str) -> str:
 def _shown(value: object) -> str:
     text = _text(value)
     is_bare = not isinstance(value, str) or _BARE.fullmatch(value)
-    return text if is_bare else json.dumps(text, ensure_ascii=False)
+    return text if is_bare else _JSON.encode(text)
 
 
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
     try:
-        return json.dumps(value, ensure_ascii=False, default=repr)
+        return _JSON.encode(value)
     except (TypeError, ValueError, RecursionError):
         return repr(value)
 
