@@ -80,7 +80,8 @@ class Stream:
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLOUT)
         # Into a pipe that is writable PIPE_BUF bytes fit, in one piece; a longer line might wait.
-        self._line_bytes_max = None if _is_file(descriptor) else select.PIPE_BUF
+        waits = self._descriptor == descriptor and not _is_file(descriptor)
+        self._line_bytes_max = select.PIPE_BUF if waits else None
 
     def write(self, event: EventDict) -> bool:
         """Write one line if that takes no waiting; whether all of it is written."""
@@ -214,9 +215,10 @@ def _is_file(descriptor: int) -> bool:
 
 
 def _without_waiting(descriptor: int) -> int:
-    """Return the descriptor, of a terminal one of its own: it takes parts of lines and would wait.
+    """Return the descriptor, of a terminal one of its own that waits for nothing.
 
-    The flag belongs to what was opened, so it must not be set where others write, too.
+    A terminal that is writable may have room for a part of a line only. The flag belongs to what was
+    opened, so it must not be set on a descriptor by which others write, too.
     """
     if not os.isatty(descriptor):
         return descriptor

@@ -14,6 +14,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from certeusd import log_sinks
 from certeusd.journal import Journal
@@ -193,6 +195,12 @@ def test_no_key_takes_a_field_that_the_journal_or_we_give_a_meaning() -> None:
     assert (given["CERTEUS_MESSAGE"], given["CERTEUS_PRIORITY"]) == ("ours", "ours")
 
 
+@given(st.dictionaries(st.text(), st.text() | st.integers() | st.binary(), max_size=4))
+def test_a_line_is_one_line_whatever_it_holds(event: dict[str, object]) -> None:
+    assert "\n" not in prefixed(event)
+    assert json.loads(as_json(event)).keys() == event.keys()
+
+
 def test_message_ids_never_change() -> None:
     # Operators' catalogs and filters have them.
     assert log_sinks.message_id("child_spawned") == CHILD_SPAWNED_ID
@@ -286,7 +294,13 @@ def test_a_terminal_that_nobody_reads_stops_nobody() -> None:
     sink = Sink(Stream(terminal, as_json), lambda: None)
     # Where the flag of a shared terminal were set, the shell's own writes would fail.
     assert os.get_blocking(terminal)
+    first = {"event": "line_written", "texts": ["x" * 1000] * 8}
+    sink.msg(first)
+    shown = b""
+    while not shown.endswith(b"\n"):
+        shown += os.read(controller, 1 << 16)
+    assert json.loads(shown) == first
     while sink.dropped_total < 3:
-        sink.msg({"event": "line_written", "text": "x" * 999})
+        sink.msg({"event": "line_written", "text": "x" * 100_000})
     for end in (controller, terminal):
         os.close(end)
