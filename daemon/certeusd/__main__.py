@@ -72,11 +72,13 @@ def _serve(config_file: str | None, state_dir: str | None, runtime_dir: str | No
     from certeusd import config_sources, logs, systemd
     from certeusd.paths import check_socket_path, daemon_paths
     from certeusd.supervisor.supervisor import Settings, Supervisor
+    from certeusd.uncaught import log_uncaught
 
     check_identity(Path("/proc/self/uid_map").read_text())
     raise_descriptor_limit()
     loaded = config_sources.load(config_file)
     logger = logs.configure("supervisor", level=loaded.config.logging.level)
+    log_uncaught(logger)
     paths = daemon_paths(
         state_dir or systemd.state_directory(), runtime_dir or systemd.runtime_directory()
     )
@@ -125,6 +127,16 @@ def schema() -> None:
     click.echo(tables.ddl())
 
 
+def _tell(error: ExitError) -> None:
+    """Say why it ends; in the journal as the error that it is."""
+    from certeusd import logs, systemd
+
+    if systemd.stderr_is_journal():
+        logs.configure("supervisor").error("certeusd_failed", cause=str(error), code=error.code)
+    else:
+        click.echo(f"certeusd: {error}", err=True)
+
+
 def main() -> None:
     """Entry point of `certeusd`."""
     signal.signal(signal.SIGTERM, _stop_early)
@@ -132,7 +144,7 @@ def main() -> None:
     try:
         command.main(prog_name="certeusd")
     except ExitError as error:
-        click.echo(f"certeusd: {error}", err=True)
+        _tell(error)
         sys.exit(error.code)
 
 

@@ -55,6 +55,10 @@ class Board:
         """Count on; only the page's own process does that."""
         self.page(table, index)[_native.BOARD[table][1][field]] += count
 
+    def count_dropped_line(self, table: str, index: int = 0) -> None:
+        """Count a line that a process of this table could not log; only that process does that."""
+        self.add(table, "log_lines_dropped_total", 1, index)
+
     def observe(self, table: str, field: str, value: int, index: int = 0) -> None:
         """Count `value` in a histogram: bucket `b` holds values below `2^b`."""
         assert field.endswith(_HISTOGRAM_SUFFIX)

@@ -1,15 +1,12 @@
-"""Logs of the daemon: structlog to standard error, one line an edge or a batch, never one an event.
+"""Logs of the daemon: structlog, one line an edge or a batch, never one an event.
 
-On a terminal they are coloured; to the journal they carry `<N>` priorities, so that
-`journalctl -p err` works; elsewhere they are JSON. Writing never waits: a dead journal or a full
-pipe must not stop a process, so a line that does not fit is dropped, and the next one that does
-says how many were.
+Under systemd the journal gets each field as a field of its own, with the level as its priority
+(`journalctl -p err`, `journalctl WORKER=3`); where its socket is not to be had, `<N>` lines. On a
+terminal lines are for reading; elsewhere they are JSON. Writing never waits: `log_sinks.py`.
 """
 
 import logging
 import os
-import select
-import sys
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -17,6 +14,8 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from certeusd import systemd
+from certeusd.journal import Journal
+from certeusd.log_sinks import Outlet, Sink, Stream, ToJournal, as_json, prefixed
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -24,7 +23,7 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+STDERR = 2
 
 Logger = FilteringBoundLogger
 
@@ -33,73 +32,62 @@ Module = Literal["supervisor", "worker", "log", "flush"]
 MODULES: tuple[Module, ...] = get_args(Module)
 
 
-class Sink:
-    """Writes lines to a descriptor, as far as that does not wait."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
-        self.dropped = 0
-
-    def msg(self, message: str) -> None:
-        """Write one line, or count it as dropped."""
-        try:
-            # A pipe is writable when PIPE_BUF bytes fit, so a longer line might wait.
-            ready = bool(self._poll.poll(0))
-            line = message.encode(errors="backslashreplace")[: select.PIPE_BUF - 64]
-            if ready and self.dropped:
-                line += f" lines_dropped={self.dropped}".encode()
-            if ready:
-                os.write(self._descriptor, line + b"\n")
-        except OSError:
-            ready = False
-        self.dropped = 0 if ready else self.dropped + 1
-
-    log = debug = info = warn = warning = error = critical = exception = fatal = msg
+def _ignore() -> None:
+    """Nobody counts."""
 
 
-def _journal_prefix(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    event["_priority"] = _PRIORITY.get(str(event.get("level", "info")), 6)
-    event.pop("timestamp", None)
-    return event
-
-
-def _renderers() -> list[Processor]:
+def _outlet() -> tuple[Outlet, bool]:
+    """Return the way out, and whether lines need a timestamp there: the journal has its own."""
     if systemd.stderr_is_journal():
-        logfmt = structlog.processors.LogfmtRenderer(key_order=["event"], bool_as_flag=False)
-
-        def render(logger: WrappedLogger, name: str, event: EventDict) -> str:
-            priority = event.pop("_priority")
-            return f"<{priority}>{logfmt(logger, name, event)}"
-
-        return [_journal_prefix, structlog.processors.format_exc_info, render]
-    if sys.stderr.isatty():
-        return [structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return ToJournal(Journal(systemd.JOURNAL_SOCKET), Stream(STDERR, prefixed)), False
+    if not os.isatty(STDERR):
+        return Stream(STDERR, as_json), True
+    console = structlog.dev.ConsoleRenderer(
+        colors=not os.environ.get("NO_COLOR"),
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+    return Stream(STDERR, lambda event: console(None, "", event)), True
 
 
-def _sink_factory(sink: Sink) -> Callable[..., Sink]:
-    return lambda *_: sink
+def _binding(role: str, index: int) -> Processor:
+    """Return what says of every line, of whichever thread, whose it is."""
+    own: dict[str, object] = {"role": role, "worker": index} if role == "worker" else {"role": role}
+
+    def bind(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        for key, value in own.items():
+            event.setdefault(key, value)
+        return event
+
+    return bind
 
 
-def configure(role: str, index: int = 0, level: str = "info") -> Logger:
-    """Set up logging of this process, once, and return its logger with `role` (and index) bound."""
+def _as_argument(_: WrappedLogger, __: str, event: EventDict) -> tuple[object, ...]:
+    """Hand the sink the event itself: it knows best how to write it."""
+    return (event,), {}
+
+
+def configure(
+    role: str, index: int = 0, level: str = "info", on_dropped: Callable[[], None] = _ignore
+) -> Logger:
+    """Set up logging of this process, once, and return its logger with `role` (and index) bound.
+
+    `on_dropped` is called for each line that could not be written without waiting.
+    """
+    outlet, needs_timestamp = _outlet()
+    sink = Sink(outlet, on_dropped)
+    timestamp = [structlog.processors.TimeStamper(fmt="iso", utc=True)] if needs_timestamp else []
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _binding(role, index),
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *_renderers(),
+            *timestamp,
+            structlog.processors.format_exc_info,
+            _as_argument,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=_sink_factory(Sink(2)),
+        logger_factory=lambda *_: sink,
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(role=role)
-    if role == "worker":
-        structlog.contextvars.bind_contextvars(worker=index)
     return get_logger()
 
 
@@ -119,3 +107,9 @@ def get_logger() -> Logger:
     """Return the logger of this process; `configure` comes first."""
     logger: Logger = structlog.get_logger()
     return logger
+
+
+def lines_dropped() -> int:
+    """Return how many lines this process could not write without waiting."""
+    sink = structlog.get_config()["logger_factory"]()
+    return sink.dropped_total if isinstance(sink, Sink) else 0

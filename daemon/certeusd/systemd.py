@@ -14,6 +14,8 @@ CHILD_FORGETS = (
     "LISTEN_FDNAMES", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE",
 )  # fmt: skip
 """Variables that children do not get: only the supervisor speaks to systemd."""
+JOURNAL_SOCKET = "/run/systemd/journal/socket"
+"""Where the journal takes native records (systemd-journald.service(8))."""
 FIRST_LISTENING = 3
 """The descriptors that `LISTEN_FDS` counts begin here (sd_listen_fds(3))."""
 

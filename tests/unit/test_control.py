@@ -317,6 +317,21 @@ def test_metrics_are_well_formed_and_well_named(board: Board) -> None:
     assert [below[le] for le in below if le == pytest.approx(1.024e-6)] == [3]
 
 
+def test_dropped_lines_are_counted_for_each_process(board: Board) -> None:
+    board.count_dropped_line("log")
+    for _ in range(2):
+        board.count_dropped_line("worker", 1)
+    text = metrics.render(FakeBackend(board))
+    (family,) = (
+        family
+        for family in text_string_to_metric_families(text)
+        if family.name == "certeus_log_lines_dropped"
+    )
+    assert {sample.labels["process"]: sample.value for sample in family.samples} == {
+        "supervisor": 0, "log": 1, "flush": 0, "worker-0": 0, "worker-1": 2,
+    }  # fmt: skip
+
+
 def test_histogram_bucket_is_a_power_of_two_above_the_value(board: Board) -> None:
     for value, bucket in ((0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (1 << 63, 63), (1 << 64, 63)):
         before = board.histogram("log", "sync_ns_buckets_64")

@@ -18,6 +18,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from certeusd import logs
 from certeusd.board import Board
 from certeusd.control.backend import Backend
 from certeusd.control.types import Process
@@ -132,6 +133,7 @@ class BoardCollector(Collector):
         yield from self._plain(board, len(workers))
         yield from self._breaker(board)
         yield from self._histograms(board)
+        yield self._lines_dropped(board, len(workers))
         yield from self._processes([*workers, *self._backend.processes()])
 
     def _positions(self, board: Board, lag_seconds: float) -> Iterable[Metric]:
@@ -210,6 +212,20 @@ class BoardCollector(Collector):
             yield HistogramMetricFamily(
                 name, text, buckets=buckets, sum_value=board.get(table, word) * scale
             )
+
+    def _lines_dropped(self, board: Board, workers: int) -> Metric:
+        family = CounterMetricFamily(
+            "certeus_log_lines_dropped", "Lines that could not be logged at once.",
+            labels=["process"],
+        )  # fmt: skip
+        family.add_metric(["supervisor"], logs.lines_dropped())
+        for table in ("log", "flush"):
+            family.add_metric([table], board.get(table, "log_lines_dropped_total"))
+        for slot in range(workers):
+            family.add_metric(
+                [f"worker-{slot}"], board.get("worker", "log_lines_dropped_total", slot)
+            )
+        return family
 
     def _processes(self, processes: list[Process]) -> Iterable[Metric]:
         up = GaugeMetricFamily("certeus_process_up", "1 while ready.", labels=["process"])

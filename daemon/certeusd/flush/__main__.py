@@ -28,6 +28,7 @@ from certeusd.flush.flusher import Flusher
 from certeusd.flush.letter_orders import LetterOrders
 from certeusd.flush.room import shared_reserve_bytes
 from certeusd.flush.settings import Settings
+from certeusd.uncaught import log_uncaught
 
 BEAT_S = 1.0
 DRAIN_TIMEOUT_S = 2.0
@@ -115,7 +116,11 @@ def main() -> int:
     assert isinstance(start, Start), f"first came {type(start).__name__}, not Start"
     board, bell = descriptors
     os.set_blocking(bell, False)
-    log = logs.configure(start.role, start.index, start.log_level)
+    counts = Board(board)
+    log = logs.configure(
+        "flush", level=start.log_level, on_dropped=lambda: counts.count_dropped_line("flush")
+    )
+    log_uncaught(log)
     uvloop.run(serve(channel, start, board, bell, log))
     return 0
 

@@ -19,6 +19,7 @@ from certeusd._native import (
     LogReadOnlyError,
     LogWriter,
 )
+from certeusd.board import Board
 from certeusd.channel import (
     Attach,
     Channel,
@@ -36,6 +37,7 @@ from certeusd.exits import Exit
 from certeusd.log import identity
 from certeusd.log.follower import FollowerPosition, read_position
 from certeusd.preparation import Preparation
+from certeusd.uncaught import log_uncaught
 
 if TYPE_CHECKING:
     from certeusd._native import LogOptions, Recovery
@@ -251,7 +253,11 @@ def main() -> int:
     assert isinstance(start, Start), f"first came {type(start).__name__}, not Start"
     board, bell = descriptors
     os.set_blocking(bell, False)
-    log = logs.configure(start.role, start.index, start.log_level)
+    counts = Board(board)
+    log = logs.configure(
+        "log", level=start.log_level, on_dropped=lambda: counts.count_dropped_line("log")
+    )
+    log_uncaught(log)
     timeslice.shorten(log)
     try:
         before = time.monotonic()

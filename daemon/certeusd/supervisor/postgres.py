@@ -30,12 +30,12 @@ from certeusd.supervisor import postgres_cluster as cluster
 from certeusd.supervisor import postgres_install as installation
 from certeusd.supervisor.backoff import Backoff
 from certeusd.supervisor.child import watch_exit
+from certeusd.supervisor.postgres_output import Lines, ServerLog
 from certeusd.supervisor.state import Reasons
 
 READY_POLL_S = 0.05
 QUIT_TIMEOUT_S = 5.0
-
-_LEVELS = {"LOG": "info", "WARNING": "warning", "ERROR": "warning", "FATAL": "warning"}
+READ_BYTES = 1 << 16
 
 
 class ServerState(StrEnum):
@@ -220,15 +220,12 @@ class EmbeddedPostgres:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), process.stdout
         )
+        take = ServerLog(self._logger).take if lines is None else lines.append
+        pieces = Lines(take)
         try:
-            while raw := await reader.readline():
-                line = raw.decode(errors="replace").rstrip()
-                if lines is not None:
-                    lines.append(line)
-                    continue
-                severity, _, text = line.partition(":  ")
-                level = _LEVELS.get(severity, "error" if severity == "PANIC" else "info")
-                getattr(self._logger, level)("postgres_logged", severity=severity, message=text)
+            while data := await reader.read(READ_BYTES):
+                pieces.feed(data)
+            pieces.feed(b"")
         finally:
             transport.close()
 

@@ -11,6 +11,7 @@ from certeusd import _native, logs, timeslice
 from certeusd.board import Board
 from certeusd.channel import Start, adopt
 from certeusd.preparation import Preparation
+from certeusd.uncaught import log_uncaught
 from certeusd.worker.access import Rule
 from certeusd.worker.audit import Audit
 from certeusd.worker.clients import Clients
@@ -55,7 +56,11 @@ def main() -> int:
     start, (board_fd, *listener_fds) = received
     assert isinstance(start, Start), "the first message is Start"
     config, index = start.config, start.index
-    logger = logs.configure("worker", index, start.log_level)
+    board = Board(board_fd)
+    logger = logs.configure(
+        "worker", index, start.log_level, lambda: board.count_dropped_line("worker", index)
+    )
+    log_uncaught(logger)
     timeslice.shorten(logger)
     listeners = [socket.socket(fileno=fd) for fd in listener_fds]
     assert len(listeners) == len(config.ingest), "one listener for each [[ingest]]"
@@ -65,7 +70,7 @@ def main() -> int:
     assert len(key) == LOG_KEY_BYTES, f"a log key of {len(key)} bytes"
     limits = config.limits
     kernel = _native.Worker(board_fd, index, key, limits.event_bytes_max, limits.depth_max)
-    view = BoardView(Board(board_fd), index, config.worker.count)
+    view = BoardView(board, index, config.worker.count)
     os.close(board_fd)
     clients = Clients(
         kernel,
