@@ -113,7 +113,10 @@ def alarming(daemon: Daemon) -> list[dict[str, Any]]:
     lines = [json.loads(one) for one in daemon.log_path.read_text().splitlines()]
     starts = [one for one in lines if one["event"] == "log_recovered"]
     assert starts
-    return [one for one in lines if one["level"] in ("warning", "error", "critical")] + [
+    loud = [one for one in lines if one["level"] in ("warning", "error", "critical")]
+    # Each start of an embedded server waits for that a moment.
+    quiet = ("code", "postgres-away"), ("message", "the database system is starting up")
+    return [one for one in loud if not any(one.get(k) == v for k, v in quiet)] + [
         one for one in starts if one["label"] not in ("clean", "new") or one["gaps"]
     ]
 

@@ -16,6 +16,7 @@ from certeusd.exits import Exit, ExitError
 VERBS: dict[str, tuple[str, str]] = {
     "append": ("append", "Append lines or NDJSON objects, and wait until they are durable."),
     "backup": ("backup", "Back the ledger up; verify and restore a backup."),
+    "bundle": ("bundle", "Gather what support needs into one file, without secrets."),
     "config": ("config", "Show the configuration that holds; compare it with the files."),
     "dead-letters": ("dead_letters", "Accept that many rows become dead letters."),
     "doctor": ("doctor", "Look at what surrounds certeus, and say what to do."),
