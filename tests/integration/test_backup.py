@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 
 import certeus
 from support.daemon import Daemon, scratch_dir
+from support.postgres import installations, server
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -108,15 +112,19 @@ class Load:
         assert not self.failed, self.failed
 
 
+def expected(line: dict[str, Any]) -> bool:
+    """Whether each start of an embedded server says it: everybody waits for that a moment."""
+    message = str(line.get("message", ""))
+    return line.get("code") == "postgres-away" or message.startswith("the database system is")
+
+
 def alarming(daemon: Daemon) -> list[dict[str, Any]]:
     """What the daemon has logged that an operator would worry about."""
     lines = [json.loads(one) for one in daemon.log_path.read_text().splitlines()]
     starts = [one for one in lines if one["event"] == "log_recovered"]
     assert starts
     loud = [one for one in lines if one["level"] in ("warning", "error", "critical")]
-    # Each start of an embedded server waits for that a moment.
-    quiet = ("code", "postgres-away"), ("message", "the database system is starting up")
-    return [one for one in loud if not any(one.get(k) == v for k, v in quiet)] + [
+    return [one for one in loud if not expected(one)] + [
         one for one in starts if one["label"] not in ("clean", "new") or one["gaps"]
     ]
 
@@ -163,3 +171,91 @@ def test_a_backup_under_load_restores_every_event_that_was_durable_before_it(
         assert two.stop() == 0
     finally:
         two.clean_up()
+
+
+def test_a_stopped_ledger_is_backed_up_with_its_database_as_files(root: Path) -> None:
+    one = daemon_at(root / "one").start()
+    two = daemon_at(root / "two")
+    try:
+        seqs = append(one, "first", 300)
+        one.certeus("wait", "--flushed", "--timeout", "60")
+        one.kill("all")
+        made = told(one, "create", str(root / "b.tar"))
+        assert made["postgres"]["method"] == "files"
+        assert made["log"]["last_seq"] == 300
+        key = str(one.state_dir / "keys" / "log.key")
+        told(two, "restore", str(root / "b.tar"), "--key", key)
+        two.start()
+        assert append(two, "second", 10) == list(range(301, 311))
+        two.certeus("wait", "--flushed", "--timeout", "60")
+        assert [seq for seq, _ in rows(two.dsn())] == [*seqs, *range(301, 311)]
+        # The ledger that was backed up is as it was.
+        one.start()
+        assert append(one, "third", 1) == [301]
+        assert (one.stop(), two.stop()) == (0, 0)
+    finally:
+        one.clean_up()
+        two.clean_up()
+
+
+def test_a_create_that_is_killed_while_the_database_is_copied_disturbs_nobody(root: Path) -> None:
+    one = daemon_at(root / "one").start()
+    try:
+        append(one, "before", 10)
+        one.certeus("wait", "--flushed", "--timeout", "60")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "certeusd.cli", "--runtime-dir", str(one.runtime_dir),
+             "--state-dir", str(one.state_dir), "backup", "create", str(root / "b")],
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        staged = root / "b.partial" / "staging" / "postgres"
+        wait_until("pg_basebackup", lambda: process.poll() is not None or staged.exists())
+        copying = psutil.Process(process.pid).children()
+        process.kill()
+        process.communicate()
+        wait_until("end of pg_basebackup", lambda: not any(one.is_running() for one in copying))
+        assert not (root / "b").exists()
+        assert append(one, "after", 10) == list(range(11, 21))
+        told(one, "create", str(root / "b"))
+        assert told(one, "verify", str(root / "b"))["ok"]
+        assert [one.name for one in sorted(root.iterdir())] == ["b", "one"]
+        assert one.stop() == 0
+    finally:
+        one.clean_up()
+
+
+def test_a_restored_log_beside_a_newer_database_diverges_until_it_is_forked(root: Path) -> None:
+    with server(sorted(installations().items())[-1][1]) as postgres:
+        config = SMALL + f'[postgres]\ndsn = "{postgres.dsn()}"\n'
+        one, two = daemon_at(root / "one", config), daemon_at(root / "two", config)
+        try:
+            one.start()
+            append(one, "old", 50)
+            one.certeus("wait", "--flushed", "--timeout", "60")
+            made = told(one, "create", str(root / "b"), "--with-key")
+            assert made["postgres"] == {
+                "mode": "external", "method": "none", "version": "", "owner": "",
+            }  # fmt: skip
+            assert made["flush_position"]["seq"] <= 50
+            append(one, "newer", 50)
+            one.certeus("wait", "--flushed", "--timeout", "60")
+            assert one.stop() == 0
+            told(two, "restore", str(root / "b"))
+            two.start()
+            append(two, "restored", 70)
+            wait_until("the reason", lambda: "diverged" in reasons(two))
+            assert two.stop() == 0
+            two.certeus("log", "fork", str(made["log_id"]))
+            two.start()
+            two.certeus("wait", "--flushed", "--timeout", "60")
+            names = [name for _, name in rows(postgres.dsn())]
+            wanted = [f"old-{at}" for at in range(50)] + [f"newer-{at}" for at in range(50)]
+            assert sorted(names) == sorted(wanted + [f"restored-{at}" for at in range(70)])
+            assert two.stop() == 0
+        finally:
+            one.clean_up()
+            two.clean_up()
+
+
+def reasons(daemon: Daemon) -> set[str]:
+    return {one["code"] for one in daemon.status()["reasons"]}

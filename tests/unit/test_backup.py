@@ -1,6 +1,7 @@
 """Backups of a log at rest: what verify finds, what restore refuses, and what a kill leaves."""
 
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -76,7 +77,8 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module", params=FORMS)
 def whole(request: pytest.FixtureRequest, ledger: Path) -> Path:
     """A backup with the key, as a directory and as a tar file."""
-    place = ledger.parent / request.param
+    form: str = request.param
+    place = ledger.parent / form
     backup(ledger, "create", str(place), "--with-key")
     return place
 
@@ -448,16 +450,11 @@ def as_nobody() -> Callable[..., tuple[int, str, str]]:
 
     def run_as(state: Path, *verb: str) -> tuple[int, str, str]:
         """In a fork, so that a checkout that user cannot enter is imported before."""
-        import certeusd.backup.create
-        import certeusd.backup.restore
-        import certeusd.backup.verify
-        import certeusd.cli.backup
+        for name in ("create", "verify", "restore"):
+            importlib.import_module(f"certeusd.backup.{name}")
+        importlib.import_module("certeusd.cli.backup")
         from certeusd.cli import main as program
 
-        assert certeusd.cli.backup
-        assert certeusd.backup.create
-        assert certeusd.backup.verify
-        assert certeusd.backup.restore
         output = state.parent / "said"
         pid = os.fork()
         if pid == 0:
