@@ -151,10 +151,14 @@ def _refuse_tablespaces(folder: Path) -> None:
 def _refuse_running(data: Path) -> None:
     try:
         pid = int((data / "postmaster.pid").read_text().split()[0])
-        alive = psutil.Process(pid).name() == "postgres"
+        process = psutil.Process(pid)
+        alive = process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
+        serves = alive and Path(process.cwd()) == data.resolve()
     except (FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
         return
-    if alive:
+    except psutil.AccessDenied:
+        serves = True
+    if serves:
         raise ExitError(
             Exit.TRY_AGAIN,
             f"cannot copy {data}: in use by pid {pid}; start certeusd, which takes that server"
