@@ -10,12 +10,16 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from certeusd import __version__
 from certeusd.cli.parameters import ANY_FILE, DIRECTORY
 from certeusd.exits import Exit, ExitError
+
+if TYPE_CHECKING:
+    from certeusd.config_sources import Loaded
 
 IDENTITY_MAP = ["0", "0", "4294967295"]
 
@@ -104,19 +108,62 @@ def _serve(config_file: str | None, state_dir: str | None, runtime_dir: str | No
 
 
 @command.command()
+@click.option("--probe", "with_probe", is_flag=True, help="Look whether what it names is there.")
+@click.option("--json", "as_json", is_flag=True, help="One document on stdout.")
 @click.pass_context
-def check(context: click.Context) -> None:
-    """Validate the configuration; connects to nothing."""
+def check(context: click.Context, with_probe: bool, as_json: bool) -> None:
+    """Validate the configuration; connects to nothing.
+
+    With --probe it also looks, within 5 s, at what the configuration names: PostgreSQL, users,
+    CPUs, directories, files. Exit 78 on a fault, 69 if only PostgreSQL cannot be reached.
+    """
     from certeusd import config_sources
+    from certeusd.cli.common import print_json
 
     config_file: str | None = context.obj
     loaded = config_sources.load(config_file)
+    if with_probe:
+        _probe(context, loaded, as_json=as_json)
     config_sources.effective(loaded.config, 1, os.geteuid())
     config_sources.roles(loaded.config.control)
+    if as_json:
+        print_json({"ok": True, "sources": loaded.sources, "warnings": loaded.warnings})
+        return
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     sources = ", ".join(loaded.sources) or "defaults alone"
     click.echo(f"the configuration is good ({sources})")
+
+
+def _probe(context: click.Context, loaded: "Loaded", *, as_json: bool) -> NoReturn:
+    """Print what is found, and end: without waiting for what did not answer in time."""
+    from certeusd import probe, systemd
+    from certeusd.cli.common import print_json
+    from certeusd.paths import daemon_paths
+
+    given = context.find_root().params
+    paths = daemon_paths(
+        given["state_dir"] or systemd.state_directory(),
+        given["runtime_dir"] or systemd.runtime_directory(),
+    )
+    looked = probe.Probe(loaded, paths)
+    looked.run()
+    code = looked.exit_code()
+    if as_json:
+        print_json({"ok": code == Exit.OK, "sources": loaded.sources, "warnings": loaded.warnings,
+                    "findings": [one._asdict() for one in looked.findings]})  # fmt: skip
+    else:
+        for warning in loaded.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        for one in looked.findings:
+            key = f" ({one.key}, {one.where})" if one.key else ""
+            click.echo(f"{one.level:11} {one.check:17} {one.what}{key}")
+            if one.next and one.level != "ok":
+                click.echo(f"{'':29} -> {one.next}")
+    sys.stdout.flush()
+    if looked.is_waiting():
+        os._exit(code)
+    sys.exit(code)
 
 
 @command.command()

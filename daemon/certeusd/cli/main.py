@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # verb: (module, help shown in the list)
 VERBS: dict[str, tuple[str, str]] = {
     "append": ("append", "Append lines or JSON objects, and wait until they are durable."),
+    "backup": ("backup", "Back the ledger up; verify and restore a backup."),
+    "bundle": ("bundle", "Gather what support needs into one file, without secrets."),
     "completion": ("completion", "Print the script that completes certeus in a shell."),
     "config": ("config", "Show the configuration that holds; compare it with the files."),
     "dead-letters": (

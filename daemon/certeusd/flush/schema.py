@@ -90,9 +90,39 @@ async def ensure(connection: Connection, data: Literal["json", "jsonb"]) -> bool
     Raises:
         SchemaError: with what a DBA must do.
     """
-    known = await connection.fetch("SELECT nspname FROM pg_namespace WHERE nspname = 'certeus'")
-    if not known:
+    if not await _is_there(connection):
         await _make(connection, data)
+    await _check_usable(connection)
+    kind = await connection.fetchval(
+        "SELECT format_type(atttypid, NULL) FROM pg_attribute"
+        " WHERE attrelid = 'certeus.events'::regclass AND attname = 'data'"
+    )
+    return bool(kind == "jsonb")
+
+
+async def look(connection: Connection) -> bool:
+    """Whether there is a schema, which is then of our version and granted to us; makes nothing.
+
+    Raises:
+        SchemaError: it cannot be used, or there is none and we may not make one.
+    """
+    if await _is_there(connection):
+        await _check_usable(connection)
+        return True
+    role, database = await _names(connection)
+    if not await connection.fetchval("SELECT has_database_privilege($1, 'CREATE')", database):
+        raise SchemaError(
+            "there is no schema certeus, and it may not be made", _may_make(role, database)
+        )
+    return False
+
+
+async def _is_there(connection: Connection) -> bool:
+    known = "SELECT nspname FROM pg_namespace WHERE nspname = 'certeus'"
+    return bool(await connection.fetch(known))
+
+
+async def _check_usable(connection: Connection) -> None:
     await _check_grants(connection)
     version = await connection.fetchval("SELECT max(version) FROM certeus.schema_version")
     if version != VERSION:
@@ -100,11 +130,13 @@ async def ensure(connection: Connection, data: Literal["json", "jsonb"]) -> bool
             f"the schema certeus has version {version}, this certeus knows {VERSION}",
             "Run the certeus that made it, or another database.",
         )
-    kind = await connection.fetchval(
-        "SELECT format_type(atttypid, NULL) FROM pg_attribute"
-        " WHERE attrelid = 'certeus.events'::regclass AND attname = 'data'"
+
+
+def _may_make(role: str, database: str) -> str:
+    return (
+        f'GRANT CREATE ON DATABASE "{database}" TO "{role}"; or let a DBA run'
+        " `certeusd schema | psql`."
     )
-    return bool(kind == "jsonb")
 
 
 async def _make(connection: Connection, data: Literal["json", "jsonb"]) -> None:
@@ -114,9 +146,7 @@ async def _make(connection: Connection, data: Literal["json", "jsonb"]) -> None:
         await connection.execute("ROLLBACK")
         role, database = await _names(connection)
         raise SchemaError(
-            f"cannot make the schema certeus: {error}",
-            f'GRANT CREATE ON DATABASE "{database}" TO "{role}"; or let a DBA run'
-            " `certeusd schema | psql`.",
+            f"cannot make the schema certeus: {error}", _may_make(role, database)
         ) from error
 
 

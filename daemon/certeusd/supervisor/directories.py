@@ -6,6 +6,9 @@ import secrets
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths
 
+RESTORING = "restoring"
+"""What a restore unpacks into, below the state directory; gone when it is over."""
+
 
 def make(paths: Paths) -> None:
     """Make both directories and what is in them; what exists keeps its permissions.
@@ -13,6 +16,12 @@ def make(paths: Paths) -> None:
     A state directory that we make may be entered by all, because the server of the embedded
     PostgreSQL has its socket inside; nothing else in it can be read by others.
     """
+    if (paths.state_dir / RESTORING).exists():
+        raise ExitError(
+            Exit.CONFIGURATION,
+            f"cannot use {paths.state_dir}: a restore into it was not finished; run certeus backup"
+            " restore again",
+        )
     try:
         for directory, mode in ((paths.state_dir, 0o711), (paths.runtime_dir, 0o755)):
             for missing in reversed([directory, *directory.parents]):

@@ -49,6 +49,7 @@ log_checkpoints = off
 HBA = """\
 # Written by certeusd at each start. Only this host's users below, proved by the kernel.
 local all all peer map=certeus
+local replication all peer map=certeus
 """
 
 Run = Callable[[Sequence[str], bytes], Awaitable[tuple[int, str]]]

@@ -1,0 +1,220 @@
+"""Putting a backup back: whole, or visibly not yet.
+
+Everything is unpacked into `<state-dir>/restoring/`, compared with the manifest while it is, and
+checked there; then moved into place and `restoring/` removed. As long as that directory is there
+`certeusd` refuses to start, and a restore that is run again begins anew. It is inside the state
+directory because that may be a mount point, over which nothing can be renamed.
+"""
+
+import contextlib
+import hashlib
+import os
+import pwd
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from certeusd.backup import cluster
+from certeusd.backup.manifest import Manifest
+from certeusd.backup.reading import Fault, read
+from certeusd.backup.target import Tell, open_new, silent, sync_directory
+from certeusd.backup.verify import Verified, log_checked
+from certeusd.exits import Exit, ExitError
+from certeusd.paths import Paths
+from certeusd.supervisor import locks
+from certeusd.supervisor.directories import RESTORING
+
+MOVED = ("postgres", "keys", "followers", "log")
+"""In this order, from `restoring/`: the log, without which nothing is, comes last."""
+NOT_OURS = frozenset({"lock", "lost+found", RESTORING})
+KEY_BYTES = 32
+
+
+class DamagedError(Exception):
+    """The backup is not whole: nothing was restored."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__(f"{len(faults)} findings")
+        self.faults = faults
+
+
+class Options(NamedTuple):
+    """How to restore."""
+
+    key: Path | None = None
+    """Where the log's key is, if it is not in the backup."""
+    without_key: bool = False
+    owner: str = ""
+    """User of the daemon; empty: as it was, or whoever restores."""
+    accept_damage: bool = False
+    """Restore a log as it was backed up, though a check finds what was damaged before."""
+
+
+class Owners(NamedTuple):
+    """Users that files are given to; None: they stay ours."""
+
+    daemon: pwd.struct_passwd | None
+    postgres: pwd.struct_passwd | None
+
+
+def restore(place: Path, paths: Paths, options: Options, tell: Tell = silent) -> Verified:
+    """Restore a backup into a state directory that is empty, or in which a restore was broken off.
+
+    Raises:
+        ExitError: 75 a daemon has it, 1 it is not empty, or what else is in the way.
+        DamagedError: the backup is not whole.
+        OSError: the disk's. In all cases a restore can be tried again.
+    """
+    state = paths.state_dir
+    made = not state.exists()
+    if made:
+        state.mkdir(parents=True)
+        state.chmod(0o711)
+    descriptor = locks.hold(paths.lock)
+    try:
+        _be_empty(state)
+        staging = _begin(state)
+        verified = _unpack(place, staging, options, tell)
+        owners = _owners(verified.manifest, options)
+        _give(staging, owners)
+        _finish(state, staging)
+        _own((paths.lock, *([state] if made else [])), owners.daemon)
+    finally:
+        os.close(descriptor)
+    return verified
+
+
+def _be_empty(state: Path) -> None:
+    if (state / RESTORING).is_dir():
+        return
+    there = sorted({one.name for one in state.iterdir()} - NOT_OURS)
+    if there:
+        raise ExitError(
+            Exit.FAILED,
+            f"cannot restore into {state}: it is not empty ({', '.join(there[:5])}); move what is"
+            " there away, or give another --state-dir",
+        )
+
+
+def _begin(state: Path) -> Path:
+    """Make an empty `restoring/`; what a broken-off restore has moved out of it goes."""
+    staging = state / RESTORING
+    staging.mkdir(mode=0o700, exist_ok=True)
+    sync_directory(state)
+    for folder in (*(state / name for name in MOVED), *staging.iterdir()):
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        elif folder.exists():
+            folder.unlink()
+    for name in ("log", "followers", "keys", "packed"):
+        (staging / name).mkdir(mode=0o700)
+    return staging
+
+
+def _unpack(place: Path, staging: Path, options: Options, tell: Tell) -> Verified:
+    def into(name: str) -> Path | None:
+        folder, _, file = name.partition("/")
+        if folder == "config":
+            return None
+        return staging / ("packed" if folder == "postgres" else folder) / file
+
+    opened = read(place, into, tell)
+    if opened.faults:
+        raise DamagedError(opened.faults)
+    manifest = opened.manifest
+    _place_key(manifest, staging, options)
+    verified = log_checked(manifest, [], staging, None)
+    if verified.faults and not options.accept_damage:
+        raise DamagedError(verified.faults)
+    if manifest.postgres.method != "none":
+        faults = cluster.unpack(manifest.postgres.version, staging / "packed", staging / "postgres")
+        if faults:
+            raise DamagedError(faults)
+    shutil.rmtree(staging / "packed")
+    return verified
+
+
+def _place_key(manifest: Manifest, staging: Path, options: Options) -> None:
+    if manifest.key_included or manifest.log is None or options.without_key:
+        return
+    if options.key is None:
+        raise ExitError(
+            Exit.FAILED,
+            "cannot restore without the log's key, which is not in the backup: give --key FILE"
+            " (keys/log.key of the old state directory); or --without-key: then no root can be"
+            " computed again, and ids from before the backup are not recognised as duplicates",
+        )
+    key = options.key.read_bytes()
+    wanted = manifest.key_sha256
+    if len(key) != KEY_BYTES or (wanted and hashlib.sha256(key).hexdigest() != wanted):
+        raise ExitError(
+            Exit.FAILED, f"cannot use {options.key}: it is not the key of this log; give that one"
+        )
+    with open_new(staging / "keys" / "log.key") as file:
+        file.write(key)
+
+
+def _owners(manifest: Manifest, options: Options) -> Owners:
+    if os.geteuid() != 0:
+        return Owners(None, None)
+    cluster = manifest.postgres.owner if manifest.postgres.method != "none" else ""
+    return Owners(
+        _user(options.owner or manifest.owner),
+        _user(cluster if not options.owner or manifest.owner != cluster else options.owner)
+        if cluster
+        else None,
+    )
+
+
+def _user(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise ExitError(
+            Exit.FAILED,
+            f"cannot give the files to {name}: there is no such user here; make it"
+            " (systemd-sysusers), or give --owner",
+        ) from None
+
+
+def _give(staging: Path, owners: Owners) -> None:
+    """Set owners, and have every file and name of it durable."""
+    for name in MOVED:
+        owner = owners.postgres if name == "postgres" else owners.daemon
+        for path in _tree(staging / name):
+            _own([path], owner)
+            if not path.is_symlink():
+                _sync(path)
+    sync_directory(staging)
+
+
+def _own(paths: Iterable[Path], owner: pwd.struct_passwd | None) -> None:
+    for path in paths:
+        if owner is not None:
+            os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+
+
+def _tree(folder: Path) -> Iterator[Path]:
+    """Everything in a folder and it itself, names after what they name."""
+    for place, folders, files in os.walk(folder, topdown=False):
+        yield from (Path(place, name) for name in files)
+        yield from (Path(place, name) for name in folders if Path(place, name).is_symlink())
+        yield Path(place)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _finish(state: Path, staging: Path) -> None:
+    for name in MOVED:
+        with contextlib.suppress(FileNotFoundError):
+            (staging / name).rename(state / name)
+    sync_directory(state)
+    staging.rmdir()
+    sync_directory(state)
