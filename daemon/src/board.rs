@@ -64,6 +64,13 @@ fields! {
     RECOVERY_PHASE = 40, RECOVERY_SEGMENTS = 41, RECOVERY_SEGMENTS_DONE = 42, RECOVERY_BYTES = 43,
     RECOVERY_BYTES_DONE = 44,
     SYNC_NS_BUCKETS_64 = 64, GROUP_RECORDS_BUCKETS_64 = 128,
+    // Rejections as they are decided, in the order of the codes of `Reason` from 1 on. A worker's are
+    // here once a ticket, also where a worker's successor had to read the ticket again.
+    MALFORMED_EVENT_TOTAL = 192, INVALID_JSON_TOTAL = 193, INVALID_UTF8_TOTAL = 194,
+    TOO_LARGE_TOTAL = 195, TOO_DEEP_TOTAL = 196, NUL_CHARACTER_TOTAL = 197,
+    LONE_SURROGATE_TOTAL = 198, NUMBER_OUT_OF_RANGE_TOTAL = 199, INVALID_TIME_TOTAL = 200,
+    INVALID_ATTRIBUTE_TOTAL = 201, INVALID_EXTENSIONS_TOTAL = 202, SOURCE_NOT_ALLOWED_TOTAL = 203,
+    ID_CONFLICT_TOTAL = 204,
 }
 
 fields! {
@@ -74,7 +81,9 @@ fields! {
     // The breaker's state: 0 there is no flusher, 1 closed, 2 open, 3 half-open.
     BREAKER_STATE = 9, BREAKER_FAILURES = 10, BREAKER_CLOSED_TOTAL = 11, BREAKER_OPEN_TOTAL = 12,
     BREAKER_HALF_OPEN_TOTAL = 13,
-    BATCH_NS_BUCKETS_64 = 64, BATCH_ROWS_BUCKETS_64 = 128,
+    // From the record's time to the commit in PostgreSQL, a row each.
+    DELIVERY_NS_SUM = 14,
+    BATCH_NS_BUCKETS_64 = 64, BATCH_ROWS_BUCKETS_64 = 128, DELIVERY_NS_BUCKETS_64 = 192,
 }
 
 fields! {
