@@ -55,11 +55,11 @@ class Board:
         """Count on; only the page's own process does that."""
         self.page(table, index)[_native.BOARD[table][1][field]] += count
 
-    def observe(self, table: str, field: str, value: int, index: int = 0) -> None:
-        """Count `value` in a histogram: bucket `b` holds values below `2^b`."""
+    def observe(self, table: str, field: str, value: int, count: int = 1, index: int = 0) -> None:
+        """Count `count` times `value` in a histogram: bucket `b` holds values below `2^b`."""
         assert field.endswith(_HISTOGRAM_SUFFIX)
         bucket = min(value.bit_length(), HISTOGRAM_WORDS - 1)
-        self.page(table, index)[_native.BOARD[table][1][field] + bucket] += 1
+        self.page(table, index)[_native.BOARD[table][1][field] + bucket] += count
 
     def histogram(self, table: str, field: str, index: int = 0) -> "npt.NDArray[np.uint64]":
         """Copy the 64 counts of a histogram."""

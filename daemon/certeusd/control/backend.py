@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from certeusd.board import Board
+from certeusd.control.measures import Measures
 from certeusd.control.types import Configuration, Differences, Process, Reloaded, Status
 from certeusd.logs import Module
 
@@ -67,6 +68,10 @@ class Backend(Protocol):
 
     def status(self) -> Status:
         """Everything about the service."""
+        ...
+
+    def measures(self) -> Measures:
+        """What is measured for `/metrics`."""
         ...
 
     def workers(self) -> list[Process]:
