@@ -8,6 +8,7 @@ word of the board is which family: `metric_words.py`.
 
 import time
 from collections.abc import Iterable
+from typing import Protocol
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -22,7 +23,6 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from certeusd.board import Board
 from certeusd.control import exposed, health, reasons
 from certeusd.control import metric_words as words
-from certeusd.control.backend import Backend
 from certeusd.control.measures import Measures
 from certeusd.control.types import Status
 
@@ -31,10 +31,32 @@ STATES = ("starting", "recovering", "ready", "degraded", "draining")
 STAGES_THAT_HOLD_UP = ("ingest", "commit", "deliver")
 
 
+class Source(Protocol):
+    """What is asked: part of `certeusd.control.backend.Backend`."""
+
+    @property
+    def board(self) -> Board:
+        """The shared page of counters."""
+        ...
+
+    @property
+    def takes_events(self) -> bool:
+        """Whether the state is `ready` or `degraded`."""
+        ...
+
+    def status(self) -> Status:
+        """Everything about the service."""
+        ...
+
+    def measures(self) -> Measures:
+        """What is measured."""
+        ...
+
+
 class BoardCollector(Collector):
     """Reads the board at each scrape."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Source) -> None:
         self._backend = backend
 
     def collect(self) -> Iterable[Metric]:
@@ -298,7 +320,7 @@ def _memory(measures: Measures) -> Iterable[Metric]:
         yield family
 
 
-def render(backend: Backend) -> str:
+def render(backend: Source) -> str:
     """Return the text of one scrape."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(BoardCollector(backend))

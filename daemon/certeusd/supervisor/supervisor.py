@@ -288,7 +288,8 @@ class Supervisor:
 
     def _sample(self) -> None:
         """Note the durable position, whether everybody gets on, and whether there is room."""
-        self._lag.note(self.board.get("durability", "durable_seq"))
+        durable = self.board.get("durability", "durable_seq")
+        self._lag.note(durable, self.board.get("follower", "position_seq"))
         ready: list[tuple[Role, int]] = [
             (slot.role, slot.index) for slot in self._fleet.slots if slot.ready
         ]
