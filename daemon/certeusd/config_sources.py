@@ -243,7 +243,7 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
         cpus.parse(config.cpu.cpus)
     except ValueError as error:
         refuse("cpu.cpus", f'{error}; write a list such as "2-7,10"')
-    _check_metrics(config, refuse)
+    _check_metrics(config, origins, refuse)
     if config.postgres.dsn and not _is_postgres_url(config.postgres.dsn):
         refuse("postgres.dsn", "write postgresql://user@host:port/database")
     if not config.ingest:
@@ -253,7 +253,9 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
         refuse("ingest.path", "two [[ingest]] have the same path")
 
 
-def _check_metrics(config: Config, refuse: Callable[[str, str], None]) -> None:
+def _check_metrics(
+    config: Config, origins: Mapping[str, str], refuse: Callable[[str, str], None]
+) -> None:
     try:
         exposed.address(config.metrics.listen)
     except ValueError as error:
@@ -265,7 +267,8 @@ def _check_metrics(config: Config, refuse: Callable[[str, str], None]) -> None:
         critical = name.replace("warning", "critical")
         low, high = getattr(config.thresholds, name), getattr(config.thresholds, critical)
         if high < low:
-            refuse(f"thresholds.{critical}", f"{high:g} is below thresholds.{name}, {low:g}")
+            key = critical if f"thresholds.{critical}" in origins else name
+            refuse(f"thresholds.{key}", f"{critical} ({high:g}) is below {name} ({low:g})")
 
 
 def _is_postgres_url(dsn: str) -> bool:

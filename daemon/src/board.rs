@@ -65,8 +65,8 @@ fields! {
     RECOVERY_PHASE = 40, RECOVERY_SEGMENTS = 41, RECOVERY_SEGMENTS_DONE = 42, RECOVERY_BYTES = 43,
     RECOVERY_BYTES_DONE = 44,
     SYNC_NS_BUCKETS_64 = 64, GROUP_RECORDS_BUCKETS_64 = 128,
-    // Rejections as they are decided, in the order of the codes of `Reason` from 1 on. A worker's are
-    // here once a ticket, also where a worker's successor had to read the ticket again.
+    // Rejections as they are decided, in the order of the codes of `Reason` from 1 on: once a
+    // ticket, also where a worker's successor had to read it again.
     MALFORMED_EVENT_TOTAL = 192, INVALID_JSON_TOTAL = 193, INVALID_UTF8_TOTAL = 194,
     TOO_LARGE_TOTAL = 195, TOO_DEEP_TOTAL = 196, NUL_CHARACTER_TOTAL = 197,
     LONE_SURROGATE_TOTAL = 198, NUMBER_OUT_OF_RANGE_TOTAL = 199, INVALID_TIME_TOTAL = 200,

@@ -15,6 +15,7 @@ from certeusd.config import MetricsSection
 from certeusd.control import exposed
 from certeusd.control.exposed import Address, Exposed, Port, address, write
 from support.as_user import as_user
+from support.ports import free_port, refuses
 from support.waiting import wait_until
 
 TEXT = "certeus_durable_seq 1\n"
@@ -43,12 +44,6 @@ def test_any_other_address_is_refused_and_told_what_to_write(listen: str) -> Non
         address(listen)
 
 
-def free_port() -> int:
-    with socket.socket() as end:
-        end.bind(("127.0.0.1", 0))
-        return int(end.getsockname()[1])
-
-
 def asked(port: int, method: str = "GET", path: str = "/metrics") -> tuple[int, str, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
@@ -64,11 +59,6 @@ def answers(port: int) -> bool:
         return asked(port)[0] == 200
     except (OSError, http.client.HTTPException):
         return False
-
-
-def refuses(port: int) -> bool:
-    with socket.socket() as end:
-        return end.connect_ex(("127.0.0.1", port)) != 0
 
 
 def while_serving(render: Callable[[], str], look: Callable[[int], None]) -> None:

@@ -1,7 +1,10 @@
 """What `/metrics` says: names, types, stable buckets, and that the documents say the same."""
 
+import asyncio
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from certeusd.board import Board
 from certeusd.config import ThresholdsSection
 from certeusd.control import metrics, reasons
 from certeusd.control.metrics import held_bytes
+from certeusd.control.types import Status
 from certeusd.supervisor import lag, measuring
+from certeusd.supervisor.child import Usage, watch_exit
 from certeusd.supervisor.lag import Lag
 from support.measured import Measured, empty_board, full_board
 from support.promtool import promtool
@@ -142,7 +147,7 @@ def test_what_is_kept_for_postgresql_is_whole_segments_and_nothing_when_it_has_a
 
 def test_no_events_are_taken_while_the_log_has_no_room() -> None:
     class Full(Measured):
-        def status(self) -> metrics.Status:
+        def status(self) -> Status:
             status = super().status()
             full = msgspec.structs.replace(status.reasons[0], code="log-full")
             return msgspec.structs.replace(status, reasons=[full])
@@ -190,11 +195,25 @@ def test_memory_is_the_hosts_where_there_is_no_group_to_ask(tmp_path: Path, text
     assert measuring.memory(root, of).scope == "host"
 
 
+def test_the_processor_time_of_a_life_is_known_to_the_end_after_its_end() -> None:
+    work = "import os\nwhile sum(os.times()[:2]) < 0.2: pass"
+    process = subprocess.Popen([sys.executable, "-c", work])
+
+    async def live() -> tuple[float, float, float]:
+        usage = Usage(process.pid)
+        at_birth, _ = usage.look()
+        assert await watch_exit(asyncio.get_running_loop(), process, usage.look) == 0
+        return at_birth, usage.cpu_seconds, usage.look()[0]
+
+    at_birth, at_end, afterwards = asyncio.run(live())
+    assert at_birth < 0.2 <= at_end == afterwards
+
+
 def test_a_wait_is_counted_from_when_the_first_missing_event_was_durable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(lag.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("certeusd.supervisor.lag.time.monotonic", lambda: now[0])
     waits = Lag()
     for durable in (10, 10, 20, 20, 30):
         waits.note(durable, 5)
@@ -208,7 +227,7 @@ def test_a_wait_of_a_day_is_still_told_and_takes_no_more_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(lag.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("certeusd.supervisor.lag.time.monotonic", lambda: now[0])
     monkeypatch.setattr(lag, "SAMPLES_MAX", 64)
     waits = Lag()
     for durable in range(1, 86_401):

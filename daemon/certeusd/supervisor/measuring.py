@@ -7,7 +7,7 @@ and its burial, when the kernel still has the exact figure.
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import psutil
@@ -35,7 +35,7 @@ class Measuring:
         self._reload = ReloadMeasure(True, self._started_at)
 
     @contextlib.contextmanager
-    def reload(self) -> Iterator[None]:
+    def reload(self) -> Generator[None]:
         """Note whether what is done inside is done."""
         self._reload = self._reload._replace(successful=False)
         yield

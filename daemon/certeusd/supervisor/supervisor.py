@@ -223,7 +223,9 @@ class Supervisor:
                 postgres = loop.create_task(self._postgres.run())
             # A fault of ours in one of these tasks must not go unseen.
             asked = loop.create_task(self._drain_asked.wait())
-            tasks = {asked, tick, exposed} | ({postgres} if postgres is not None else set())
+            tasks = {asked, tick, exposed}
+            if postgres is not None:
+                tasks.add(postgres)
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
             for task in done:
