@@ -59,11 +59,11 @@ class Board:
         """Count a line that a process of this table could not log; only that process does that."""
         self.add(table, "log_lines_dropped_total", 1, index)
 
-    def observe(self, table: str, field: str, value: int, index: int = 0) -> None:
-        """Count `value` in a histogram: bucket `b` holds values below `2^b`."""
+    def observe(self, table: str, field: str, value: int, count: int = 1, index: int = 0) -> None:
+        """Count `count` times `value` in a histogram: bucket `b` holds values below `2^b`."""
         assert field.endswith(_HISTOGRAM_SUFFIX)
         bucket = min(value.bit_length(), HISTOGRAM_WORDS - 1)
-        self.page(table, index)[_native.BOARD[table][1][field] + bucket] += 1
+        self.page(table, index)[_native.BOARD[table][1][field] + bucket] += count
 
     def histogram(self, table: str, field: str, index: int = 0) -> "npt.NDArray[np.uint64]":
         """Copy the 64 counts of a histogram."""

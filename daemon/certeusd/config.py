@@ -14,6 +14,8 @@ GIB = 1024 * MIB
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0)]
+Ratio = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=3_600_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
@@ -129,6 +131,27 @@ class SupervisorSection(Section, frozen=True):
     stop_timeout_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 30_000
 
 
+class MetricsSection(Section, frozen=True):
+    """`[metrics]`."""
+
+    listen: str = ""
+    textfile: str = ""
+    textfile_interval_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 500
+
+
+class ThresholdsSection(Section, frozen=True):
+    """`[thresholds]`."""
+
+    cpu_warning: Ratio = 0.80
+    cpu_critical: Ratio = 0.95
+    memory_warning: Ratio = 0.75
+    memory_critical: Ratio = 0.90
+    latency_warning_ms: Milliseconds = 100
+    latency_critical_ms: Milliseconds = 1000
+    error_rate_warning: Ratio = 0.001
+    error_rate_critical: Ratio = 0.01
+
+
 class Config(Section, frozen=True):
     """The whole configuration."""
 
@@ -143,3 +166,5 @@ class Config(Section, frozen=True):
     control: ControlSection = ControlSection()
     logging: LoggingSection = LoggingSection()
     supervisor: SupervisorSection = SupervisorSection()
+    metrics: MetricsSection = MetricsSection()
+    thresholds: ThresholdsSection = ThresholdsSection()

@@ -15,7 +15,7 @@ import os
 import pwd
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -24,6 +24,7 @@ import msgspec
 
 from certeusd import cpus, systemd
 from certeusd.config import KIB, Config, ControlSection, IngestSection, Section
+from certeusd.control import exposed
 from certeusd.control.access import Roles, Who
 from certeusd.exits import Exit, ExitError
 
@@ -242,6 +243,7 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
         cpus.parse(config.cpu.cpus)
     except ValueError as error:
         refuse("cpu.cpus", f'{error}; write a list such as "2-7,10"')
+    _check_metrics(config, origins, refuse)
     if config.postgres.dsn and not _is_postgres_url(config.postgres.dsn):
         refuse("postgres.dsn", "write postgresql://user@host:port/database")
     if not config.ingest:
@@ -249,6 +251,24 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
     paths = [listener.path for listener in config.ingest]
     if len(set(paths)) != len(paths):
         refuse("ingest.path", "two [[ingest]] have the same path")
+
+
+def _check_metrics(
+    config: Config, origins: Mapping[str, str], refuse: Callable[[str, str], None]
+) -> None:
+    try:
+        exposed.address(config.metrics.listen)
+    except ValueError as error:
+        refuse("metrics.listen", str(error))
+    textfile = Path(config.metrics.textfile)
+    if config.metrics.textfile and not (textfile.is_absolute() and textfile.suffix == ".prom"):
+        refuse("metrics.textfile", "an absolute path that ends in .prom, as node_exporter wants it")
+    for name in ("cpu_warning", "memory_warning", "latency_warning_ms", "error_rate_warning"):
+        critical = name.replace("warning", "critical")
+        low, high = getattr(config.thresholds, name), getattr(config.thresholds, critical)
+        if high < low:
+            key = critical if f"thresholds.{critical}" in origins else name
+            refuse(f"thresholds.{key}", f"{critical} ({high:g}) is below {name} ({low:g})")
 
 
 def _is_postgres_url(dsn: str) -> bool:

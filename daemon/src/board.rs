@@ -21,6 +21,7 @@ use certeus_ipc::memory::Mapping;
 pub const BOARD_PAGES: usize = 68;
 pub const PAGE_BYTES: usize = 4096;
 pub const WORKERS_MAX: usize = 64;
+pub const HISTOGRAM_WORDS: usize = 64;
 
 pub const PAGE_DURABILITY: usize = 0;
 pub const PAGE_FOLLOWER: usize = 1;
@@ -64,6 +65,13 @@ fields! {
     RECOVERY_PHASE = 40, RECOVERY_SEGMENTS = 41, RECOVERY_SEGMENTS_DONE = 42, RECOVERY_BYTES = 43,
     RECOVERY_BYTES_DONE = 44, LOG_LINES_DROPPED_TOTAL = 60,
     SYNC_NS_BUCKETS_64 = 64, GROUP_RECORDS_BUCKETS_64 = 128,
+    // Rejections as they are decided, in the order of the codes of `Reason` from 1 on: once a
+    // ticket, also where a worker's successor had to read it again.
+    MALFORMED_EVENT_TOTAL = 192, INVALID_JSON_TOTAL = 193, INVALID_UTF8_TOTAL = 194,
+    TOO_LARGE_TOTAL = 195, TOO_DEEP_TOTAL = 196, NUL_CHARACTER_TOTAL = 197,
+    LONE_SURROGATE_TOTAL = 198, NUMBER_OUT_OF_RANGE_TOTAL = 199, INVALID_TIME_TOTAL = 200,
+    INVALID_ATTRIBUTE_TOTAL = 201, INVALID_EXTENSIONS_TOTAL = 202, SOURCE_NOT_ALLOWED_TOTAL = 203,
+    ID_CONFLICT_TOTAL = 204,
 }
 
 fields! {
@@ -74,7 +82,9 @@ fields! {
     // The breaker's state: 0 there is no flusher, 1 closed, 2 open, 3 half-open.
     BREAKER_STATE = 9, BREAKER_FAILURES = 10, BREAKER_CLOSED_TOTAL = 11, BREAKER_OPEN_TOTAL = 12,
     BREAKER_HALF_OPEN_TOTAL = 13, LOG_LINES_DROPPED_TOTAL = 60,
-    BATCH_NS_BUCKETS_64 = 64, BATCH_ROWS_BUCKETS_64 = 128,
+    // From the record's time to the commit in PostgreSQL, a row each.
+    DELIVERY_NS_SUM = 14,
+    BATCH_NS_BUCKETS_64 = 64, BATCH_ROWS_BUCKETS_64 = 128, DELIVERY_NS_BUCKETS_64 = 192,
 }
 
 fields! {
@@ -85,6 +95,8 @@ fields! {
     WAKEUPS_TOTAL = 10, BELLS_TOTAL = 11, RING_BYTES = 12, IN_FLIGHT = 13, HEARTBEAT_NS = 14,
     FORWARD_FULL_TOTAL = 15,
     RING_POSITION_TOTAL = 16, RING_LENGTH_TOTAL = 17, RING_KIND_TOTAL = 18, RING_TICKET_TOTAL = 19,
+    // From the reading of an event to the publication of its verdict.
+    ACK_NS_SUM = 20, ACK_NS_BUCKETS_64 = 64,
     // Rejections, in the order of the codes of `Reason` from 1 on.
     MALFORMED_EVENT_TOTAL = 32, INVALID_JSON_TOTAL = 33, INVALID_UTF8_TOTAL = 34,
     TOO_LARGE_TOTAL = 35, TOO_DEEP_TOTAL = 36, NUL_CHARACTER_TOTAL = 37, LONE_SURROGATE_TOTAL = 38,
@@ -149,7 +161,17 @@ impl Page {
 
     /// Counts `value` in the histogram at `index`: bucket `b` holds values below `2^b`.
     pub fn observe(&self, index: usize, value: u64) {
-        let bucket = (64 - value.leading_zeros() as usize).min(63);
-        self.add(index + bucket, 1);
+        self.observe_many(index, value, 1);
     }
+
+    /// The same of `count` equal values.
+    pub fn observe_many(&self, index: usize, value: u64, count: u64) {
+        self.add(index + bucket_of(value), count);
+    }
+}
+
+/// The bucket of a histogram that holds `value`.
+#[must_use]
+pub fn bucket_of(value: u64) -> usize {
+    (64 - value.leading_zeros() as usize).min(HISTOGRAM_WORDS - 1)
 }

@@ -64,6 +64,28 @@ def test_shipped_file_documents_every_key_with_its_default(tmp_path: Path) -> No
         ("[cpu]\ncpus = '2-'\n", 'cannot use cpu.cpus: "2-" is no CPU and no range'),
         ("[cpu]\ncpus = [2, 3]\n", "cannot use cpu.cpus: expected `str`"),
         ("[cpu]\ncpus = '0-9999'\n", 'cannot use cpu.cpus: "0-9999" is no range below 8192'),
+        ("[metrics]\nlisten = '0.0.0.0:9464'\n", 'cannot use metrics.listen: "0.0.0.0:9464" is no'),
+        ("[metrics]\ntextfile = 'certeus.prom'\n", "cannot use metrics.textfile: an absolute path"),
+        ("[metrics]\ntextfile = '/x/certeus.txt'\n", "that ends in .prom"),
+        ("[metrics]\ntextfile_interval_ms = 1\n", "cannot use metrics.textfile_interval_ms"),
+        ("[thresholds]\ncpu_warning = 0\n", "cannot use thresholds.cpu_warning"),
+        ("[thresholds]\ncpu_critical = 1.01\n", "cannot use thresholds.cpu_critical"),
+        (
+            "[thresholds]\ncpu_critical = 0.5\n",
+            "thresholds.cpu_critical: cpu_critical (0.5) is below cpu_warning (0.8)",
+        ),
+        (
+            "[thresholds]\nmemory_warning = 0.91\n",
+            "thresholds.memory_warning: memory_critical (0.9) is below memory_warning (0.91)",
+        ),
+        (
+            "[thresholds]\nlatency_critical_ms = 99\n",
+            "thresholds.latency_critical_ms: latency_critical_ms (99) is below",
+        ),
+        (
+            "[thresholds]\nerror_rate_warning = 0.02\n",
+            "thresholds.error_rate_warning: error_rate_critical (0.01) is below",
+        ),
         ("[log", "cannot read"),
     ],
 )

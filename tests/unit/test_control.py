@@ -17,6 +17,7 @@ from certeusd.channel import AskLetters
 from certeusd.control import metrics, openapi
 from certeusd.control.access import Access, Roles, Who, let_in
 from certeusd.control.health import CHECKS, faults, no_room
+from certeusd.control.measures import Measures
 from certeusd.control.routes import (
     ROUTES,
     ProblemError,
@@ -43,6 +44,7 @@ from certeusd.peer import Peer
 from certeusd.supervisor import listeners
 from support.as_user import as_user
 from support.daemon import scratch_dir
+from support.measured import Measured
 
 STAGES = {"ingest", "validate", "verify", "protect", "commit", "deliver"}
 
@@ -82,6 +84,9 @@ class FakeBackend:
             workers=self.workers(), processes=self.processes(), reports={}, state_dir="/s",
             runtime_dir="/r", warnings=[],
         )  # fmt: skip
+
+    def measures(self) -> Measures:
+        return Measured(self.board).measures()
 
     def dsn(self, show_password: bool) -> str | None:
         return None
@@ -314,7 +319,7 @@ def test_metrics_are_well_formed_and_well_named(board: Board) -> None:
         for (name, le), value in sync.items()
         if name.endswith("_bucket") and le not in (None, "+Inf")
     }
-    assert [below[le] for le in below if le == pytest.approx(1.024e-6)] == [3]
+    assert [below[le] for le in below if le == pytest.approx(16.384e-6)] == [3]
 
 
 def test_dropped_lines_are_counted_for_each_process(board: Board) -> None:

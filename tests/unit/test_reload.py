@@ -53,6 +53,8 @@ def test_the_same_configuration_changes_nothing() -> None:
         (changed(limits={"depth_max": 3}), ("limits.depth_max",), ("worker",)),
         (changed(memory={"lock": True}), ("memory.lock",), ("log", "worker")),
         (changed(logging={"level": "debug"}), ("logging.level",), ()),
+        (changed(metrics={"textfile": "/x.prom"}), ("metrics.textfile",), ()),
+        (changed(thresholds={"cpu_warning": 0.5}), ("thresholds.cpu_warning",), ()),
         (
             changed(postgres={"batch_ms": 20}, limits={"depth_max": 3}),
             ("limits.depth_max", "postgres.batch_ms"),

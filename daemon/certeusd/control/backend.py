@@ -5,6 +5,7 @@ from typing import Protocol
 
 from certeusd.board import Board
 from certeusd.channel import AskLetters
+from certeusd.control.measures import Measures
 from certeusd.control.types import Configuration, Differences, Process, Reloaded, Status
 from certeusd.logs import Module
 
@@ -76,6 +77,10 @@ class Backend(Protocol):
 
     def status(self) -> Status:
         """Everything about the service."""
+        ...
+
+    def measures(self) -> Measures:
+        """What is measured for `/metrics`."""
         ...
 
     def workers(self) -> list[Process]:

@@ -28,7 +28,7 @@ import asyncpg
 from certeusd import _native
 from certeusd.board import Board
 from certeusd.channel import Message, Progress, Ready, Report
-from certeusd.flush import dead_letters, forked, gate, schema, telling, transaction
+from certeusd.flush import counting, dead_letters, forked, gate, schema, telling, transaction
 from certeusd.flush.batches import Batches
 from certeusd.flush.breaker import Cause
 from certeusd.flush.confirm import Confirmations
@@ -405,17 +405,7 @@ class Flusher:
             self.pace.failed(error)
             raise
         self.pace.done()
-        took_ns = time.monotonic_ns() - started_ns
-        board = self._board
-        board.add("flush", "rows_total", batch.rows - refused)
-        board.add("flush", "bytes_total", batch.bytes)
-        board.add("flush", "batches_total", 1)
-        board.add("flush", "dead_letters_total", refused)
-        board.add("flush", "gaps_total", len(batch.gaps))
-        board.add("flush", "commit_ns_sum", took_ns)
-        board.observe("flush", "batch_ns_buckets_64", took_ns)
-        board.observe("flush", "batch_rows_buckets_64", batch.rows)
-        board.set("flush", "heartbeat_ns", time.monotonic_ns())
+        counting.count(self._board, batch, refused, started_ns)
         self._delivered()
         if refused:
             self._log.error("rows_refused", first_seq=batch.first_seq, rows=refused)

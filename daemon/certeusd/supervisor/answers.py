@@ -24,6 +24,12 @@ def reasons(active: Reasons) -> list[types.Reason]:
     ]  # fmt: skip
 
 
+def log_id(reports: Mapping[str, dict[str, object]]) -> str | None:
+    """Return the log's name, once one of the children has told it."""
+    told = (report.get("log_id") for report in reports.values())
+    return next((found for found in told if isinstance(found, str)), None)
+
+
 def log(board: Board) -> types.Log:
     """Say how the log stands."""
     words = dict(board.items("log"))

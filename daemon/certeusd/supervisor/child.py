@@ -26,21 +26,45 @@ def default_command(role: Role) -> list[str]:
 
 
 def watch_exit(
-    loop: asyncio.AbstractEventLoop, process: subprocess.Popen[bytes]
+    loop: asyncio.AbstractEventLoop,
+    process: subprocess.Popen[bytes],
+    last_look: Callable[[], object] = lambda: None,
 ) -> asyncio.Future[int]:
-    """Return a future of the exit code (negative: the signal); it also reaps."""
+    """Return a future of the exit code (negative: the signal); it also reaps.
+
+    `last_look` is called between the two, while the kernel still knows what the process used.
+    """
     pidfd = os.pidfd_open(process.pid)
     done: asyncio.Future[int] = loop.create_future()
 
     def readable() -> None:
         loop.remove_reader(pidfd)
         os.close(pidfd)
+        last_look()
         code = process.wait()
         if not done.done():
             done.set_result(code)
 
     loop.add_reader(pidfd, readable)
     return done
+
+
+class Usage:
+    """What a process uses, for as long as it is not reaped; then what it had used."""
+
+    def __init__(self, pid: int) -> None:
+        self.process = psutil.Process(pid)
+        self.cpu_seconds = 0.0
+
+    def look(self) -> tuple[float, int]:
+        """Return processor seconds, and resident bytes."""
+        try:
+            with self.process.oneshot():
+                times, resident = self.process.cpu_times(), self.process.memory_info().rss
+        except psutil.Error:
+            return self.cpu_seconds, 0
+        self.cpu_seconds = times.user + times.system
+        return self.cpu_seconds, int(resident)
 
 
 class Child:
@@ -53,6 +77,7 @@ class Child:
         process: subprocess.Popen[bytes],
         end: Channel,
         exited: asyncio.Future[int],
+        usage: Usage,
     ) -> None:
         self.role: Role = role
         self.index = index
@@ -64,7 +89,7 @@ class Child:
         """To be shown; the clock may be set meanwhile."""
         self.spawned_monotonic = time.monotonic()
         self._process = process
-        self._measured = psutil.Process(process.pid)
+        self._usage = usage
 
     @property
     def name(self) -> str:
@@ -111,10 +136,15 @@ class Child:
     def measure(self) -> tuple[float, int]:
         """Return CPU percent since the last call, and resident bytes."""
         try:
-            with self._measured.oneshot():
-                return self._measured.cpu_percent(), int(self._measured.memory_info().rss)
+            with self._usage.process.oneshot():
+                percent = self._usage.process.cpu_percent()
+                return percent, int(self._usage.process.memory_info().rss)
         except psutil.Error:
             return 0.0, 0
+
+    def used(self) -> tuple[float, int]:
+        """Return processor seconds of this life, and resident bytes."""
+        return self._usage.look()
 
 
 def name_of(role: Role, index: int) -> str:
@@ -146,6 +176,7 @@ def spawn(
         raise
     finally:
         theirs.close()
-    child = Child(role, index, process, ours, watch_exit(loop, process))
+    usage = Usage(process.pid)
+    child = Child(role, index, process, ours, watch_exit(loop, process, usage.look), usage)
     loop.add_reader(ours.fileno(), on_packet, child)
     return child

@@ -99,6 +99,8 @@ class Slot:
         """Whether its child was told to end so that another one begins."""
         self.measured: tuple[float, int] = (0.0, 0)
         """CPU percent, resident bytes."""
+        self.ended_cpu_seconds = 0.0
+        """Processor time of the lives that have ended."""
 
     @property
     def name(self) -> str:
@@ -344,6 +346,7 @@ class Fleet:
         self._loop.remove_reader(child.channel.fileno())
         child.channel.close()
         slot.child = None
+        slot.ended_cpu_seconds += child.used()[0]
         slot.up.clear()
         slot.measured = (0.0, 0)
         self._reasons.forget(slot.name)

@@ -37,6 +37,8 @@ SECTIONS: dict[str, Needs] = {
     "control": NOBODY,
     "logging": NOBODY,
     "supervisor": _WORKER,
+    "metrics": NOBODY,
+    "thresholds": NOBODY,
 }
 KEYS: dict[str, Needs] = {
     "worker.count": _DAEMON,

@@ -103,6 +103,13 @@ class Reasons:
         """Forget a reason; returns whether it was there."""
         return self._reasons.pop((owner, code), None) is not None
 
+    def tell(self, owner: str, code: str, what: str, next: str, now: float) -> None:
+        """Note a reason; without `what`: forget it."""
+        if what:
+            self.add(owner, code, what, next, now)
+        else:
+            self.remove(owner, code)
+
     def forget(self, owner: str) -> None:
         """Forget all that `owner` told."""
         for key in [key for key in self._reasons if key[0] == owner]:

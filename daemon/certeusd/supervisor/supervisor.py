@@ -11,8 +11,8 @@ import os
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,9 @@ from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import Role, Squeeze
 from certeusd.config import Config
 from certeusd.config_sources import Loaded
-from certeusd.control import access, types
+from certeusd.control import access, metrics, types
+from certeusd.control.exposed import Exposed
+from certeusd.control.measures import Measures
 from certeusd.control.server import SOCKET_MODE, ControlServer
 from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
@@ -44,6 +46,8 @@ from certeusd.supervisor import (
 from certeusd.supervisor.bottleneck import Bottlenecks
 from certeusd.supervisor.child import default_command
 from certeusd.supervisor.fleet import Equipment, Fleet
+from certeusd.supervisor.lag import Lag
+from certeusd.supervisor.measuring import Measuring
 from certeusd.supervisor.orders import Orders
 from certeusd.supervisor.postgres import EmbeddedPostgres
 from certeusd.supervisor.pressure import Pressure
@@ -52,7 +56,6 @@ from certeusd.supervisor.state import TAKES_EVENTS, Facts, Reasons, State, next_
 from certeusd.supervisor.watchdog import Watchdog
 
 TICK_S = 1.0
-LAG_SAMPLES_MAX = 3600
 RECOVERY_EXTEND_US = 30_000_000
 MEMORY_PRESSURE = "memory-pressure"
 
@@ -80,7 +83,8 @@ class Supervisor:
         self._since = time.time()
         self._started_at = time.monotonic()
         self._reasons = Reasons()
-        self._lag: deque[tuple[float, int]] = deque(maxlen=LAG_SAMPLES_MAX)
+        self._lag = Lag()
+        self._measuring = Measuring()
         self._drain_asked = asyncio.Event()
         self._told_ready = False
         self._status_line = systemd.StatusLine()
@@ -209,6 +213,10 @@ class Supervisor:
         control = self._server = ControlServer(self, self._roles, self._logger, logs.audit_logger())
         postgres: asyncio.Task[None] | None = None
         tick = loop.create_task(self._tick())
+        tell = partial(self._reasons.tell, "supervisor")
+        render = partial(metrics.render, self)
+        self._exposed = Exposed(self._config.metrics, render, tell, self._logger)
+        exposed = loop.create_task(self._exposed.run())
         try:
             await control.start(self._control)
             self._fleet.start()
@@ -216,7 +224,9 @@ class Supervisor:
                 postgres = loop.create_task(self._postgres.run())
             # A fault of ours in one of these tasks must not go unseen.
             asked = loop.create_task(self._drain_asked.wait())
-            tasks = {asked, tick} if postgres is None else {asked, tick, postgres}
+            tasks = {asked, tick, exposed}
+            if postgres is not None:
+                tasks.add(postgres)
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
             for task in done:
@@ -228,6 +238,8 @@ class Supervisor:
         finally:
             self._fleet.kill_all()
             tick.cancel()
+            exposed.cancel()
+            await asyncio.wait({exposed})
             await control.stop()
 
     async def _drain(self) -> None:
@@ -278,7 +290,8 @@ class Supervisor:
 
     def _sample(self) -> None:
         """Note the durable position, whether everybody gets on, and whether there is room."""
-        self._lag.append((time.monotonic(), self.board.get("durability", "durable_seq")))
+        durable = self.board.get("durability", "durable_seq")
+        self._lag.note(durable, self.board.get("follower", "position_seq"))
         ready: list[tuple[Role, int]] = [
             (slot.role, slot.index) for slot in self._fleet.slots if slot.ready
         ]
@@ -290,7 +303,7 @@ class Supervisor:
                 if slot.name in hung and slot.child is not None
                 and not slot.child.waits_for_disk()
             )  # fmt: skip
-        self._look_at_room()
+        room.look(self.board, self._reasons, time.time())
         self._look_at_memory()
         connected = bool(self.board.get("flush", "connected"))
         self._bottlenecks.add(
@@ -298,19 +311,6 @@ class Supervisor:
         )
         if connected != self._external_since[1]:
             self._external_since = (time.time(), connected)
-
-    def _look_at_room(self) -> None:
-        """Say what keeps the log from growing: its bound, or the disk."""
-        full, short = self.board.get("log", "full"), self.board.get("log", "disk_short")
-        code = room.reason(full=bool(full), short=bool(short))
-        for other in set(room.REASONS) - {code}:
-            self._reasons.remove("supervisor", other)
-        if code is not None:
-            free_mib = self.board.get("log", "disk_free_bytes") >> 20
-            what, next_step = room.REASONS[code]
-            self._reasons.add(
-                "supervisor", code, what.format(free_mib=free_mib), next_step, time.time()
-            )
 
     def _look_at_memory(self) -> None:
         """Have batches made smaller while this service waits for memory."""
@@ -327,13 +327,6 @@ class Supervisor:
             )  # fmt: skip
         else:
             self._reasons.remove("supervisor", MEMORY_PRESSURE)
-
-    def _lag_seconds(self, flushed: int) -> float:
-        """Seconds since `durable` first passed what PostgreSQL has; a sample a second."""
-        for at, durable in self._lag:
-            if durable > flushed:
-                return round(time.monotonic() - at, 3)
-        return 0.0
 
     # --- another configuration -----------------------------------------------------------------
 
@@ -375,6 +368,10 @@ class Supervisor:
             ExitError: 78 it cannot be used and nothing has changed; 75 children are begun anew by
                 another order, or one is not ready again.
         """
+        with self._measuring.reload():
+            return await self._reload()
+
+    async def _reload(self) -> types.Reloaded:
         self.orders.check_free()
         started = time.monotonic()
         loaded = config_sources.load(self._config_file)
@@ -396,6 +393,7 @@ class Supervisor:
         worker = msgspec.structs.replace(plan.config.worker, count=self.placement.workers)
         self._config = msgspec.structs.replace(plan.config, worker=worker)
         self._fleet.configure(self._config, self._dsn)
+        self._exposed.configure(self._config.metrics)
         self._let_in(roles)
         self._server.roles = roles
         restarted = [slot for role in plan.roles for slot in self._fleet.of(role)]
@@ -434,12 +432,12 @@ class Supervisor:
             since=rfc3339(self._since),
             uptime_seconds=round(time.monotonic() - self._started_at, 3),
             reasons=answers.reasons(self._reasons),
-            log_id=self._log_id(),
+            log_id=answers.log_id(self._fleet.reports),
             durable_seq=durable,
             accepted_seq=max(durable, board.get("durability", "accepted_seq")),
             flushed_seq=flushed,
             lag_events=max(0, durable - flushed),
-            lag_seconds=self._lag_seconds(flushed),
+            lag_seconds=self._lag.seconds(flushed),
             sessions=sum(board.get("worker", "sessions", at) for at in slots),
             producers=board.get("log", "producers"),
             dedup=types.Dedup(
@@ -462,12 +460,10 @@ class Supervisor:
             bottleneck=self._bottlenecks.find(),
         )
 
-    def _log_id(self) -> str | None:
-        for report in self._fleet.reports.values():
-            found = report.get("log_id")
-            if isinstance(found, str):
-                return found
-        return None
+    def measures(self) -> Measures:
+        """What is measured for `/metrics`."""
+        lag_s = self._lag.seconds(self.board.get("follower", "position_seq"))
+        return self._measuring.now(self._fleet.slots, lag_s, self._config.thresholds)
 
     def workers(self) -> list[types.Process]:
         """One row a worker."""

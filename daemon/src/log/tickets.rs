@@ -61,6 +61,9 @@ impl<D: Disk> LogWriter<D> {
             let rejected = verdict == Verdict::Rejected;
             let total = if rejected { count::REJECTED_TOTAL } else { count::DUPLICATES_TOTAL };
             self.page.add(total, 1);
+            if rejected {
+                self.page.add(count::MALFORMED_EVENT_TOTAL + reason as usize - 1, 1);
+            }
         }
         self.producers.get_mut(producer_no).expect("found above").decide(entry);
         peer.tell(session, epoch, entry);

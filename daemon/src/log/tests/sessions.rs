@@ -183,6 +183,27 @@ fn an_id_with_other_content_is_rejected_with_the_first_seq() {
 }
 
 #[test]
+fn a_rejection_is_counted_by_its_reason_once_however_often_it_is_offered() {
+    let mut world = World::new(Setup::default());
+    let mut worker = world.attach();
+    let session = world.connect(&mut worker, 1);
+    let board = world.board.clone();
+    let counted = |word| board.page(PAGE_LOG).get(word);
+    for _ in 0..2 {
+        worker.reject(&session, 1, Reason::MalformedEvent);
+        worker.reject(&session, 2, Reason::SourceNotAllowed);
+        worker.event_with_id(&session, 3, "k", "first");
+        worker.event_with_id(&session, 4, "k", "other");
+        world.run();
+    }
+    assert_eq!(counted(count::MALFORMED_EVENT_TOTAL), 1);
+    assert_eq!(counted(count::SOURCE_NOT_ALLOWED_TOTAL), 1);
+    assert_eq!(counted(count::ID_CONFLICT_TOTAL), 1);
+    assert_eq!(counted(count::INVALID_JSON_TOTAL), 0);
+    assert_eq!(counted(count::REJECTED_TOTAL), 3);
+}
+
+#[test]
 fn a_hello_repeated_before_its_first_welcome_is_the_same_producer() {
     let mut world = World::new(Setup::default());
     let (mut one, mut two) = (world.attach(), world.attach());
