@@ -20,9 +20,10 @@ def of_commands(
     sections = list(sections)
     lines = ["# Commands", "", MADE, ""]
     lines += filled(
-        "Every verb of `certeus` prints JSON with `--json` or `-o json`: one document with"
-        " `schema_version`, to which keys are added and from which none is taken. Tables are for"
-        " humans, they change. The same is in `certeus VERB --help` and `man certeus-VERB`."
+        "Every verb of `certeus` prints JSON with `--json` or `-o json`: one document"
+        " (`tail`: one a line) with `schema_version`, to which keys are added and from which none"
+        " is taken. Tables are for humans, they change. The same is in `certeus VERB --help` and"
+        " `man certeus-VERB`."
         " What a state or a reason means: [operating.md](operating.md). The API behind it:"
         " [http.md](http.md). Keys of the configuration: [configuration.md](configuration.md)."
     )

@@ -12,7 +12,7 @@ import reference
 import reference_config
 from certeusd.control.routes import ROUTES
 from certeusd.exits import Exit
-from reference_man import Page
+from reference_man import Page, of_configuration
 
 PAGES = {page.file: page for page in reference.pages()}
 LINTERS = {
@@ -98,7 +98,7 @@ def test_what_means_something_to_roff_is_only_text(tmp_path: Path) -> None:
     text = reference_config.FILE.read_text()
     file.write_text(text.replace("# Bytes of an event's data.", "# .so /etc/passwd \\fB `x`-y."))
     sections = reference_config.read(file)
-    page = reference.reference_man.of_configuration((), sections, "2026-01-01")
+    page = of_configuration((), sections, "2026-01-01")
     assert "\n\\&.so /etc/passwd \\efB \\fBx\\fR\\-y.\n" in page.text
 
 
