@@ -232,9 +232,7 @@ def _way_without_waiting(descriptor: int) -> _Way:
             return _Way(functools.partial(os.write, descriptor), None, _keep)
         if stat.S_ISSOCK(mode):
             end = socket.socket(fileno=os.dup(descriptor))
-            return _Way(
-                lambda line: end.send(line, socket.MSG_DONTWAIT), select.PIPE_BUF, end.close
-            )
+            return _Way(_sending(end), select.PIPE_BUF, end.close)
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         own = os.open(f"/proc/self/fd/{descriptor}", flags)
         line_bytes_max = select.PIPE_BUF if stat.S_ISFIFO(mode) else None
@@ -247,6 +245,13 @@ def _way_without_waiting(descriptor: int) -> _Way:
 
 def _keep() -> None:
     """The descriptor was lent."""
+
+
+def _sending(end: socket.socket) -> Callable[[bytes], int]:
+    def send(line: bytes) -> int:
+        return end.send(line, socket.MSG_DONTWAIT)
+
+    return send
 
 
 def _asking_first(descriptor: int) -> Callable[[bytes], int]:

@@ -85,7 +85,8 @@ def test_an_event_is_found_by_its_name_and_its_worker(box: Box) -> None:
     assert entry["_SYSTEMD_UNIT"] == UNIT
     assert not entries(box, "-u", UNIT, "WORKER=7")
     for role in ("supervisor", "log", "flush"):
-        assert entries(box, "-u", UNIT, f"ROLE={role}", "_TRANSPORT=journal"), role
+        shown = ("-u", UNIT, f"ROLE={role}", "_TRANSPORT=journal")
+        box.wait_for(lambda shown=shown: bool(entries(box, *shown)), UNIT)
 
 
 def test_every_line_of_the_daemon_came_by_fields(box: Box) -> None:
