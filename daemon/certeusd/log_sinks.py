@@ -9,10 +9,11 @@ import json
 import os
 import re
 import select
+import socket
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from structlog.typing import EventDict
 
@@ -30,6 +31,7 @@ _TAKEN = frozenset((
 ))  # fmt: skip
 _TAKEN_BEGINNINGS = ("SYSLOG_", "COREDUMP_", "OBJECT_", "CERTEUS_")
 _OWN_KEYS = ("event", "level")
+_WHOLE_KEYS = ("timestamp", "level")
 _JSON = json.JSONEncoder(ensure_ascii=False, default=repr)
 _BARE = re.compile(r"[^\s\"=\\\x00-\x1f\x7f]+")
 SHARES = (1024, 256, 64, 16)
@@ -75,37 +77,39 @@ class Stream:
     """Writes lines to a descriptor; `render` gives the text of one, and may change what it gets."""
 
     def __init__(self, descriptor: int, render: Callable[[EventDict], str]) -> None:
-        self._descriptor = _without_waiting(descriptor)
+        self._way = _way_without_waiting(descriptor)
         self._render = render
-        self._poll = select.poll()
-        self._poll.register(self._descriptor, select.POLLOUT)
-        # Into a pipe that is writable PIPE_BUF bytes fit, in one piece; a longer line might wait.
-        waits = self._descriptor == descriptor and not _is_file(descriptor)
-        self._line_bytes_max = select.PIPE_BUF if waits else None
 
     def write(self, event: EventDict) -> bool:
         """Write one line if that takes no waiting; whether all of it is written."""
         try:
-            if not self._poll.poll(0):
-                return False
             line = self._line(event)
-            return os.write(self._descriptor, line) == len(line)
+            return self._way.write(line) == len(line)
         except OSError:
             return False
 
+    def close(self) -> None:
+        """Close what was opened here; the descriptor itself was lent."""
+        self._way.close()
+
     def _line(self, event: EventDict) -> bytes:
         line = self._bytes(event)
-        if self._line_bytes_max is None:
+        if self._way.line_bytes_max is None:
             return line
         for share in SHARES:
-            if len(line) <= self._line_bytes_max:
+            if len(line) <= self._way.line_bytes_max:
                 return line
-            line = self._bytes({key: _shortened(value, share) for key, value in event.items()})
-        if len(line) <= self._line_bytes_max:
+            line = self._bytes(
+                {
+                    key: value if key in _WHOLE_KEYS else _shortened(value, share)
+                    for key, value in event.items()
+                }
+            )
+        if len(line) <= self._way.line_bytes_max:
             return line
         return self._bytes({
-            "event": _shortened(event.get("event"), 64), "level": event.get("level"),
-            "fields_dropped": len(event),
+            **{key: event[key] for key in _WHOLE_KEYS if key in event},
+            "event": _shortened(event.get("event"), 64), "fields_dropped": len(event),
         })  # fmt: skip
 
     def _bytes(self, event: EventDict) -> bytes:
@@ -207,23 +211,51 @@ def _shortened(value: object, characters: int) -> object:
     return value if len(text) <= characters else f"{text[:half]} ... {text[-half:]}"
 
 
-def _is_file(descriptor: int) -> bool:
-    try:
-        return stat.S_ISREG(os.fstat(descriptor).st_mode)
-    except OSError:
-        return False
+class _Way(NamedTuple):
+    """Writes what the descriptor takes at once; longer lines would come in parts or wait."""
+
+    write: Callable[[bytes], int]
+    line_bytes_max: int | None
+    close: Callable[[], None]
 
 
-def _without_waiting(descriptor: int) -> int:
-    """Return the descriptor, of a terminal one of its own that waits for nothing.
+def _way_without_waiting(descriptor: int) -> _Way:
+    """Return how to write there; who else writes there is bound by nothing.
 
-    A terminal that is writable may have room for a part of a line only. The flag belongs to what was
-    opened, so it must not be set on a descriptor by which others write, too.
+    `O_NONBLOCK` belongs to what was opened, which is shared with a shell, or with PostgreSQL; so
+    pipes and terminals are opened once more. A pipe of another user cannot be: asking before each
+    write is nearly as good, but for who writes at the same moment.
     """
-    if not os.isatty(descriptor):
-        return descriptor
-    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        return os.open(f"/proc/self/fd/{descriptor}", flags)
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            return _Way(functools.partial(os.write, descriptor), None, _keep)
+        if stat.S_ISSOCK(mode):
+            end = socket.socket(fileno=os.dup(descriptor))
+            return _Way(_sending(end), select.PIPE_BUF, end.close)
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        own = os.open(f"/proc/self/fd/{descriptor}", flags)
+        line_bytes_max = select.PIPE_BUF if stat.S_ISFIFO(mode) else None
+        return _Way(
+            functools.partial(os.write, own), line_bytes_max, functools.partial(os.close, own)
+        )
     except OSError:
-        return descriptor
+        return _Way(_asking_first(descriptor), select.PIPE_BUF, _keep)
+
+
+def _keep() -> None:
+    """The descriptor was lent."""
+
+
+def _sending(end: socket.socket) -> Callable[[bytes], int]:
+    def send(line: bytes) -> int:
+        return end.send(line, socket.MSG_DONTWAIT)
+
+    return send
+
+
+def _asking_first(descriptor: int) -> Callable[[bytes], int]:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    # Where a pipe is writable, PIPE_BUF bytes fit.
+    return lambda line: os.write(descriptor, line) if poll.poll(0) else 0

@@ -3,6 +3,7 @@
 The tests follow each other, and each leaves the service running.
 """
 
+import functools
 import json
 import uuid
 from typing import Any
@@ -75,6 +76,10 @@ def entries(box: Box, *matches: str) -> list[Entry]:
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
+def has_entry(box: Box, *matches: str) -> bool:
+    return bool(entries(box, "-u", UNIT, *matches))
+
+
 def test_an_event_is_found_by_its_name_and_its_worker(box: Box) -> None:
     (entry, *_) = entries(box, "-u", UNIT, "CERTEUS_EVENT=log_writer_attached", "WORKER=0")
     assert entry["_TRANSPORT"] == "journal"
@@ -85,7 +90,7 @@ def test_an_event_is_found_by_its_name_and_its_worker(box: Box) -> None:
     assert entry["_SYSTEMD_UNIT"] == UNIT
     assert not entries(box, "-u", UNIT, "WORKER=7")
     for role in ("supervisor", "log", "flush"):
-        assert entries(box, "-u", UNIT, f"ROLE={role}", "_TRANSPORT=journal"), role
+        box.wait_for(functools.partial(has_entry, box, f"ROLE={role}", "_TRANSPORT=journal"), UNIT)
 
 
 def test_every_line_of_the_daemon_came_by_fields(box: Box) -> None:

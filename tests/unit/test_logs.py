@@ -3,14 +3,16 @@
 import json
 import os
 import pty
+import pwd
 import re
+import socket
 import subprocess
 import sys
 import textwrap
 import tty
 import uuid
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,10 @@ from hypothesis import strategies as st
 from certeusd import log_sinks
 from certeusd.journal import Journal
 from certeusd.log_sinks import Sink, Stream, ToJournal, as_json, prefixed
+from support.as_user import as_user
 from support.fake_journal import FakeJournal
 
+NOBODY = pwd.getpwnam("nobody")
 CHILD_SPAWNED_ID = "26092fd0c55351e889a8fb667a65e9cf"
 PROLOGUE = """
 import os, sys
@@ -241,28 +245,60 @@ def test_a_pipe_gets_whole_json_of_a_line_that_is_too_long(pipe: tuple[int, int]
     reader, writer = pipe
     stream = Stream(writer, as_json)
     assert stream.write({"event": "log_failed", "exception": "first" + "ü" * 9999 + "last", "n": 1})
-    many = {f"key_{number}": "x" * 100 for number in range(1000)}
+    many: dict[str, object] = {f"key_{number}": "x" * 100 for number in range(1000)}
     assert stream.write({"event": "log_failed", "level": "error", **many})
     cut, fewer = (json.loads(line) for line in os.read(reader, 1 << 20).splitlines())
     assert (cut["event"], cut["n"]) == ("log_failed", 1)
     assert cut["exception"].startswith("firstü")
     assert cut["exception"].endswith("ülast")
     assert fewer == {"event": "log_failed", "level": "error", "fields_dropped": 1002}
+    timed = {"timestamp": "2026-11-22T01:02:03.456789Z", "event": "log_failed", **many}
+    assert stream.write(timed)
+    assert json.loads(os.read(reader, 1 << 20))["timestamp"] == timed["timestamp"]
+
+
+def fill(sink: Sink) -> None:
+    """Log until two lines were dropped."""
+    while sink.dropped_total < 2:
+        sink.msg({"event": "line_written", "text": "x" * 999})
+
+
+def everything(reader: int) -> str:
+    text = b""
+    with suppress(BlockingIOError):
+        while data := os.read(reader, 1 << 20):
+            text += data
+    return text.decode()
 
 
 @pytest.mark.parametrize("render", [as_json, prefixed])
-def test_a_full_pipe_drops_lines_and_the_next_one_says_how_many(
-    pipe: tuple[int, int], render: Callable[[Mapping[str, object]], str]
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_who_is_full_drops_lines_and_the_next_one_says_how_many(
+    kind: str, render: Callable[[Mapping[str, object]], str], pipe: tuple[int, int]
 ) -> None:
-    reader, writer = pipe
-    sink = Sink(Stream(writer, render), lambda: None)
-    while sink.dropped_total < 2:
-        sink.msg({"event": "line_written", "text": "x" * 999})
-    while len(os.read(reader, 1 << 20)) == 1 << 20:
-        pass
-    sink.msg({"event": "line_written"})
-    line = os.read(reader, 1 << 20).decode()
-    assert line == f"{render({'event': 'line_written', 'lines_dropped': 2})}\n"
+    with ExitStack() as stack:
+        reader, writer = pipe
+        if kind == "socket":
+            ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
+            ours.setblocking(False)
+            reader, writer = ours.fileno(), theirs.fileno()
+        sink = Sink(stack.enter_context(closing(Stream(writer, render))), lambda: None)
+        fill(sink)
+        assert os.get_blocking(writer), "others write there, too"
+        lines = everything(reader).splitlines()
+        assert {len(line) for line in lines[:-1]} == {len(lines[0])}
+        sink.msg({"event": "line_written"})
+        told = render({"event": "line_written", "lines_dropped": 2})
+        assert everything(reader) == f"{told}\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_a_full_pipe_of_another_user_stops_nobody(pipe: tuple[int, int]) -> None:
+    def work() -> str:
+        fill(Sink(Stream(pipe[1], as_json), lambda: None))
+        return "not stopped"
+
+    assert as_user(NOBODY.pw_uid, NOBODY.pw_gid, work) == "not stopped"
 
 
 def test_a_closed_standard_error_stops_nobody() -> None:
