@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import os
+import resource
 import socket
 import stat
 from collections.abc import Awaitable, Callable
@@ -156,6 +157,20 @@ def test_a_write_that_fails_leaves_the_file_as_it_was_and_nothing_beside_it(
     (path / "in the way").touch()
     with pytest.raises(OSError, match="directory"):
         write(path, TEXT)
+    assert [one.name for one in tmp_path.iterdir()] == ["certeus.prom"]
+
+
+def test_a_disk_without_room_leaves_the_text_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "certeus.prom"
+    write(path, TEXT)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(TEXT), hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write(path, TEXT * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == TEXT
     assert [one.name for one in tmp_path.iterdir()] == ["certeus.prom"]
 
 
