@@ -96,8 +96,9 @@ def leftovers(root: Path) -> list[str]:
 def test_a_cluster_is_upgraded_with_every_row_and_delivery_goes_on(root: Path, major: str) -> None:
     filled(root, major, kill=major == "16")
     conf = root / "state/postgres/data/postgresql.conf"
-    # One that is carried over, and for 15 one that 18 does not know any more.
-    own = "work_mem = 7MB  # mine\n" + "vacuum_defer_cleanup_age = 5\n" * (major == "15")
+    # One that is carried over, and one that 18 does not know any more.
+    old = {"15": "vacuum_defer_cleanup_age = 5\n", "16": "old_snapshot_threshold = 5\n"}[major]
+    own = f"work_mem = 7MB  # mine\n{old}"
     conf.write_text(conf.read_text() + own)
     daemon = Daemon(root)
     # Before the upgrade: it runs, takes events, touches nothing, and says what to do.
@@ -122,7 +123,7 @@ def test_a_cluster_is_upgraded_with_every_row_and_delivery_goes_on(root: Path, m
     assert (Path(kept) / "data/PG_VERSION").read_text().strip() == major
     carried = settings_of(root / "state/postgres/data")
     assert "work_mem = 7MB  # mine" in carried
-    assert "vacuum_defer_cleanup_age" not in {name_of(line) for line in carried}
+    assert name_of(old) not in {name_of(line) for line in carried}
     assert not list((root / "state/postgres").glob("*.sh"))
     assert leftovers(root) == []
     again = json.loads(daemon.certeus("postgres", "upgrade", "--json").stdout)

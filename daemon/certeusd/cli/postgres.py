@@ -60,7 +60,7 @@ def upgrade(context: click.Context, old_bindir: str | None, link: bool, delete_o
             "seconds": round(time.monotonic() - started, 3),
         })  # fmt: skip
     else:
-        _say(one, outcome, deleted, link)
+        _say(one, outcome, deleted)
 
 
 def _done(one: "Upgrade", lock: Path, old_bindir: str | None) -> "Outcome":
@@ -82,7 +82,7 @@ def _done(one: "Upgrade", lock: Path, old_bindir: str | None) -> "Outcome":
         os.close(held)
 
 
-def _say(one: "Upgrade", outcome: "Outcome", deleted: list[Path], link: bool) -> None:
+def _say(one: "Upgrade", outcome: "Outcome", deleted: list[Path]) -> None:
     if outcome.upgraded:
         click.echo(f"{one.home}: PostgreSQL {outcome.old} is now {outcome.new}")
         click.echo("start certeusd: it delivers what the log holds since (systemctl start certeus)")
@@ -91,8 +91,10 @@ def _say(one: "Upgrade", outcome: "Outcome", deleted: list[Path], link: bool) ->
     for kept in deleted:
         click.echo(f"removed {kept}")
     for kept in one.kept():
-        way = "shares its files with the new one, no way back" if link else "the old cluster, whole"
-        click.echo(f"{kept}: {way}; when all is well: certeus postgres upgrade --delete-old")
+        linked = (kept / "data" / "global" / "pg_control.old").exists()
+        way = "it shares files with the new one: no way back" if linked else "whole"
+        click.echo(f"{kept}: the old cluster, {way}; when all is well, remove it by"
+                   " certeus postgres upgrade --delete-old")  # fmt: skip
 
 
 def _is_there(data: Path) -> bool:

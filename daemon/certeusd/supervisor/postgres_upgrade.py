@@ -229,8 +229,10 @@ class Upgrade:
             except ExitError as error:
                 unknown = set(re.findall(r'parameter "([^"]+)"', str(error)))
                 kept = [line for line in lines if name_of(line) not in unknown]
-                if len(kept) == len(lines):
+                if not lines:
                     raise
+                if len(kept) == len(lines):
+                    kept = []  # It names none: a file that was included, for one.
                 for line in lines:
                     if line not in kept:
                         self._tell(
