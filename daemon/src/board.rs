@@ -21,6 +21,7 @@ use certeus_ipc::memory::Mapping;
 pub const BOARD_PAGES: usize = 68;
 pub const PAGE_BYTES: usize = 4096;
 pub const WORKERS_MAX: usize = 64;
+pub const HISTOGRAM_WORDS: usize = 64;
 
 pub const PAGE_DURABILITY: usize = 0;
 pub const PAGE_FOLLOWER: usize = 1;
@@ -85,6 +86,8 @@ fields! {
     WAKEUPS_TOTAL = 10, BELLS_TOTAL = 11, RING_BYTES = 12, IN_FLIGHT = 13, HEARTBEAT_NS = 14,
     FORWARD_FULL_TOTAL = 15,
     RING_POSITION_TOTAL = 16, RING_LENGTH_TOTAL = 17, RING_KIND_TOTAL = 18, RING_TICKET_TOTAL = 19,
+    // From the reading of an event to the publication of its verdict.
+    ACK_NS_SUM = 20, ACK_NS_BUCKETS_64 = 64,
     // Rejections, in the order of the codes of `Reason` from 1 on.
     MALFORMED_EVENT_TOTAL = 32, INVALID_JSON_TOTAL = 33, INVALID_UTF8_TOTAL = 34,
     TOO_LARGE_TOTAL = 35, TOO_DEEP_TOTAL = 36, NUL_CHARACTER_TOTAL = 37, LONE_SURROGATE_TOTAL = 38,
@@ -148,7 +151,17 @@ impl Page {
 
     /// Counts `value` in the histogram at `index`: bucket `b` holds values below `2^b`.
     pub fn observe(&self, index: usize, value: u64) {
-        let bucket = (64 - value.leading_zeros() as usize).min(63);
-        self.add(index + bucket, 1);
+        self.observe_many(index, value, 1);
     }
+
+    /// The same of `count` equal values.
+    pub fn observe_many(&self, index: usize, value: u64, count: u64) {
+        self.add(index + bucket_of(value), count);
+    }
+}
+
+/// The bucket of a histogram that holds `value`.
+#[must_use]
+pub fn bucket_of(value: u64) -> usize {
+    (64 - value.leading_zeros() as usize).min(HISTOGRAM_WORDS - 1)
 }

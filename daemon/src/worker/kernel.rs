@@ -341,7 +341,10 @@ impl Kernel {
         let stop = take_turn(session, pair, &self.rules, &mut counts);
         pair.publish();
         self.in_flight += counts.read;
-        let published = session.publish();
+        if counts.read > 0 {
+            session.acks.note(session.next_ticket - 1, monotonic_ns());
+        }
+        let published = publish(session, &self.page);
         let moved = count(&self.page, &counts) || published != Published::default();
         session.idle_looks = if moved { 0 } else { session.idle_looks + 1 };
         let rest = session.idle_looks > IDLE_LOOKS_MAX;
@@ -424,7 +427,7 @@ impl Kernel {
 
     fn publish(&mut self, number: u32) {
         let Some(session) = self.sessions.get_mut(number) else { return };
-        let published = session.publish();
+        let published = publish(session, &self.page);
         self.note_published(published);
         self.finish_if_done(number);
     }
@@ -493,6 +496,15 @@ impl Kernel {
             _ => Event::Refused(number, reason),
         });
     }
+}
+
+/// Publishes what a session has, and counts how long that was waited for.
+fn publish(session: &mut Session, page: &Page) -> Published {
+    let published = session.publish();
+    if published.settled > 0 {
+        session.acks.count(session.settled(), monotonic_ns(), page);
+    }
+    published
 }
 
 /// Adds one turn to the counters. True: there was something.

@@ -40,6 +40,7 @@
 //! There is no spinning: below four CPUs it would take the time from the very process that is
 //! waited for.
 
+mod acks;
 mod forward;
 mod kernel;
 mod pair;

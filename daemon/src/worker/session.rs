@@ -21,6 +21,7 @@ use certeus_ipc::verdict_ring::{Words, Writer};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
+use super::acks::Acks;
 use super::sources::Sources;
 use crate::envelope::{Bye, Hello, Welcome};
 use crate::failpoint::failpoint;
@@ -96,6 +97,7 @@ pub struct Session {
     pub armed: bool,
     /// Looks in a row that found nothing.
     pub idle_looks: u32,
+    pub acks: Acks,
 }
 
 /// What one publication did.
@@ -155,6 +157,7 @@ impl Session {
             listed: false,
             armed: false,
             idle_looks: 0,
+            acks: Acks::new(settled),
         })
     }
 
@@ -180,6 +183,11 @@ impl Session {
     /// Everything that was committed before the session closed has been forwarded.
     pub fn is_drained(&self) -> bool {
         self.pending.is_none() && self.consumer.read() == self.consumer.tail_seen()
+    }
+
+    /// The last ticket whose verdict is out.
+    pub fn settled(&self) -> u64 {
+        self.verdicts.settled()
     }
 
     /// Every ticket read has its verdict out.
@@ -229,6 +237,7 @@ impl Session {
             self.identity.birth_seq = Some(welcome.birth_seq);
             self.released = welcome.high;
             self.next_ticket = welcome.high + 1;
+            self.acks = Acks::new(welcome.high);
         }
         // A client that claims to have read less than it has is answered with less than it asks.
         self.queued = self.queued.max(welcome.high);

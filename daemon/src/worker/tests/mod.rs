@@ -1,5 +1,6 @@
 //! The kernel between a client and a log writer that the tests play, on real memory and sockets.
 
+mod acks;
 mod flow;
 mod hostile;
 mod replacement;
