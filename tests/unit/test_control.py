@@ -32,6 +32,7 @@ from certeusd.control.types import (
     Log,
     Postgres,
     Process,
+    Producers,
     Reason,
     Reloaded,
     Status,
@@ -105,6 +106,13 @@ class FakeBackend:
 
     def retry(self) -> bool:
         return False
+
+    @property
+    def census(self) -> "FakeBackend":
+        return self
+
+    async def take(self) -> Producers:
+        return Producers(1, [], ["worker-1"])
 
     @property
     def orders(self) -> "FakeBackend":

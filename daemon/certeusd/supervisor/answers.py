@@ -1,8 +1,10 @@
 """What `status` says of each part, from the board and from what children have reported."""
 
+import os
 from collections.abc import Mapping, Sequence
 
-from certeusd.board import Board
+from certeusd import cpus, histogram
+from certeusd.board import HISTOGRAM_SUFFIX, Board, histogram_fields
 from certeusd.control import types
 from certeusd.control.health import NO_ROOM
 from certeusd.control.types import rfc3339
@@ -79,7 +81,22 @@ def process(board: Board, slot: Slot) -> types.Process:
         cpu_percent=slot.measured[0],
         rss_bytes=slot.measured[1],
         counters=dict(board.items(slot.role, slot.index)),
+        affinity=_affinity(child.pid) if child else None,
+        histograms={
+            field.removesuffix(HISTOGRAM_SUFFIX): histogram.trimmed(
+                board.counts(slot.role, field, slot.index)
+            )
+            for field in histogram_fields(slot.role)
+        },
     )
+
+
+def _affinity(pid: int) -> str | None:
+    """Where a child's main thread may run; somebody may have moved it since it was pinned."""
+    try:
+        return cpus.shown(os.sched_getaffinity(pid))
+    except OSError:  # It has just died.
+        return None
 
 
 def sample(board: Board, workers: Sequence[Slot], active: Reasons, *, connected: bool) -> Sample:

@@ -31,6 +31,7 @@ from certeusd.channel import (
     Ready,
     Report,
     Role,
+    Sessions,
     Start,
     State,
 )
@@ -39,6 +40,7 @@ from certeusd.exits import Exit
 from certeusd.logs import Logger
 from certeusd.paths import Paths
 from certeusd.supervisor import memory
+from certeusd.supervisor.asking import Asking
 from certeusd.supervisor.backoff import Backoff
 from certeusd.supervisor.child import Child, name_of, spawn
 from certeusd.supervisor.levels import Levels
@@ -87,6 +89,7 @@ class Slot:
         self.child: Child | None = None
         self.backoff = Backoff()
         self.timer: asyncio.TimerHandle | None = None
+        self.asking = Asking()
         self.up = asyncio.Event()
         """While it has a child that does its work."""
         self.held = False
@@ -228,6 +231,9 @@ class Fleet:
             self._on_reason(slot, message)
         elif isinstance(message, Report):
             self.reports[message.kind] = message.data
+        elif isinstance(message, Sessions):
+            slot.asking.answered(message)
+            return
         else:
             self._logger.error("child_message_unexpected", child=slot.name, kind=str(message))
             child.kill()
@@ -327,6 +333,7 @@ class Fleet:
         child.channel.close()
         slot.child = None
         slot.up.clear()
+        slot.asking.answered(None)
         slot.measured = (0.0, 0)
         self._reasons.forget(slot.name)
         if slot.role == "flush":
