@@ -80,6 +80,11 @@ class Board:
                 yield field, page[at]
 
 
+def board_fields(table: str) -> dict[str, int]:
+    """Where each word of a table's pages lies."""
+    return _native.BOARD[table][1]
+
+
 def histogram_fields(table: str) -> list[str]:
     """Names of the histograms of a table."""
     return [name for name in _native.BOARD[table][1] if name.endswith(HISTOGRAM_SUFFIX)]

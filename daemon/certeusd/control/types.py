@@ -47,6 +47,8 @@ class Process(msgspec.Struct, frozen=True):
     counters: dict[str, int]
     affinity: str | None = None
     """Where its main thread may run by now, such as `0-3`; None between two lives."""
+    rejected: dict[str, int] = {}
+    """By reason, of a worker; those that are 0 are left out."""
     histograms: dict[str, list[int]] = {}
     """Bucket `b` counts values below `2^b` (nanoseconds, or records), without the empty ones at
     the end: `ack_ns` (from reading an event to its verdict), `sync_ns`, `batch_ns`, ..."""

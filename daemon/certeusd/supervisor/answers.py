@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from certeusd import cpus, histogram
-from certeusd.board import HISTOGRAM_SUFFIX, Board, histogram_fields
+from certeusd.board import HISTOGRAM_SUFFIX, Board, board_fields, histogram_fields
 from certeusd.control import types
 from certeusd.control.health import NO_ROOM
 from certeusd.control.types import rfc3339
@@ -12,6 +12,9 @@ from certeusd.supervisor.bottleneck import Sample
 from certeusd.supervisor.fleet import Slot
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
 from certeusd.supervisor.state import Reasons
+
+REASON_WORDS = range(32, 48)
+"""Where a worker's page counts rejections by reason (`daemon/src/board.rs`)."""
 
 
 def reasons(active: Reasons) -> list[types.Reason]:
@@ -82,6 +85,7 @@ def process(board: Board, slot: Slot) -> types.Process:
         rss_bytes=slot.measured[1],
         counters=dict(board.items(slot.role, slot.index)),
         affinity=_affinity(child.pid) if child else None,
+        rejected=_rejected(board, slot.index) if slot.role == "worker" else {},
         histograms={
             field.removesuffix(HISTOGRAM_SUFFIX): histogram.trimmed(
                 board.counts(slot.role, field, slot.index)
@@ -89,6 +93,16 @@ def process(board: Board, slot: Slot) -> types.Process:
             for field in histogram_fields(slot.role)
         },
     )
+
+
+def _rejected(board: Board, index: int) -> dict[str, int]:
+    """Rejections of a worker by their stable word."""
+    page = board.page("worker", index)
+    return {
+        field.removesuffix("_total").replace("_", "-"): page[at]
+        for field, at in board_fields("worker").items()
+        if at in REASON_WORDS and page[at]
+    }
 
 
 def _affinity(pid: int) -> str | None:
