@@ -1,11 +1,12 @@
-"""Write docs/top.svg: `certeus top` of a daemon with four producers, as a terminal shows it.
+"""Write docs/top.svg: `certeus top` of a daemon with five producers, as a terminal shows it.
 
-A daemon in a directory of its own, four processes that append at a pace, one of which sends what
+A daemon in a directory of its own, five processes that append at a pace, one of which sends what
 is rejected; the screen is drawn by Textual without a terminal. The picture refers to nothing
 outside of itself: fonts are those of the reader.
 """
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -20,14 +21,14 @@ from certeusd.exits import ExitError
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "top.svg"
-SIZE = (116, 25)
+SIZE = (120, 27)
 START_S, RUN_S = 60.0, 6.0
 FONTS = "ui-monospace, 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 PRODUCER = """
 import sys, time, certeus
 socket, source, batch, pause_s, bad = sys.argv[1:]
-with certeus.connect(socket, source=source) as producer:
+with certeus.connect(socket, source=source, ring_bytes=1 << 16) as producer:
     rows = [{"amount": 1500 + n, "currency": "USD", "note": "x" * 80} for n in range(int(batch))]
     while True:
         producer.append_many("payment", rows)
@@ -36,9 +37,10 @@ with certeus.connect(socket, source=source) as producer:
         time.sleep(float(pause_s))
 """
 PRODUCERS = (
-    ("checkout", "100", "0.002", "no"),
+    ("checkout", "200", "0.004", "no"),
     ("sensors/hall-3", "32", "0.01", "yes"),
     ("iot/gateway", "48", "0.004", "no"),
+    ("import/nightly", "250", "0.0005", "no"),
     ("audit", "4", "0.05", "no"),
 )
 
@@ -67,6 +69,7 @@ async def picture(client: ControlClient) -> str:
 
 def alone(svg: str) -> str:
     """Take the fonts of other hosts out."""
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family:\s*[^;]+;", f"font-family: {FONTS};", svg)
     assert not re.search(r'url\("?http|(href|src)="?http', svg), "it refers to another host"
@@ -83,6 +86,7 @@ def main() -> None:
             [sys.executable, "-m", "certeusd", "--state-dir", str(directory / "state"),
              "--runtime-dir", str(run)],
             stderr=subprocess.DEVNULL,
+            env={**os.environ, "CERTEUS_WORKER__COUNT": "2"},
         )  # fmt: skip
         producers: list[subprocess.Popen[bytes]] = []
         try:

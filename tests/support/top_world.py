@@ -13,9 +13,7 @@ def process(role: str, /, **changes: object) -> types.Process:
     words = ("sessions", "events_total", "bytes_total", "forwarded_total", "rejected_total",
              "forward_full_total", "records_total", "rows_total", "dead_letters_total")  # fmt: skip
     counters = dict.fromkeys(words, 0)
-    given = changes.pop("counters", {})
-    assert isinstance(given, dict)
-    counters.update(given)
+    counters |= msgspec.convert(changes.pop("counters", {}), dict[str, int])
     index = changes.get("index", 0)
     name = f"worker-{index}" if role == "worker" else role
     fields: dict[str, object] = {

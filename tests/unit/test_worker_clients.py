@@ -12,10 +12,9 @@ import pytest
 
 from certeusd import channel as channels
 from certeusd import logs
-from certeusd.channel import AskSessions, Attach, Detach, Drain, Progress, Ready
+from certeusd.channel import Attach, Detach, Drain, Progress, Ready
 from certeusd.config import IngestSection, LimitsSection, MemorySection
 from certeusd.preparation import Outcome, Preparation
-from certeusd.worker import census
 from certeusd.worker.access import Rule
 from certeusd.worker.audit import Audit
 from certeusd.worker.clients import Clients
@@ -46,7 +45,6 @@ class FakeKernel:
     timeouts: list[int] = field(default_factory=list[int])
     next_slot: int = 0
     fail: OSError | None = None
-    rows: list[Seen] = field(default_factory=list[Seen])
 
     def watch(self, fd: int, /) -> None:
         assert fd not in self.watched
@@ -90,8 +88,7 @@ class FakeKernel:
         return len(self.sessions)
 
     def seen(self, first: int, count: int, /) -> tuple[list[Seen], int | None]:
-        rows = [row for row in self.rows if row[0] >= first][: count + 1]
-        return rows[:count], rows[count][0] if len(rows) > count else None
+        raise AssertionError("nobody asks")
 
     def run(self, timeout_ms: int, /) -> list[Event]:
         self.timeouts.append(timeout_ms)
@@ -500,44 +497,3 @@ def test_the_kernel_is_left_alone_until_a_hello_is_due(world: World, loop: Loop)
         loop.supervisor.close()
         assert loop.service.run() == 0
     assert world.kernel.timeouts[-1] == 251
-
-
-def test_a_page_tells_who_each_session_is(world: World) -> None:
-    client, slot = world.live()
-    world.kernel.rows = [(slot, 10, 1000, 8, 1, {"too-large": 2}, 2, 640, [0, 3])]
-    with client:
-        answer = census.page(world.kernel, world.clients, AskSessions(0))
-    (row,) = answer.sessions
-    assert answer.next is None
-    assert (row.number, row.uid, row.pid) == (slot, os.getuid(), os.getpid())
-    assert (row.tenant, row.source, row.ring_bytes) == ("shop", "check", 1 << 16)
-    assert (row.events, row.bytes, row.settled, row.duplicates) == (10, 1000, 8, 1)
-    assert (row.rejected, row.in_flight, row.ring_used) == ({"too-large": 2}, 2, 640)
-    assert row.ack_ns_buckets == [0, 3]
-    world.turn()
-
-
-def test_pages_that_are_too_long_for_a_message_are_cut_and_nobody_is_left_out(
-    world: World,
-) -> None:
-    client, slot = world.live()
-    most = 2**64 - 1
-    rejected = {f"{reason:>40}": most for reason in range(14)}
-    # The same client a hundred times: what is looked at is the size.
-    world.kernel.rows = [
-        (slot, most, most, most, most, rejected, most, most, [most] * 64) for _ in range(100)
-    ]
-    for place, row in enumerate(world.kernel.rows):
-        world.kernel.rows[place] = (place, *row[1:])
-    known = world.clients.of_slot(slot)
-    told = list[int]()
-    first: int | None = 0
-    with client, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world.clients, "of_slot", lambda _: known)
-        while first is not None:
-            answer = census.page(world.kernel, world.clients, AskSessions(first))
-            assert channels.fits(answer)
-            told += [row.number for row in answer.sessions]
-            first = answer.next
-    assert told == list(range(100))
-    world.turn()

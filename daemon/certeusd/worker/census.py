@@ -3,15 +3,33 @@
 Between two pages the kernel serves everybody, so that a thousand sessions hold nobody up.
 """
 
+from typing import Protocol
+
 from certeusd import channel
 from certeusd.channel import AskSessions, Session, Sessions
-from certeusd.worker.clients import Clients
-from certeusd.worker.kernel import Kernel
+from certeusd.worker.clients import Client
+from certeusd.worker.kernel import Seen
 
 PAGE_SESSIONS = 64
 
 
-def page(kernel: Kernel, clients: Clients, question: AskSessions) -> Sessions:
+class Table(Protocol):
+    """What the kernel knows of its sessions."""
+
+    def seen(self, first: int, count: int, /) -> tuple[list[Seen], int | None]:
+        """Look at up to `count` of them, from a place on."""
+        ...
+
+
+class Known(Protocol):
+    """Who they are."""
+
+    def of_slot(self, slot: int) -> Client:
+        """Whose session that is."""
+        ...
+
+
+def page(kernel: Table, clients: Known, question: AskSessions) -> Sessions:
     """Answer with the sessions from the asked place on, as many as a message carries."""
     seen, following = kernel.seen(question.first, PAGE_SESSIONS)
     rows = list[Session]()
