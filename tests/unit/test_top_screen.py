@@ -21,6 +21,7 @@ from certeusd.cli.top_screen import Help, Top
 from certeusd.control import types
 from certeusd.exits import Exit, ExitError
 from support.top_world import ACKS, process, producer, sample, status
+from support.waiting import wait_until
 
 PATIENCE_S = 20.0
 
@@ -41,7 +42,9 @@ def busy(seconds: float) -> Sample:
 
 def text(seen: Sample | None, after: Sample, width: int) -> str:
     out = io.StringIO()
-    Console(file=out, width=width).print(top_tables.everything(view(seen, after), width))
+    Console(file=out, width=width).print(
+        top_tables.everything(view(seen, after), width, expand=True)
+    )
     return out.getvalue()
 
 
@@ -163,9 +166,7 @@ async def until(pilot: Pilot[None], words: str) -> str:
 
 async def ended(app: App[None]) -> None:
     """Wait until the screen is gone."""
-    async with asyncio.timeout(PATIENCE_S):
-        while app.is_running:  # noqa: ASYNC110 - Textual tells nobody of it
-            await asyncio.sleep(0.01)
+    await asyncio.to_thread(wait_until, "end of the screen", lambda: not app.is_running)
 
 
 def seen_by(app: App[None]) -> str:

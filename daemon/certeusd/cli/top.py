@@ -43,7 +43,7 @@ def command(context: click.Context, once: bool, interval: float) -> None:
             from certeusd.cli.top_tables import everything
 
             out = console()
-            out.print(everything(seen, out.width))
+            out.print(everything(seen, out.width, expand=out.is_terminal))
         return
     try:
         from certeusd.cli.top_screen import Top

@@ -147,20 +147,23 @@ class Grid(NamedTuple):
 
     name: int
     wide: bool
+    expand: bool
+    """Whether the last column ends where the terminal does."""
 
     @classmethod
-    def of(cls, view: View, width: int) -> "Grid":
+    def of(cls, view: View, width: int, expand: bool) -> "Grid":
         """As wide as the longest name, as far as there is room."""
         count = len(view.producers)
         titles = [f"producers {count} of {count}", *map(_name, view.workers)]
         names = [one.source for one in view.producers]
         wide = width >= WIDE
         room = width - COLUMNS_WIDTH if wide else NAME_MIN
-        return cls(max(NAME_MIN, min(room, max(map(len, titles + names)))), wide)
+        name = max(NAME_MIN, min(room, max(map(len, titles + names))))
+        return cls(name, wide, expand)
 
     def table(self, title: str, columns: Mapping[str, int], last: str = "") -> Table:
         """Make a table of columns with their widths; `last` is text and gets what is left."""
-        table = Table(box=None, header_style=QUIET, pad_edge=False, expand=True,
+        table = Table(box=None, header_style=QUIET, pad_edge=False, expand=self.expand,
                       padding=(0, 2 if self.wide else 1, 0, 0))  # fmt: skip
         table.add_column(Text(title, "bold"), width=self.name, no_wrap=True, overflow="ellipsis")
         widths = {"events/s": 8, **({"bytes/s": 10} if self.wide else {}), "p50": 7, "p99": 7}
@@ -264,9 +267,11 @@ def followers(rows: Sequence[Follower] | None, grid: Grid) -> RenderableType:
     return table
 
 
-def body(view: View, width: int, order: Order = "rate", wanted: str = "") -> Group:
+def body(
+    view: View, width: int, order: Order = "rate", wanted: str = "", *, expand: bool = True
+) -> Group:
     """Everything below the head."""
-    grid = Grid.of(view, width)
+    grid = Grid.of(view, width, expand)
     parts: list[RenderableType] = [
         stages(view.stages, grid),
         workers(view.workers, grid),
@@ -277,6 +282,6 @@ def body(view: View, width: int, order: Order = "rate", wanted: str = "") -> Gro
     return Group(*spaced[:-1])
 
 
-def everything(view: View, width: int) -> Group:
-    """What `--once` prints."""
-    return Group(head(view), Text(""), body(view, width))
+def everything(view: View, width: int, *, expand: bool) -> Group:
+    """What `--once` prints; a file needs no spaces at the end of its lines."""
+    return Group(head(view), Text(""), body(view, width, expand=expand))
