@@ -25,7 +25,7 @@ def wanted() -> dict[str, list[str]]:
     """Requirements by lock file, from pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    runtime = [one for extra in ("daemon", "embedded", "bench") for one in extras[extra]]
+    runtime = [one for extra in ("daemon", "embedded", "top", "bench") for one in extras[extra]]
     groups = project["dependency-groups"]
     return {
         "requirements.lock": ["pip", "wheel", *project["build-system"]["requires"], *runtime],

@@ -428,6 +428,20 @@ class Worker:
     def session_count(self) -> int:
         """Sessions not yet freed."""
 
+    def seen(
+        self, first: int, count: int, /
+    ) -> tuple[
+        list[tuple[int, int, int, int, int, dict[str, int], int, int, list[int]]], int | None
+    ]:
+        """Look at up to `count` live sessions, from place `first` of the table on.
+
+        Returns:
+            A row a session: number, events, bytes, settled tickets, duplicates, rejected by reason,
+            tickets in flight, bytes in its ring, and the buckets (powers of two, without the empty
+            ones at the end) of the nanoseconds from the reading of an event to its verdict. Then
+            the place of the next session; `None`: there is no other.
+        """
+
     def run(
         self, timeout_ms: int, /
     ) -> list[tuple[str, int] | tuple[str, int, str] | tuple[str, int, int, int, bytes, int]]:

@@ -24,7 +24,7 @@ BOARD_BYTES = _native.BOARD_PAGES * PAGE_BYTES
 HISTOGRAM_WORDS = 64
 WORKERS_MAX = _native.BOARD_PAGES - _native.BOARD["worker"][0]
 
-_HISTOGRAM_SUFFIX = "_buckets_64"
+HISTOGRAM_SUFFIX = "_buckets_64"
 
 
 class Board:
@@ -61,7 +61,7 @@ class Board:
 
     def observe(self, table: str, field: str, value: int, count: int = 1, index: int = 0) -> None:
         """Count `count` times `value` in a histogram: bucket `b` holds values below `2^b`."""
-        assert field.endswith(_HISTOGRAM_SUFFIX)
+        assert field.endswith(HISTOGRAM_SUFFIX)
         bucket = min(value.bit_length(), HISTOGRAM_WORDS - 1)
         self.page(table, index)[_native.BOARD[table][1][field] + bucket] += count
 
@@ -69,18 +69,26 @@ class Board:
         """Copy the 64 counts of a histogram."""
         import numpy as np
 
+        return np.array(self.counts(table, field, index), dtype=np.uint64)
+
+    def counts(self, table: str, field: str, index: int = 0) -> list[int]:
+        """Copy the 64 counts of a histogram as plain numbers."""
         at = _native.BOARD[table][1][field]
-        counts = self.page(table, index)[at : at + HISTOGRAM_WORDS]
-        return np.frombuffer(counts, dtype=np.uint64).copy()
+        return self.page(table, index)[at : at + HISTOGRAM_WORDS].tolist()
 
     def items(self, table: str, index: int = 0) -> Iterator[tuple[str, int]]:
         """Every plain word of a page by name; histograms are left out."""
         page = self.page(table, index)
         for field, at in _native.BOARD[table][1].items():
-            if not field.endswith(_HISTOGRAM_SUFFIX):
+            if not field.endswith(HISTOGRAM_SUFFIX):
                 yield field, page[at]
+
+
+def board_fields(table: str) -> dict[str, int]:
+    """Where each word of a table's pages lies."""
+    return _native.BOARD[table][1]
 
 
 def histogram_fields(table: str) -> list[str]:
     """Names of the histograms of a table."""
-    return [name for name in _native.BOARD[table][1] if name.endswith(_HISTOGRAM_SUFFIX)]
+    return [name for name in _native.BOARD[table][1] if name.endswith(HISTOGRAM_SUFFIX)]

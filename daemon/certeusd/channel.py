@@ -11,6 +11,8 @@ supervisor                                             child (python -m certeusd
     │── Squeeze ───────────────────────────────────────▶│   flusher only: memory is short
     │◀───────────────────── State, Progress, Report ────│
     │◀─────────────────────── Answer + [its content] ───│
+    │── AskSessions ───────────────────────────────────▶│   worker only: whom it serves, a page
+    │◀──────────────────────────────────────── Sessions │
     │── Level ─────────────────────────────────────────▶│   log from this level on
     │── Drain ─────────────────────────────────────────▶│   finish what is held, exit 0
     x end of file: the supervisor is gone; exit at once
@@ -159,11 +161,59 @@ class Answer(msgspec.Struct, tag_field="type", tag="answer", frozen=True):
     detail: str = ""
 
 
+class AskSessions(msgspec.Struct, tag_field="type", tag="ask_sessions", frozen=True):
+    """Supervisor to worker: tell the sessions from this place on; one question at a time."""
+
+    first: int
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """One producer's session at one moment; sums are over the session's life."""
+
+    number: int
+    uid: int
+    pid: int
+    tenant: str
+    source: str
+    connected_at: float
+    """Seconds since 1970."""
+    events: int
+    bytes: int
+    settled: int
+    duplicates: int
+    rejected: dict[str, int]
+    """By reason; by whom does not matter."""
+    in_flight: int
+    ring_bytes: int
+    ring_used: int
+    """Bytes between head and tail."""
+    ack_ns_buckets: list[int]
+    """From the reading of an event to its verdict (`certeusd.histogram`)."""
+
+    @property
+    def place(self) -> int:
+        """Where it lies in the worker's table."""
+        return self.number & 0xFFFF
+
+
+class Sessions(msgspec.Struct, tag_field="type", tag="sessions", frozen=True):
+    """Worker to supervisor: a page of sessions, and the place of the next one, if there is one."""
+
+    sessions: list[Session]
+    next: int | None
+
+
 Order = Drain | AskLetters | AcceptGap | AcceptDeadLetters | Retry | Squeeze | Level
-Message = Start | Attach | Detach | Order | Ready | State | Progress | Report | Answer
+Told = Ready | State | Progress | Report | Answer | Sessions
+Message = Start | Attach | Detach | Order | AskSessions | Told
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
+
+def fits(message: Message) -> bool:
+    """Whether a message is not too long for a packet."""
+    return len(_encoder.encode(message)) <= PACKET_BYTES_MAX
 
 
 class Channel:

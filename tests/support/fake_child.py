@@ -2,8 +2,8 @@
 
 It tells what it was given in reports of kind `<role>-<index>`, and obeys a file `<role>-<index>` in
 the directory that it is given: `die` (exit 3 before Ready), `late` (Ready after half a second),
-`deaf` (read nothing), `gauge` (count five sessions), `full` (a log without room); with any it does
-not drain.
+`deaf` (read nothing), `gauge` (count five sessions), `full` (a log without room), `torn` (tell the
+first page of sessions and die); with any it does not drain. A worker has five sessions, two a page.
 """
 
 import os
@@ -14,9 +14,23 @@ from pathlib import Path
 
 from certeusd import channel
 from certeusd.board import Board
-from certeusd.channel import Attach, Channel, Detach, Drain, Progress, Ready, Report, Start, State
+from certeusd.channel import (
+    AskSessions,
+    Attach,
+    Channel,
+    Detach,
+    Drain,
+    Progress,
+    Ready,
+    Report,
+    Session,
+    Sessions,
+    Start,
+    State,
+)
 
 LATE_S = 0.5
+SESSIONS, PAGE = 5, 2
 
 
 def main(orders: Path, fd: int) -> None:
@@ -73,6 +87,11 @@ def serve(end: Channel, name: str, told: dict[str, object], order: Path) -> None
             attached.append(message.worker)
         elif isinstance(message, Detach):
             detached.append(message.worker)
+        elif isinstance(message, AskSessions):
+            end.send(page(message.first))
+            if order.exists() and order.read_text() == "torn":
+                sys.exit(3)
+            continue
         elif isinstance(message, Drain) and not order.exists():
             (order.parent / "drained").open("a").write(f"{name}\n")
             return
@@ -80,6 +99,20 @@ def serve(end: Channel, name: str, told: dict[str, object], order: Path) -> None
             os.close(descriptor)
         told["attached"], told["detached"] = list(attached), list(detached)
         end.send(Report(name, told))
+
+
+def page(first: int) -> Sessions:
+    places = range(first, min(first + PAGE, SESSIONS))
+    following = first + PAGE if first + PAGE < SESSIONS else None
+    return Sessions([session(place) for place in places], following)
+
+
+def session(place: int) -> Session:
+    return Session(
+        number=place, uid=7, pid=8, tenant="shop", source=f"s/{place}", connected_at=0.0,
+        events=10, bytes=100, settled=9, duplicates=0, rejected={"too-large": 1}, in_flight=1,
+        ring_bytes=1 << 16, ring_used=64, ack_ns_buckets=[0, 0, 0, 8],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

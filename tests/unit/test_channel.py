@@ -14,6 +14,7 @@ from certeusd.channel import (
     AcceptGap,
     Answer,
     AskLetters,
+    AskSessions,
     Attach,
     Channel,
     ChannelError,
@@ -24,11 +25,18 @@ from certeusd.channel import (
     Ready,
     Report,
     Retry,
+    Session,
+    Sessions,
     Start,
     State,
 )
 from certeusd.config import Config
 
+SESSION = Session(
+    number=1 << 16 | 64, uid=7, pid=8, tenant="shop", source="s/1", connected_at=1.5, events=10,
+    bytes=100, settled=9, duplicates=0, rejected={"too-large": 1}, in_flight=1, ring_bytes=65536,
+    ring_used=64, ack_ns_buckets=[0, 8],
+)  # fmt: skip
 MESSAGES: list[Message] = [
     Start("flush", 0, Config(), "/s", "/r", "info", 4096, "postgresql://u:p@h/d"),
     Attach(1, 1 << 22, 1 << 20),
@@ -42,6 +50,8 @@ MESSAGES: list[Message] = [
     Ready(),
     State("postgres-away", "refused", "start it", active=True),
     Progress(),
+    AskSessions(64),
+    Sessions([SESSION], 65),
     Report("recovery", {"groups": 3, "ids": ["a"]}),
 ]
 

@@ -75,7 +75,10 @@ def test_version_imports_little() -> None:
         assert f"'{heavy}'" not in answer.stderr, heavy
 
 
-@pytest.mark.parametrize("verb", [["status"], ["workers"], ["drain"], ["dsn"], ["wait", "--ready"]])
+@pytest.mark.parametrize(
+    "verb",
+    [["status"], ["workers"], ["drain"], ["dsn"], ["wait", "--ready"], ["top"], ["producers"]],
+)
 def test_daemon_that_does_not_answer_is_69(tmp_path: Path, verb: list[str]) -> None:
     answer = certeus("--runtime-dir", str(tmp_path), *verb)
     assert answer.returncode == Exit.UNREACHABLE

@@ -34,6 +34,7 @@ from certeusd.control.types import (
     Log,
     Postgres,
     Process,
+    Producers,
     Reason,
     Reloaded,
     Status,
@@ -116,6 +117,13 @@ class FakeBackend:
 
     async def ask_letters(self, ask: AskLetters) -> bytes:
         raise NoAnswerError("no-flusher", f"nobody does {ask.verb}")
+
+    @property
+    def census(self) -> "FakeBackend":
+        return self
+
+    async def take(self) -> Producers:
+        return Producers(1, [], ["worker-1"])
 
     @property
     def orders(self) -> "FakeBackend":

@@ -421,3 +421,44 @@ def test_a_pause_ends_the_flusher_and_a_resume_starts_one(daemon: Daemon) -> Non
     daemon.until(lambda daemon: cast(list[Json], daemon.status()["processes"])[1]["ready"])
     _, flush = cast(list[Json], daemon.status()["processes"])
     assert flush["restarts"] == 0
+
+
+def producers(daemon: Daemon) -> tuple[list[str], list[str]]:
+    """Worker and source of every row, and who did not answer."""
+    answer = daemon.client.get("/v1/producers")
+    rows = [f"{one['worker']} {one['source']}" for one in cast(list[Json], answer["producers"])]
+    return rows, cast(list[str], answer["unanswered"])
+
+
+def test_producers_are_gathered_from_every_worker_page_by_page(daemon: Daemon) -> None:
+    daemon.until_joined()
+    every = [f"{worker} s/{place}" for worker in (0, 1) for place in range(5)]
+    assert producers(daemon) == (every, [])
+    with ThreadPoolExecutor() as pool:
+        at_once = [pool.submit(producers, daemon) for _ in range(20)]
+        assert all(one.result() == (every, []) for one in at_once)
+    (row, *_) = cast(list[Json], daemon.client.get("/v1/producers")["producers"])
+    assert (row["since"], row["rejected"]) == ("1970-01-01T00:00:00.000Z", {"too-large": 1})
+    assert row["ack_p50_seconds"] == pytest.approx(6e-9)
+
+
+def test_a_worker_that_is_stopped_is_named_and_keeps_its_life(daemon: Daemon) -> None:
+    daemon.until_joined()
+    pid = daemon.pid("worker-1")
+    os.kill(pid, signal.SIGSTOP)
+    rows, unanswered = producers(daemon)
+    assert (len(rows), unanswered) == (5, ["worker-1"])
+    for _ in range(300):  # As many questions would fill its channel.
+        assert producers(daemon)[1] == ["worker-1"]
+    os.kill(pid, signal.SIGCONT)
+    daemon.until(lambda daemon: producers(daemon)[1] == [])
+    assert daemon.pid("worker-1") == pid
+
+
+def test_a_worker_that_dies_while_it_tells_is_named(daemon: Daemon) -> None:
+    daemon.until_joined()
+    (daemon.directory / "worker-1").write_text("torn")
+    rows, unanswered = producers(daemon)
+    assert (rows[:5], unanswered) == ([f"0 s/{place}" for place in range(5)], ["worker-1"])
+    (daemon.directory / "worker-1").unlink()
+    daemon.until(lambda daemon: producers(daemon)[1] == [])

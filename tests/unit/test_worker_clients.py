@@ -18,7 +18,7 @@ from certeusd.preparation import Outcome, Preparation
 from certeusd.worker.access import Rule
 from certeusd.worker.audit import Audit
 from certeusd.worker.clients import Clients
-from certeusd.worker.kernel import Event
+from certeusd.worker.kernel import Event, Seen
 from certeusd.worker.ledger import Caps, Ledger
 from certeusd.worker.service import Service
 
@@ -86,6 +86,9 @@ class FakeKernel:
 
     def session_count(self) -> int:
         return len(self.sessions)
+
+    def seen(self, first: int, count: int, /) -> tuple[list[Seen], int | None]:
+        raise AssertionError("nobody asks")
 
     def run(self, timeout_ms: int, /) -> list[Event]:
         self.timeouts.append(timeout_ms)

@@ -37,10 +37,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "log": ("log", "Look at the log on disk: verify, export, repair it."),
     "log-level": ("log_level", "Log more, or less, for a while."),
     "postgres": ("postgres", "Upgrade the cluster of the embedded PostgreSQL."),
+    "producers": ("producers", "Show the producers that are connected."),
     "reload": ("reload", "Have the daemon read its configuration again."),
     "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),
     "status": ("status", "Show state, positions and reasons."),
     "tail": ("tail", "Print the last events of the log, and follow it."),
+    "top": ("top", "Show stages, workers, producers and followers at work."),
     "wait": ("wait", "Wait until ready, durable or flushed."),
     "workers": ("workers", "Show the worker processes; have one begin anew."),
 }

@@ -6,7 +6,14 @@ from typing import Protocol
 from certeusd.board import Board
 from certeusd.channel import AskLetters
 from certeusd.control.measures import Measures
-from certeusd.control.types import Configuration, Differences, Process, Reloaded, Status
+from certeusd.control.types import (
+    Configuration,
+    Differences,
+    Process,
+    Producers,
+    Reloaded,
+    Status,
+)
 from certeusd.logs import Module
 
 
@@ -62,6 +69,14 @@ class Orders(Protocol):
         ...
 
 
+class Census(Protocol):
+    """Who is served."""
+
+    async def take(self) -> Producers:
+        """Ask the workers for their sessions; within a second."""
+        ...
+
+
 class Backend(Protocol):
     """Everything here answers at once and at any time."""
 
@@ -107,6 +122,11 @@ class Backend(Protocol):
 
     def drain(self) -> None:
         """Accept no more, finish what is held, end."""
+        ...
+
+    @property
+    def census(self) -> Census:
+        """The producers; the one question that waits for a child, for a second at most."""
         ...
 
     @property

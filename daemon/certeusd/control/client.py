@@ -39,8 +39,9 @@ def _reason(error: OSError | http.client.HTTPException) -> str:
 class ControlClient:
     """Asks the daemon behind `control.sock`, one connection a question."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self.path = path
+        self._timeout_s = timeout_s
 
     def get(self, path: str, wait_s: float = 0.0, **query: str) -> Json:
         """Ask; `wait_s` is how long the daemon may take beyond the usual.
@@ -62,7 +63,7 @@ class ControlClient:
         return _object(self._answer(method, path, wait_s, query))
 
     def _answer(self, method: str, path: str, wait_s: float, query: dict[str, str]) -> bytes:
-        connection = _UnixConnection(self.path, ANSWER_TIMEOUT_S + wait_s)
+        connection = _UnixConnection(self.path, self._timeout_s + wait_s)
         target = f"{path}?{urlencode(query)}" if query else path
         try:
             connection.request(method, target)

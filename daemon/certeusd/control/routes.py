@@ -1,8 +1,9 @@
 """The control API: one table of routes, each row with its rule of access and its answer's type.
 
 Every answer is JSON (`/metrics` is Prometheus text); every refusal is RFC 9457. Nothing here waits
-for PostgreSQL, the log or a child, so the API answers in every state; `wait` and `dsn` wait as long
-as they are asked to, questions about dead letters for the flusher, within a bound.
+for PostgreSQL or the log, so the API answers in every state; `wait` and `dsn` wait as long as they
+are asked to, `producers` for the workers, a second at most, questions about dead letters for the
+flusher, within a bound.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from certeusd.control.types import (
     Followers,
     Health,
     Problem,
+    Producers,
     Reloaded,
     Status,
     Waited,
@@ -119,6 +121,11 @@ async def get_check(name: str, request: Request) -> Health:
 async def get_workers(request: Request) -> Workers:
     """One row a worker."""
     return Workers(SCHEMA_VERSION, request.backend.workers())
+
+
+async def get_producers(request: Request) -> Producers:
+    """One row a producer's session; a worker that does not answer in a second is named."""
+    return await request.backend.census.take()
 
 
 async def get_dsn(request: Request) -> Dsn:
@@ -392,6 +399,8 @@ ROUTES: tuple[Route, ...] = (
         for name in health.CHECKS
     ),
     Route("GET", "/v1/workers", Access.READER, Workers, (), get_workers, "one row a worker"),
+    Route("GET", "/v1/producers", Access.READER, Producers, (), get_producers,
+          "one row a producer"),
     Route("GET", "/v1/dsn", Access.ADMIN, Dsn, (_TIMEOUT, _SHOW_PASSWORD), get_dsn,
           "URL of the database"),
     Route("GET", "/v1/wait", Access.READER, Waited, (_UNTIL, _TIMEOUT), get_wait,

@@ -45,6 +45,13 @@ class Process(msgspec.Struct, frozen=True):
     cpu_percent: float
     rss_bytes: int
     counters: dict[str, int]
+    affinity: str | None = None
+    """Where its main thread may run by now, such as `0-3`; None between two lives."""
+    rejected: dict[str, int] = {}
+    """By reason, of a worker; those that are 0 are left out."""
+    histograms: dict[str, list[int]] = {}
+    """Bucket `b` counts values below `2^b` (nanoseconds, or records), without the empty ones at
+    the end: `ack_ns` (from reading an event to its verdict), `sync_ns`, `batch_ns`, ..."""
 
 
 class Breaker(msgspec.Struct, frozen=True):
@@ -167,6 +174,45 @@ class Workers(msgspec.Struct, frozen=True):
 
     schema_version: int
     workers: list[Process]
+
+
+class Producer(msgspec.Struct, frozen=True, kw_only=True):
+    """One producer's session; sums are over the session's life, a reconnect begins another one."""
+
+    worker: int
+    session: int
+    """Names it within one life of the worker."""
+    tenant: str
+    source: str
+    uid: int
+    pid: int
+    """By the kernel, when it connected."""
+    since: str
+    events_total: int
+    bytes_total: int
+    settled_total: int
+    """Events whose verdict is out."""
+    duplicates_total: int
+    rejected: dict[str, int]
+    """By reason."""
+    in_flight: int
+    """Events read and without a verdict."""
+    ring_bytes: int
+    ring_used_bytes: int
+    ack_p50_seconds: float | None
+    """From reading an event to its verdict; true to a factor of two. None: nothing is settled."""
+    ack_p99_seconds: float | None
+    ack_ns_buckets: list[int]
+    """Bucket `b` counts events that waited less than `2^b` nanoseconds."""
+
+
+class Producers(msgspec.Struct, frozen=True):
+    """`certeus producers`."""
+
+    schema_version: int
+    producers: list[Producer]
+    unanswered: list[str]
+    """Workers that did not tell all of theirs within a second."""
 
 
 class Dsn(msgspec.Struct, frozen=True):

@@ -1,8 +1,10 @@
 """What `status` says of each part, from the board and from what children have reported."""
 
+import os
 from collections.abc import Mapping, Sequence
 
-from certeusd.board import Board
+from certeusd import cpus, histogram
+from certeusd.board import HISTOGRAM_SUFFIX, Board, board_fields, histogram_fields
 from certeusd.control import types
 from certeusd.control.health import NO_ROOM
 from certeusd.control.types import rfc3339
@@ -11,6 +13,9 @@ from certeusd.supervisor.bottleneck import Sample
 from certeusd.supervisor.fleet import Slot
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
 from certeusd.supervisor.state import Reason, Reasons, State
+
+REASON_WORDS = range(32, 48)
+"""Where a worker's page counts rejections by reason (`daemon/src/board.rs`)."""
 
 
 def reasons(active: Reasons) -> list[types.Reason]:
@@ -86,7 +91,33 @@ def process(board: Board, slot: Slot) -> types.Process:
         cpu_percent=slot.measured[0],
         rss_bytes=slot.measured[1],
         counters=dict(board.items(slot.role, slot.index)),
+        affinity=_affinity(child.pid) if child else None,
+        rejected=_rejected(board, slot.index) if slot.role == "worker" else {},
+        histograms={
+            field.removesuffix(HISTOGRAM_SUFFIX): histogram.trimmed(
+                board.counts(slot.role, field, slot.index)
+            )
+            for field in histogram_fields(slot.role)
+        },
     )
+
+
+def _rejected(board: Board, index: int) -> dict[str, int]:
+    """Rejections of a worker by their stable word."""
+    page = board.page("worker", index)
+    return {
+        field.removesuffix("_total").replace("_", "-"): page[at]
+        for field, at in board_fields("worker").items()
+        if at in REASON_WORDS and page[at]
+    }
+
+
+def _affinity(pid: int) -> str | None:
+    """Where a child's main thread may run; somebody may have moved it since it was pinned."""
+    try:
+        return cpus.shown(os.sched_getaffinity(pid))
+    except OSError:  # It has just died.
+        return None
 
 
 def sample(board: Board, workers: Sequence[Slot], active: Reasons, *, connected: bool) -> Sample:

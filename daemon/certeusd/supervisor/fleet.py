@@ -32,6 +32,7 @@ from certeusd.channel import (
     Ready,
     Report,
     Role,
+    Sessions,
     Start,
     State,
 )
@@ -40,6 +41,7 @@ from certeusd.exits import Exit
 from certeusd.logs import Logger
 from certeusd.paths import Paths
 from certeusd.supervisor import memory
+from certeusd.supervisor.asking import Asking
 from certeusd.supervisor.backoff import Backoff
 from certeusd.supervisor.child import Child, name_of, spawn
 from certeusd.supervisor.levels import Levels
@@ -91,6 +93,7 @@ class Slot:
         """What its child was started with."""
         self.backoff = Backoff()
         self.timer: asyncio.TimerHandle | None = None
+        self.asking = Asking()
         self.up = asyncio.Event()
         """While it has a child that does its work."""
         self.held = False
@@ -246,6 +249,9 @@ class Fleet:
             self._on_reason(slot, message)
         elif isinstance(message, Report):
             self.reports[message.kind] = message.data
+        elif isinstance(message, Sessions):
+            slot.asking.answered(message)
+            return
         elif isinstance(message, Answer):
             return
         else:
@@ -348,6 +354,7 @@ class Fleet:
         slot.child = None
         slot.ended_cpu_seconds += child.used()[0]
         slot.up.clear()
+        slot.asking.answered(None)
         slot.measured = (0.0, 0)
         self._reasons.forget(slot.name)
         if slot.role == "flush":

@@ -44,6 +44,7 @@ from certeusd.supervisor import (
     topology,
 )
 from certeusd.supervisor.bottleneck import Bottlenecks
+from certeusd.supervisor.census import Census
 from certeusd.supervisor.child import default_command
 from certeusd.supervisor.fleet import Equipment, Fleet
 from certeusd.supervisor.lag import Lag
@@ -145,6 +146,7 @@ class Supervisor:
             )  # fmt: skip
         self._fleet = Fleet(self._equipment(), self._reasons, self._logger, self._update)
         self.orders = Orders(self._fleet, self._reasons)
+        self.census = Census(self._fleet)
         for warning in loaded.warnings:
             self._logger.warning("configuration_doubtful", what=warning)
 

@@ -15,9 +15,10 @@ any two, the kernel serves everybody who is live.
 
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from certeusd.config import LimitsSection
@@ -63,6 +64,8 @@ class Client:
     slot: int | None = None
     descriptors: Descriptors | None = None
     """Until they are sent."""
+    connected_at: float = field(default_factory=time.time)
+    """To be shown; the clock may be set meanwhile."""
 
 
 class Clients:
@@ -97,6 +100,10 @@ class Clients:
     def sessions(self) -> int:
         """Sessions that count against the limits, those being freed among them."""
         return self._ledger.sessions
+
+    def of_slot(self, slot: int) -> Client:
+        """Whose session that is; it is not yet freed."""
+        return self._by_slot[slot]
 
     def next_deadline(self) -> float | None:
         """When `end_round` has something to do."""

@@ -9,6 +9,10 @@ Event = tuple[str, int] | tuple[str, int, str] | tuple[str, int, int, int, bytes
 """`_native.Worker.run` says which."""
 
 
+Seen = tuple[int, int, int, int, int, dict[str, int], int, int, list[int]]
+"""`_native.Worker.seen` says which."""
+
+
 class Kernel(Protocol):
     """The native kernel of a worker."""
 
@@ -63,6 +67,10 @@ class Kernel(Protocol):
 
     def session_count(self) -> int:
         """Sessions not yet freed."""
+        ...
+
+    def seen(self, first: int, count: int, /) -> tuple[list[Seen], int | None]:
+        """Look at up to `count` live sessions, from a place of the table on."""
         ...
 
     def run(self, timeout_ms: int, /) -> list[Event]:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from certeusd import logs
-from certeusd.channel import Attach, Channel, Detach, Drain, Level, Progress, Ready
+from certeusd.channel import AskSessions, Attach, Channel, Detach, Drain, Level, Progress, Ready
 from certeusd.logs import Logger
 from certeusd.preparation import Preparation
+from certeusd.worker import census
 from certeusd.worker.clients import Clients
 from certeusd.worker.kernel import Event, Kernel
 from certeusd.worker.ledger import is_over_share
@@ -126,6 +127,8 @@ class Service:
                 case Detach() if message.worker == self._index:
                     self._kernel.detach()
                     self._logger.warning("log_writer_detached")
+                case AskSessions():
+                    self._channel.send(census.page(self._kernel, self._clients, message))
                 case Drain():
                     self._drain()
                 case Level():

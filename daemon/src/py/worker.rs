@@ -1,7 +1,9 @@
 //! `Worker` for Python: descriptors in, tuples out, no policy.
 
+use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
+use certeus_ipc::verdict::Reason;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -10,7 +12,7 @@ use crate::board::{Board, PAGE_WORKER, WORKERS_MAX};
 use crate::memory::{Preparer, Wishes};
 use crate::py::memory::{Prepared, prepared};
 use crate::validate::{Limits, attributes, json, time};
-use crate::worker::{Event, Identity, Kernel, Sources};
+use crate::worker::{Event, Identity, Kernel, Seen, Sources, Tally};
 
 /// The kernel of one worker.
 #[pyclass(module = "certeusd._native")]
@@ -132,10 +134,41 @@ impl Worker {
         self.kernel.session_count()
     }
 
+    #[pyo3(signature = (first, count, /))]
+    fn seen(&self, first: usize, count: usize) -> (Vec<SeenTuple>, Option<usize>) {
+        let (seen, next) = self.kernel.seen(first, count);
+        (seen.into_iter().map(seen_tuple).collect(), next)
+    }
+
     fn run<'py>(&mut self, py: Python<'py>, timeout_ms: u64) -> PyResult<Vec<Bound<'py, PyTuple>>> {
         let events = py.detach(|| self.kernel.run(timeout_ms)).map_err(raise)?;
         events.into_iter().map(|event| to_tuple(py, event)).collect()
     }
+}
+
+/// Number, events, bytes, settled, duplicates, rejected by reason, in flight, bytes in the ring,
+/// buckets of the time to the verdict.
+type SeenTuple = (u32, u64, u64, u64, u64, HashMap<&'static str, u64>, u64, u64, Vec<u64>);
+
+fn seen_tuple(seen: Seen) -> SeenTuple {
+    let tally = seen.tally;
+    let rejected = Reason::ALL.iter().map(|reason| (reason.word(), *reason as usize));
+    let rejected = rejected.map(|(word, code)| (word, tally.rejected[code]));
+    let rejected = rejected.filter(|(_, count)| *count > 0).collect();
+    let used = seen.ack_buckets.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+    let buckets = seen.ack_buckets[..used].to_vec();
+    let Tally { events, bytes, settled, duplicates, .. } = tally;
+    (
+        seen.number,
+        events,
+        bytes,
+        settled,
+        duplicates,
+        rejected,
+        seen.in_flight,
+        seen.ring_used,
+        buckets,
+    )
 }
 
 fn to_tuple(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {

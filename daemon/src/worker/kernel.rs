@@ -15,6 +15,7 @@ use super::pair::Pair;
 use super::poller::{Poller, Ready};
 use super::session::{Closing, Identity, Link, Published, Session};
 use super::slots::Slots;
+use super::tally::Seen;
 use crate::board::{Page, monotonic_ns, worker};
 use crate::envelope::{Bye, FORWARD_BYE, FORWARD_HELLO, Return, Welcome};
 use crate::memory::{Preparer, Region};
@@ -207,6 +208,22 @@ impl Kernel {
         self.in_flight
     }
 
+    /// At most `count` live sessions, of the table's places from `first` on, and the place to go
+    /// on at.
+    #[must_use]
+    pub fn seen(&self, first: usize, count: usize) -> (Vec<Seen>, Option<usize>) {
+        let live = |(_, session): &(usize, &Session)| session.welcomed;
+        let mut places = self.sessions.from(first).filter(live);
+        let mut seen = Vec::new();
+        for (place, session) in places.by_ref() {
+            if seen.len() == count {
+                return (seen, Some(place));
+            }
+            seen.push(Seen::of(session));
+        }
+        (seen, None)
+    }
+
     #[cfg(test)]
     pub(super) fn session(&mut self, number: u32) -> &mut Session {
         self.sessions.get_mut(number).expect("a session of the test")
@@ -345,7 +362,7 @@ impl Kernel {
             session.acks.note(session.next_ticket - 1, monotonic_ns());
         }
         let published = publish(session, &self.page);
-        let moved = count(&self.page, &counts) || published != Published::default();
+        let moved = count(&self.page, session, &counts) || published != Published::default();
         session.idle_looks = if moved { 0 } else { session.idle_looks + 1 };
         let rest = session.idle_looks > IDLE_LOOKS_MAX;
         let armed = match stop {
@@ -508,7 +525,7 @@ fn publish(session: &mut Session, page: &Page) -> Published {
 }
 
 /// Adds one turn to the counters. True: there was something.
-fn count(page: &Page, counts: &Counts) -> bool {
+fn count(page: &Page, session: &mut Session, counts: &Counts) -> bool {
     let mut rejected = 0;
     for (code, count) in counts.rejected.iter().enumerate() {
         if *count > 0 {
@@ -519,6 +536,8 @@ fn count(page: &Page, counts: &Counts) -> bool {
     if counts.forwarded + rejected + counts.read == 0 {
         return false;
     }
+    session.tally.events += counts.forwarded + rejected;
+    session.tally.bytes += counts.bytes;
     page.add(worker::EVENTS_TOTAL, counts.forwarded + rejected);
     page.add(worker::BYTES_TOTAL, counts.bytes);
     page.add(worker::FORWARDED_TOTAL, counts.forwarded);

@@ -48,11 +48,13 @@ mod poller;
 mod session;
 mod slots;
 mod sources;
+mod tally;
 
 pub use kernel::{Event, Kernel};
 pub use session::Identity;
 pub use slots::SLOTS_MAX;
 pub use sources::Sources;
+pub use tally::{Seen, Tally};
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@ use rustix::net::{SendFlags, send};
 
 use super::acks::Acks;
 use super::sources::Sources;
+use super::tally::Tally;
 use crate::envelope::{Bye, Hello, Welcome};
 use crate::failpoint::failpoint;
 use crate::inode;
@@ -98,6 +99,7 @@ pub struct Session {
     /// Looks in a row that found nothing.
     pub idle_looks: u32,
     pub acks: Acks,
+    pub tally: Tally,
 }
 
 /// What one publication did.
@@ -158,6 +160,7 @@ impl Session {
             armed: false,
             idle_looks: 0,
             acks: Acks::new(settled),
+            tally: Tally::default(),
         })
     }
 
@@ -298,6 +301,7 @@ impl Session {
                 break;
             }
             settled = entry.last_ticket();
+            self.tally.count(entry);
             self.queue.pop_front();
         }
         if self.queue.is_empty() {
@@ -313,6 +317,7 @@ impl Session {
         if released > 0 {
             failpoint("worker-after-head");
         }
+        self.tally.settled += settled - before;
         let told = settled > before || released > 0;
         let wanted = told && self.is_awaited();
         let bell = (wanted | self.is_newly_stalled()) && self.ring();

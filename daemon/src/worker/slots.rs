@@ -58,6 +58,12 @@ impl<T> Slots<T> {
         self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
     }
 
+    /// What lies at place `first` and behind it, with its place.
+    pub fn from(&self, first: usize) -> impl Iterator<Item = (usize, &T)> {
+        let places = self.slots.iter().enumerate().skip(first);
+        places.filter_map(|(place, slot)| slot.value.as_ref().map(|value| (place, value)))
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()

@@ -5,6 +5,7 @@ mod flow;
 mod hostile;
 mod replacement;
 mod speed;
+mod tally;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
