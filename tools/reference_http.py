@@ -16,7 +16,10 @@ from certeusd.control.types import Problem
 from reference_docs import MADE, cell, filled
 from reference_texts import attribute_texts
 
-JSON_NAMES = {int: "integer", str: "string", float: "number", bool: "boolean", object: "any"}
+JSON_NAMES: dict[type, str] = {
+    int: "integer", str: "string", float: "number", bool: "boolean",
+    object: "any", msgspec.Raw: "any",
+}  # fmt: skip
 
 
 def document() -> str:
