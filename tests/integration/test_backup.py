@@ -46,9 +46,13 @@ def append(daemon: Daemon, name: str, count: int) -> list[int]:
         rest = [{"n": f"{name}-{at}"} for at in range(1, count)]
         last = producer.append_many("t", rest) if rest else first
         producer.wait_durable(last, timeout=60.0)
-        receipts = [producer.receipt(ticket) for ticket in range(first, last + 1)]
-        assert all(receipts)
-        return [one.seq for one in receipts if one is not None and one.seq is not None]
+        seqs = list[int]()
+        for ticket in range(first, last + 1):
+            receipt = producer.receipt(ticket)
+            assert receipt is not None
+            assert receipt.seq is not None
+            seqs.append(receipt.seq)
+        return seqs
 
 
 def rows(dsn: str) -> list[tuple[int, str]]:

@@ -149,6 +149,7 @@ def _refuse_tablespaces(folder: Path) -> None:
 
 
 def _refuse_running(data: Path) -> None:
+    pid = 0
     try:
         pid = int((data / "postmaster.pid").read_text().split()[0])
         process = psutil.Process(pid)

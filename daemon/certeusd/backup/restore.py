@@ -158,13 +158,11 @@ def _place_key(manifest: Manifest, staging: Path, options: Options) -> None:
 def _owners(manifest: Manifest, options: Options) -> Owners:
     if os.geteuid() != 0:
         return Owners(None, None)
-    cluster = manifest.postgres.owner if manifest.postgres.method != "none" else ""
-    return Owners(
-        _user(options.owner or manifest.owner),
-        _user(cluster if not options.owner or manifest.owner != cluster else options.owner)
-        if cluster
-        else None,
-    )
+    daemon = _user(options.owner or manifest.owner)
+    if manifest.postgres.method == "none":
+        return Owners(daemon, None)
+    # A daemon that is not root runs the server as itself.
+    return Owners(daemon, _user(manifest.postgres.owner) if daemon.pw_uid == 0 else daemon)
 
 
 def _user(name: str) -> pwd.struct_passwd:
