@@ -3,7 +3,8 @@
 It tells what it was given in reports of kind `<role>-<index>`, and obeys a file `<role>-<index>` in
 the directory that it is given: `die` (exit 3 before Ready), `late` (Ready after half a second),
 `deaf` (read nothing), `gauge` (count five sessions), `full` (a log without room), `torn` (tell the
-first page of sessions and die); with any it does not drain. A worker has five sessions, two a page.
+first page of sessions and die of the next question); with any it does not drain. A worker has five
+sessions, two a page.
 """
 
 import os
@@ -88,9 +89,9 @@ def serve(end: Channel, name: str, told: dict[str, object], order: Path) -> None
         elif isinstance(message, Detach):
             detached.append(message.worker)
         elif isinstance(message, AskSessions):
-            end.send(page(message.first))
-            if order.exists() and order.read_text() == "torn":
+            if message.first and order.exists() and order.read_text() == "torn":
                 sys.exit(3)
+            end.send(page(message.first))
             continue
         elif isinstance(message, Drain) and not order.exists():
             (order.parent / "drained").open("a").write(f"{name}\n")
