@@ -5,6 +5,8 @@ making ──▶ starting ──▶ ready ──▶ stopping ──▶ stopped
    ▲──────────┴─ away ◀───┘        every failure: again, with backoff
 ```
 
+Where the binaries are not installed it is away until they are: events are taken meanwhile.
+
 The postmaster is a direct child with PDEATHSIG, so it ends with the supervisor. One that survived
 all the same (it was just ending, or the host was odd) is found by its `postmaster.pid` and stopped
 before another is started. A user's statement or a full disk cannot stop the daemon: events stay in
@@ -25,6 +27,7 @@ from pathlib import Path
 import psutil
 
 from certeusd import systemd
+from certeusd.exits import ExitError
 from certeusd.logs import Logger
 from certeusd.supervisor import postgres_cluster as cluster
 from certeusd.supervisor import postgres_install as installation
@@ -32,6 +35,7 @@ from certeusd.supervisor.backoff import Backoff
 from certeusd.supervisor.child import watch_exit
 
 READY_POLL_S = 0.05
+INSTALLED_POLL_S = 2.0
 QUIT_TIMEOUT_S = 5.0
 
 _LEVELS = {"LOG": "info", "WARNING": "warning", "ERROR": "warning", "FATAL": "warning"}
@@ -74,6 +78,7 @@ class EmbeddedPostgres:
         self._stopping = asyncio.Event()
         self._install = Path()
         self._user: installation.User | None = None
+        self._prepared = False
 
     @property
     def dsn(self) -> str:
@@ -82,7 +87,12 @@ class EmbeddedPostgres:
 
     def prepare(self) -> None:
         """Look at all that needs a human: exits 78 saying what; changes only `home`."""
-        install = installation.wheel_install()
+        try:
+            install = installation.wheel_install()
+        except installation.NotInstalledError as error:
+            self.failure = str(error)
+            self._logger.warning("postgres_not_installed", reason=self.failure)
+            return
         self._user = user = installation.server_user(self._configured_user, self.data)
         cluster.prepare_home(self.home, user)
         self._install, copied = installation.usable_install(install, user, self.home)
@@ -93,9 +103,11 @@ class EmbeddedPostgres:
             )  # fmt: skip
         self.version = installation.server_version(self._install)
         cluster.check_version(self.data, self.version)
+        self._prepared = True
 
     async def run(self) -> None:
         """Make the cluster if need be and keep a server running, until `stop`."""
+        await self._wait_until_installed()
         while not self._stopping.is_set():
             try:
                 await self._one_life()
@@ -115,6 +127,19 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Ask `run` to end: a fast shutdown, an immediate one after a while, then SIGKILL."""
         self._stopping.set()
+
+    async def _wait_until_installed(self) -> None:
+        while not self._prepared and not self._stopping.is_set():
+            self._move(ServerState.AWAY)
+            await self._pause(INSTALLED_POLL_S)
+            try:
+                installation.wheel_install()
+                await asyncio.to_thread(self.prepare)
+            except installation.NotInstalledError:
+                continue
+            except (ExitError, OSError, subprocess.SubprocessError) as error:
+                # Half unpacked, or something for a human: neither ends a daemon that takes events.
+                self.failure = str(error)
 
     async def _one_life(self) -> None:
         assert self._user is not None, "prepare comes first"
