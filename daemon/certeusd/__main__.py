@@ -14,6 +14,7 @@ from types import FrameType
 import click
 
 from certeusd import __version__
+from certeusd.cli.parameters import ANY_FILE, DIRECTORY
 from certeusd.exits import Exit, ExitError
 
 IDENTITY_MAP = ["0", "0", "4294967295"]
@@ -41,9 +42,13 @@ def raise_descriptor_limit() -> None:
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", "config_file", metavar="F", help="Default: /etc/certeus/certeus.toml.")
-@click.option("--state-dir", metavar="D", help="Log, keys, positions, embedded PostgreSQL.")
-@click.option("--runtime-dir", metavar="D", help="Sockets.")
+@click.option("--config", "config_file", metavar="FILE", type=ANY_FILE,
+              help="Configuration.  [default: /etc/certeus/certeus.toml]")  # fmt: skip
+@click.option("--state-dir", metavar="DIR", type=DIRECTORY,
+              help="Log, keys, positions, embedded PostgreSQL.  [default: /var/lib/certeus]",
+              )  # fmt: skip
+@click.option("--runtime-dir", metavar="DIR", type=DIRECTORY,
+              help="Sockets.  [default: /run/certeus]")  # fmt: skip
 @click.version_option(__version__, prog_name="certeusd")
 @click.pass_context
 def command(
@@ -52,7 +57,10 @@ def command(
     state_dir: str | None,
     runtime_dir: str | None,
 ) -> None:
-    """Run the certeus service in the foreground; it logs to stderr and ends with SIGTERM."""
+    """Run the certeus service in the foreground; it logs to stderr and ends with SIGTERM.
+
+    An ordinary user's own has its directories under $XDG_STATE_HOME and $XDG_RUNTIME_DIR.
+    """
     context.obj = config_file
     if context.invoked_subcommand is None:
         _serve(config_file, state_dir, runtime_dir)

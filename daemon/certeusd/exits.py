@@ -7,17 +7,23 @@ class Exit(IntEnum):
     """What a process of certeus tells its parent."""
 
     OK = 0
+    """It is done; `status` exits so whenever it got an answer."""
     FAILED = 1
+    """It could not be done, or what was looked for is there: damage, a gap, a difference."""
     USAGE = 2
+    """Wrong usage: an option or an argument."""
     UNREACHABLE = 69
     """The daemon does not answer."""
     BUG = 70
+    """A mistake of certeus itself."""
     LOG_FAILED = 74
     """A write or sync of the log failed: a restart is the only retry."""
     TRY_AGAIN = 75
     """In use by another, or a wait that timed out."""
     NOT_ALLOWED = 77
+    """This user may not."""
     CONFIGURATION = 78
+    """The configuration cannot be used."""
 
 
 class ExitError(Exception):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self, cast
 import click
 
 from certeusd.cli.common import human_count, json_option, paths_of, print_json, wants_json
+from certeusd.cli.parameters import examples
 from certeusd.exits import Exit, ExitError
 
 if TYPE_CHECKING:
@@ -213,13 +214,22 @@ def _source() -> str:
         return f"cli/{os.getuid()}"
 
 
-@click.command()
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), default="-")
-@click.option("--text", is_flag=True, help="Plain lines, kept as JSON strings; not objects.")
+@click.command(
+    epilog=examples(
+        "certeus append --type order --id-field order_id orders.ndjson",
+        "journalctl -f -o cat | certeus append --text --source journal",
+    )
+)
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True), default="-",
+                help="Lines, one event each; - or none: standard input.")  # fmt: skip
+@click.option(
+    "--text", is_flag=True, help="Lines of text, kept as JSON strings, instead of objects."
+)
 @click.option("--type", "type", default="line", show_default=True, help="CloudEvents type.")
 @click.option("--source", default=None, help="CloudEvents source.  [default: cli/<user>]")
-@click.option("--id-field", help="Field of the object that is the event's id.")
-@click.option("--subject-field", help="Field of the object that is the event's subject.")
+@click.option("--id-field", metavar="FIELD", help="Field of the object that is the event's id.")
+@click.option("--subject-field", metavar="FIELD",
+              help="Field of the object that is the event's subject.")  # fmt: skip
 @json_option
 @click.pass_context
 def command(
@@ -231,7 +241,12 @@ def command(
     id_field: str | None,
     subject_field: str | None,
 ) -> None:
-    """Append the lines of FILE (or -) and wait until they are durable."""
+    """Append the lines of FILE and wait until they are durable.
+
+    Each line is one event, a JSON object whose own bytes are kept. One that is refused is told with
+    its number, and the rest goes on; then the exit code is 1. An id that was there before makes a
+    duplicate, which is no failure.
+    """
     if text and (id_field or subject_field):
         raise click.UsageError("--text has no fields: leave out --id-field and --subject-field")
     import certeus

@@ -33,7 +33,7 @@ def json_option(function: Decorated) -> Decorated:
     flag = click.option("--json", "json_flag", is_flag=True, help="The same as -o json.",
                         expose_value=False, callback=_note)  # fmt: skip
     choice = click.option("-o", "json_choice", type=click.Choice(["text", "json"]), default="text",
-                          help="Form of the output.", expose_value=False,
+                          show_default=True, help="Form of the output.", expose_value=False,
                           callback=_note)  # fmt: skip
     return flag(choice(function))
 

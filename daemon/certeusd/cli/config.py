@@ -6,10 +6,16 @@ from typing import cast
 import click
 
 from certeusd.cli.common import client_of, console, json_option, print_json, wants_json
+from certeusd.cli.parameters import examples
 from certeusd.control.client import Json
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        "certeus config show --changed",
+        "certeus config diff || certeus reload",
+    )
+)
 def command() -> None:
     """Show the configuration that holds; compare it with the files."""
 
@@ -27,8 +33,13 @@ def show(context: click.Context, effective: bool, origin: bool) -> None:
     Users and groups of [[ingest]] are shown by number, as they were resolved.
     """
     answer = client_of(context).get("/v1/config")
+    keys = [
+        one
+        for one in cast(list[dict[str, object]], answer["keys"])
+        if effective or one["origin"] != "default"
+    ]
     if wants_json(context):
-        print_json(answer)
+        print_json(answer | {"keys": keys})
         return
     from rich.markup import escape
     from rich.table import Table
@@ -37,10 +48,8 @@ def show(context: click.Context, effective: bool, origin: bool) -> None:
     table = Table(box=None, header_style="dim")
     for name in ("key", "value", *(["origin"] if origin else [])):
         table.add_column(name)
-    for one in cast(list[dict[str, object]], answer["keys"]):
+    for one in keys:
         is_set = one["origin"] != "default"
-        if not (effective or is_set):
-            continue
         value = escape(json.dumps(one["value"])) + (
             " [yellow](changed: holds after a restart)[/]" if one["key"] in pending else ""
         )
@@ -53,9 +62,10 @@ def show(context: click.Context, effective: bool, origin: bool) -> None:
 @json_option
 @click.pass_context
 def diff(context: click.Context) -> None:
-    """Show what files and variables say by now and the daemon does not have; 1 if there is any.
+    """Show what files and variables say by now and the daemon does not have.
 
-    `certeus reload` has it hold, but what is marked with `restart`.
+    The exit code is 1 if there is any. `certeus reload` has it hold, but what is marked with
+    `restart`.
     """
     answer = client_of(context).get("/v1/config-diff")
     found = cast(list[Json], answer["differences"])

@@ -85,7 +85,7 @@ def _cells(one: Json) -> list[str]:
 
 
 @command.command(short_help="Let go of a follower that will not come back.")
-@click.argument("name")
+@click.argument("name", help="As the list shows it.")
 @json_option
 @click.pass_context
 def forget(context: click.Context, name: str) -> None:

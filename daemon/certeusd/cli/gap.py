@@ -18,7 +18,8 @@ def command() -> None:
 
 
 @command.command(short_help="Write off a range that the log no longer has.")
-@click.argument("shown", metavar="[FIRST..LAST]", required=False)
+@click.argument("shown", metavar="[FIRST..LAST]", required=False,
+                help="The range that status shows.")  # fmt: skip
 @json_option
 @click.pass_context
 def accept(context: click.Context, shown: str | None) -> None:

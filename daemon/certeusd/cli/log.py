@@ -17,12 +17,19 @@ from certeusd.cli.common import (
     reading,
     wants_json,
 )
+from certeusd.cli.parameters import examples
 from certeusd.exits import Exit, ExitError
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        "certeus log check",
+        "certeus log inspect 1017",
+        "certeus log export 1..5000 --output events.ndjson",
+    )
+)
 def command() -> None:
-    """Look at the log on disk, with or without a daemon; only repair ever writes."""
+    """Look at the log on disk, with or without a daemon; only repair and fork ever write."""
 
 
 command.add_command(log_ls.command, "ls")
@@ -65,13 +72,13 @@ def check(context: click.Context) -> None:
 
 
 @command.command(short_help="Give the log a new name, after `diverged`.")
-@click.argument("log_id", type=click.UUID)
+@click.argument("log_id", type=click.UUID, help="The name that it has now.")
 @json_option
 @click.pass_context
 def fork(context: click.Context, log_id: uuid.UUID) -> None:
     """Give the log a new name, so that a copy goes on beside the log that it was copied from.
 
-    LOG_ID is the name that it has now (`certeus status --json`, `log_id`): what is not this very
+    LOG_ID is what `certeus status --json` shows as `log_id`: what is not this very
     log is refused. The daemon must be stopped. No event is changed or lost; what PostgreSQL has
     under the old name stays there, and what it has not comes under the new one.
     """

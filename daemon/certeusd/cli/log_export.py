@@ -111,7 +111,8 @@ def _durable(context: click.Context, directory: Path) -> tuple[int, int]:
 
 
 @click.command(short_help="Write events as lines; a gap inside is told and exits 1.")
-@click.argument("which", metavar="[FIRST..LAST]", required=False)
+@click.argument("which", metavar="[FIRST..LAST]", required=False,
+                help="Numbers of events; none: all.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["ndjson"]), default="ndjson",
               show_default=True, help="Form of the events.")  # fmt: skip
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",

@@ -31,7 +31,8 @@ Shown = dict[str, object]
 
 
 @click.command(short_help="Show records with their group, offsets, hashes and dedup key.")
-@click.argument("which", metavar="SEQ|FIRST..LAST")
+@click.argument("which", metavar="SEQ|FIRST..LAST",
+                help="A number of an event, or a range.")  # fmt: skip
 @json_option
 @click.pass_context
 def command(context: click.Context, which: str) -> None:

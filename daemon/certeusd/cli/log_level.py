@@ -5,6 +5,7 @@ import re
 import click
 
 from certeusd.cli.common import client_of, json_option, print_json, wants_json
+from certeusd.cli.parameters import examples
 from certeusd.logs import LEVELS, MODULES
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600}
@@ -25,12 +26,12 @@ class Duration(click.ParamType[float]):
         return int(found[1]) * UNITS_S[found[2] or "s"]
 
 
-@click.command()
-@click.argument("level", type=click.Choice(list(LEVELS)))
-@click.option("--module", type=click.Choice(MODULES), help="Only these processes.")
+@click.command(epilog=examples("certeus log-level debug --module flush --for 10m"))
+@click.argument("level", type=click.Choice(list(LEVELS)), help="The least that is logged.")
+@click.option("--module", type=click.Choice(MODULES), help="Only processes of this role.")
 @click.option(
-    "--for", "for_s", type=Duration(), metavar="TIME", help="As 10m; then as before. Else: until"
-    " the daemon starts again.",
+    "--for", "for_s", type=Duration(), metavar="TIME",
+    help="As 90s, 10m, 2h; then as before. Without it: until the daemon starts again.",
 )  # fmt: skip
 @json_option
 @click.pass_context

@@ -23,7 +23,7 @@ _COLUMNS = ("segment", "state", "first seq", "last seq", "records", "used", "fil
             "created", "last", "sidecar")  # fmt: skip
 
 
-@click.command()
+@click.command(short_help="List the segments, the spare, and what is left of others.")
 @json_option
 @click.pass_context
 def command(context: click.Context) -> None:

@@ -20,6 +20,7 @@ from certeusd.cli.common import (
     reading,
     wants_json,
 )
+from certeusd.cli.parameters import ANY_FILE
 from certeusd.exits import Exit, ExitError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Do what a start would do about damage; needs the daemon stopped.")
-@click.option("--config", metavar="F", help="The daemon's configuration file.")
+@click.option("--config", metavar="FILE", type=ANY_FILE, help="The daemon's configuration file.")
 @click.option("--yes", is_flag=True, help="Do it without asking.")
 @json_option
 @click.pass_context

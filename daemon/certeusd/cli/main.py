@@ -6,24 +6,30 @@ Completion in a shell calls this at every key, so `certeus --version` stays belo
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from certeusd import __version__
+from certeusd.cli.parameters import DIRECTORY
 from certeusd.exits import Exit, ExitError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # verb: (module, help shown in the list)
 VERBS: dict[str, tuple[str, str]] = {
-    "append": ("append", "Append lines or NDJSON objects, and wait until they are durable."),
+    "append": ("append", "Append lines or JSON objects, and wait until they are durable."),
+    "completion": ("completion", "Print the script that completes certeus in a shell."),
     "config": ("config", "Show the configuration that holds; compare it with the files."),
     "dead-letters": ("dead_letters", "Accept that many rows become dead letters."),
     "doctor": ("doctor", "Look at what surrounds certeus, and say what to do."),
     "drain": ("drain", "Accept no more, finish what is held, end the daemon."),
     "dsn": ("dsn", "Print the URL of the database, for psql and asyncpg."),
     "flush": ("flush", "Pause the delivery to PostgreSQL, and resume it."),
-    "followers": ("followers", "Show who follows the log; forget one that will not come back."),
+    "followers": ("followers", "Show who follows the log; forget one that is gone for good."),
     "gap": ("gap", "Accept a gap at which the flusher stopped."),
-    "log": ("log", "Look at the log on disk: ls, check, inspect, export, repair, fork."),
+    "log": ("log", "Look at the log on disk: verify, export, repair it."),
     "log-level": ("log_level", "Log more, or less, for a while."),
     "reload": ("reload", "Have the daemon read its configuration again."),
     "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),
@@ -32,6 +38,22 @@ VERBS: dict[str, tuple[str, str]] = {
     "wait": ("wait", "Wait until ready, durable or flushed."),
     "workers": ("workers", "Show the worker processes; have one begin anew."),
 }
+
+# How `--help` and the manual list them.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Everyday": ("append", "tail", "status", "wait", "dsn"),
+    "Look": ("workers", "followers", "log", "config", "doctor"),
+    "Operate": ("reload", "log-level", "flush", "drain", "completion"),
+    "Repair": ("retry", "dead-letters", "gap"),
+}
+
+
+def sections() -> list[tuple[str, list[str]]]:
+    """Return the verbs under their titles; one that no section names comes last."""
+    named = {verb for verbs in SECTIONS.values() for verb in verbs}
+    more = sorted(VERBS.keys() - named)
+    found = [(title, list(verbs)) for title, verbs in SECTIONS.items()]
+    return [*found, ("More", more)] if more else found
 
 
 class LazyGroup(click.Group):
@@ -61,17 +83,40 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List verbs without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(verb, text) for verb, (_, text) in sorted(VERBS.items())])
+        width = max(map(len, VERBS))
+        for title, verbs in sections():
+            with formatter.section(title):
+                formatter.write_dl([(verb.ljust(width), VERBS[verb][1]) for verb in verbs])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem[str]"]:
+        """Complete a verb without importing any."""
+        from click.shell_completion import CompletionItem
+
+        verbs = [
+            CompletionItem(verb, help=text)
+            for verb, (_, text) in sorted(VERBS.items())
+            if verb.startswith(incomplete)
+        ]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--runtime-dir", metavar="D", help="Where the daemon's sockets are.")
-@click.option("--state-dir", metavar="D", help="Where its log is, for the offline verbs.")
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="certeus VERB --help tells more of each.",
+)
+@click.option("--runtime-dir", metavar="DIR", type=DIRECTORY,
+              help="Where the daemon's sockets are.  [default: /run/certeus]")  # fmt: skip
+@click.option("--state-dir", metavar="DIR", type=DIRECTORY,
+              help="Where its log is, for verbs that need no daemon.  [default: /var/lib/certeus]",
+              )  # fmt: skip
 @click.version_option(__version__, prog_name="certeus")
 @click.pass_context
 def command(context: click.Context, runtime_dir: str | None, state_dir: str | None) -> None:
-    """Append events to the ledger of this host, and look at it."""
+    """Append events to the ledger of this host, and look at it.
+
+    Without the two options it finds the daemon of the system, else the one of this user.
+    """
     context.obj = (state_dir, runtime_dir)
 
 

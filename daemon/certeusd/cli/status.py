@@ -29,7 +29,11 @@ STYLES = {
 @json_option
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Show state, positions and reasons."""
+    """Show state, positions and reasons.
+
+    Each reason has what to do about it. The exit code is 0 whenever there is an answer, also of a
+    daemon that is degraded: what is wrong stands in it.
+    """
     status = client_of(context).get("/v1/status")
     if wants_json(context):
         print_json(status)

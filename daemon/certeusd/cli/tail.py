@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from certeusd.cli.common import client_of, json_option, log_directory
+from certeusd.cli.common import SCHEMA_VERSION, client_of, json_option, log_directory, wants_json
+from certeusd.cli.parameters import examples
 from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
 
@@ -31,9 +32,10 @@ _NAMES = ("source", "id", "type", "subject", "time", "dataschema", "datacontentt
 Event = Mapping[str, object]
 
 
-def render(event: Event) -> str:
-    """Render one event as a line of JSON."""
-    line: dict[str, object] = {"seq": event["seq"]}
+def render(event: Event, *, versioned: bool = False) -> str:
+    """Render one event as a line of JSON; `versioned` with its schema's version first."""
+    line: dict[str, object] = {"schema_version": SCHEMA_VERSION} if versioned else {}
+    line["seq"] = event["seq"]
     recorded_at_ns = event["recorded_at_ns"]
     assert isinstance(recorded_at_ns, int), "a time in nanoseconds"
     line["recorded_at"] = rfc3339(recorded_at_ns / 1e9)
@@ -87,18 +89,23 @@ class Tail:
                 yield batch.event(row)
 
 
-@click.command()
-@click.option("-n", "count", type=click.IntRange(0), default=10, show_default=True,
+@click.command(epilog=examples("certeus tail -n 100 | jq .data", "certeus tail -f"))
+@click.option("-n", "count", metavar="N", type=click.IntRange(0), default=10, show_default=True,
               help="How many of the last events.")  # fmt: skip
 @click.option("-f", "--follow", is_flag=True, help="Go on as events become durable.")
 @json_option
 @click.pass_context
 def command(context: click.Context, count: int, follow: bool) -> None:
-    """Print the last events of the log, one JSON object a line."""
+    """Print the last events of the log, one JSON object a line.
+
+    With a daemon these are the durable ones, without one what the log on disk holds. `--json` adds
+    schema_version to each.
+    """
     from certeusd.log.reader import LogReader
 
     directory = log_directory(context)
     client = client_of(context)
+    versioned = wants_json(context)
 
     def durable_seq() -> int:
         found = client.get("/v1/status")["durable_seq"]
@@ -115,12 +122,12 @@ def command(context: click.Context, count: int, follow: bool) -> None:
             durable = tail.last_seq()
         tail.seek_near(durable, count)
         for event in deque(tail.events(durable), maxlen=count):
-            click.echo(render(event))
+            click.echo(render(event, versioned=versioned))
         while follow:
             sys.stdout.flush()
             time.sleep(FOLLOW_POLL_S)
             for event in tail.events(durable_seq()):
-                click.echo(render(event))
+                click.echo(render(event, versioned=versioned))
     except PermissionError as error:
         raise ExitError(
             Exit.NOT_ALLOWED, f"cannot read {directory}: not allowed; become the daemon's user"

@@ -45,7 +45,7 @@ def command(context: click.Context) -> None:
 
 
 @command.command()
-@click.argument("index", type=click.IntRange(min=0))
+@click.argument("index", type=click.IntRange(min=0), help="Number of the worker.")
 @json_option
 @click.pass_context
 def restart(context: click.Context, index: int) -> None:
