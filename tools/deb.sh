@@ -1,7 +1,8 @@
 #!/bin/bash
 # Debian packages, one for each suite: built in a tree of its own suite, as root, without network.
 #
-#   tools/deb.sh [SUITE...]      default: bookworm trixie
+#   tools/deb.sh [SUITE...]          default: bookworm trixie
+#   tools/deb.sh --part PART SUITE   one of its own steps for one suite
 #
 # What has to be fetched is fetched here, by pip and cargo as they are configured, and checked against the
 # lock files; what is built is built in the tree. Nothing is done twice: a suite whose sources are those of
@@ -9,20 +10,12 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 . tools/lib.sh
-readonly SUITES=(${@:-${SUITES:-bookworm trixie}}) OUT=target/deb
+readonly OUT=target/deb
 readonly ARCH=$(dpkg --print-architecture) MACHINE=$(uname -m)
 readonly MAINTAINER="The certeus authors <certeus@packages.invalid>"
 readonly VERSION=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml | head -n 1)
 declare -rA RELEASES=([bookworm]=12 [trixie]=13)
 declare -rA PYTHONS=([bookworm]=3.11 [trixie]=3.13)
-mkdir -p $OUT
-exec 9>"$OUT/lock"
-flock 9
-
-for suite in "${SUITES[@]}"; do
-  [ -n "${RELEASES[$suite]:-}" ] || die deb "no suite $suite: there are ${!RELEASES[*]}"
-done
-
 # --- what a package is made of -------------------------------------------------------------------
 
 sources() {
@@ -36,7 +29,7 @@ is_done() {
   [ "$(cat "$OUT/$1/sources" 2>/dev/null)" = "$(digest "$1")" ] && [ -f "$(package "$1")" ] &&
     [ -f "$(package "$1" certeus-embedded)" ]
 }
-# The time of the newest source's commit: the same sources give the same package.
+# The time of the last commit: the same commit gives the same package.
 epoch() { git log -1 --format=%ct 2>/dev/null || date +%s; }
 
 changelog() {
@@ -47,12 +40,12 @@ changelog() {
 
 # --- the steps -----------------------------------------------------------------------------------
 
-# for_each COMMAND: for every suite at once; fails if one does, with its output.
+# for_each PART: for every suite at once; fails if one does, with its output.
 for_each() {
   local suite failed=0
   local -A started=()
   for suite in "${MISSING[@]}"; do
-    "$@" "$suite" >"$LOGS/deb-$suite.log" 2>&1 &
+    tools/deb.sh --part "$1" "$suite" >"$LOGS/deb-$suite.log" 2>&1 &
     started[$suite]=$!
   done
   for suite in "${MISSING[@]}"; do
@@ -61,13 +54,14 @@ for_each() {
   return $failed
 }
 
-make_tree() { tools/deb/tree.sh "$1" build; }
+tree() { tools/deb/tree.sh "$1" build; }
 
 # fetch SUITE: wheels for its Python and the crates, into the source directory of its build.
 fetch() {
   local source=$OUT/$1/source extra pip=(.venv/bin/python -m pip --disable-pip-version-check)
   rm -rf "$source" "$OUT/$1"/{sources,*.deb,*.changes,*.buildinfo}
   mkdir -p "$source"
+  digest "$1" >"$OUT/$1/sources.new"
   sources | tar -c --files-from=- | tar -x -C "$source"
   cp -a tools/deb/debian "$source/debian"
   cp systemd/certeus.{service,socket,sysusers,tmpfiles} "$source/debian/"
@@ -99,7 +93,7 @@ build() {
         lintian --fail-on error --tag-display-limit 0 ../certeus_*.changes"
     ' build "$tree" "$OUT/$1" "$(epoch)"
   rm -rf "$source"
-  digest "$1" >"$OUT/$1/sources"
+  mv "$OUT/$1/sources.new" "$OUT/$1/sources"
 }
 
 # this_machines: the suite of this machine, else the first that was asked for.
@@ -109,13 +103,30 @@ this_machines() {
   [[ " ${SUITES[*]} " == *" $codename "* ]] && echo "$codename" || echo "${SUITES[0]}"
 }
 
+# A process of its own for each part and suite, so that the first command that fails ends it.
+if [ "${1:-}" = --part ]; then
+  "$2" "$3"
+  exit
+fi
+
+readonly SUITES=(${@:-bookworm trixie})
+for suite in "${SUITES[@]}"; do
+  [ -n "${RELEASES[$suite]:-}" ] || die deb "no suite $suite: there are ${!RELEASES[*]}"
+done
+mkdir -p $OUT
+exec 9>"$OUT/lock"
+flock 9
+
 MISSING=()
 for suite in "${SUITES[@]}"; do is_done "$suite" || MISSING+=("$suite"); done
 if [ ${#MISSING[@]} -gt 0 ]; then
   [ "$(id -u)" = 0 ] || die deb "a tree of Debian can only be made by root" "run: sudo make deb"
-  step trees "Debian as it builds: ${MISSING[*]}" for_each make_tree
+  step trees "Debian as it builds: ${MISSING[*]}" for_each tree
   step sources "locked wheels and crates, fetched and checked" for_each fetch
   step build "packages, each in its tree, without network; lintian" for_each build
 fi
-for suite in "${SUITES[@]}"; do say "$suite" "$(package "$suite" certeus-embedded)" && say "" "$(package "$suite")"; done
+for suite in "${SUITES[@]}"; do
+  say "$suite" "$(package "$suite" certeus-embedded)"
+  say "" "$(package "$suite")"
+done
 package "$(this_machines)"

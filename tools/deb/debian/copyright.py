@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 FORMAT = "https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/"
 LICENCE_FILES = re.compile(r"(licen[cs]e|copying|notice|authors)", re.IGNORECASE)
-HOLDER = re.compile(r"(copyright )?(\(c\)|©|copyright.*\d{4})", re.IGNORECASE)
+HOLDER = re.compile(r"(copyright|\(c\)|©).*(\d{4}|authors|contributors)", re.IGNORECASE)
 HOLDERS_MAX = 12
 
 
@@ -31,13 +31,14 @@ class Part(NamedTuple):
 
 
 def texts_below(folder: Path) -> list[str]:
-    """Texts of the licence files of a package or crate, each once."""
-    found = [
-        path.read_text(errors="replace").strip()
+    """Texts of the licence files of a package or crate, each once; of a choice, MIT."""
+    files = [
+        path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and LICENCE_FILES.match(path.name) and path.suffix != ".py"
     ]
-    return list(dict.fromkeys(found))
+    chosen = [path for path in files if path.name.upper() == "LICENSE-MIT"] or files
+    return list(dict.fromkeys(path.read_text(errors="replace").strip() for path in chosen))
 
 
 def packages(site: Path) -> Iterator[Part]:
