@@ -64,8 +64,7 @@ fetch() {
   digest "$1" >"$OUT/$1/sources.new"
   sources | tar -c --files-from=- | tar -x -C "$source"
   cp -a tools/deb/debian "$source/debian"
-  cp systemd/certeus.{service,socket,sysusers,tmpfiles} "$source/debian/"
-  cp systemd/certeus-control.socket "$source/debian/certeus.certeus-control.socket"
+  cp systemd/certeus.{sysusers,tmpfiles} "$source/debian/"
   changelog "$1" >"$source/debian/changelog"
   for extra in build-system daemon embedded; do
     .venv/bin/python tools/deb/locked.py $extra >"$source/debian/locked-${extra%-system}.txt"

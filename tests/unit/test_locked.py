@@ -58,7 +58,7 @@ def test_every_line_keeps_its_hashes() -> None:
 
 
 def test_what_is_not_locked_is_named() -> None:
-    with pytest.raises(KeyError, match="nowhere.*make lock"):
+    with pytest.raises(KeyError, match=r"nowhere.*make lock"):
         locked.closure(LOCK, ["nowhere"])
 
 

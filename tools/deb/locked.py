@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SYSTEM = "build-system"
@@ -71,7 +72,7 @@ def requirements(project: dict[str, dict[str, object]], extra: str) -> list[str]
 def strings(value: object) -> list[str]:
     """Names out of a TOML array of requirements."""
     assert isinstance(value, list)
-    return [name_of(str(one)) for one in value]
+    return [name_of(str(one)) for one in cast("list[object]", value)]
 
 
 def main() -> None:
