@@ -98,7 +98,7 @@ build() {
 # this_machines: the suite of this machine, else the first that was asked for.
 this_machines() {
   local codename
-  codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+  codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
   [[ " ${SUITES[*]} " == *" $codename "* ]] && echo "$codename" || echo "${SUITES[0]}"
 }
 
