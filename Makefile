@@ -17,8 +17,9 @@ BENCH := .venv/bin/certeus-bench
 INPUT ?=
 SECONDS ?= 60
 ARGS ?=
+SUITES ?=
 
-.PHONY: help setup run check fmt test crash fuzz mutants e2e bench bench-full bench-peers lock clean
+.PHONY: help setup run check fmt test crash fuzz mutants e2e bench bench-full bench-peers deb lock clean
 
 help: ## this list
 	@printf 'certeus: durable events on one host, each exactly once in PostgreSQL\n\n'
@@ -59,7 +60,7 @@ mutants: ## break each promise's line on purpose: a test must notice (ARGS="--on
 	@tools/setup.sh test
 	exec $(PY) tools/mutants.py $(ARGS)
 
-e2e: ## only the tests of the installed wheel under a real systemd (as root)
+e2e: ## only the tests of the installed package under a real systemd (as root)
 	@tools/setup.sh test
 	exec $(PYTEST) -m e2e $(ARGS)
 
@@ -78,6 +79,10 @@ bench-peers: ## the same beside its peers, which are installed below .peers/
 	bench/install/native.sh
 	for peers in ring durable; do bench/install/$${peers}_peers.sh || true; done
 	exec $(BENCH) run --peers $(ARGS)
+
+deb: ## Debian packages, each in a tree of its suite (as root; SUITES="bookworm trixie")
+	@tools/setup.sh deb
+	exec tools/deb.sh $(SUITES)
 
 lock: ## refresh the lock files from pyproject.toml (UPGRADE=1: to the newest)
 	@tools/setup.sh run

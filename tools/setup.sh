@@ -1,6 +1,7 @@
 #!/bin/bash
 # Makes .venv with everything that certeus needs, and nothing twice.
 #
+#   tools/setup.sh deb          to fetch what a Debian package is made of: Python with pip, cargo, debootstrap
 #   tools/setup.sh run          to run it: Python packages, both Rust crates, the package itself
 #   tools/setup.sh check        and what formats, lints and types need
 #   tools/setup.sh test         and what only tests need
@@ -29,6 +30,11 @@ stages() {
   PACKAGES=$(digest requirements.lock)
   NATIVE=$(digest pyproject.toml Cargo.toml Cargo.lock ipc/Cargo.toml daemon/Cargo.toml $(sources))
   DEV=$(digest requirements.lock requirements-dev.lock)
+  if [ "$GOAL" = deb ]; then
+    STAGES=(${STAGES[0]:-})
+    has debootstrap && usable_cargo >/dev/null || STAGES+=(package-tools)
+    return
+  fi
   if [ ${#STAGES[@]} -eq 0 ]; then
     is_done packages "$PACKAGES" || STAGES+=(packages)
     [ -f ipc/certeus/_native.abi3.so ] && [ -f daemon/certeusd/_native.abi3.so ] &&
@@ -88,7 +94,11 @@ missing() {
     usable_cargo >/dev/null ||
       printf '%s\n' "rustc-web|the Rust compiler, 1.$CARGO_MIN or newer" "cargo-web|builds both Rust crates"
   fi
-  if wants native || wants packages; then
+  if wants package-tools; then
+    has debootstrap || echo "debootstrap|makes the Debian in which a package is built"
+    usable_cargo >/dev/null || echo "cargo-web|fetches the crates"
+  fi
+  if wants native || wants packages || wants package-tools; then
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo "ca-certificates|lets cargo and pip check whom they talk to"
   fi
   if wants rust-tools && debian_cargo; then
@@ -191,7 +201,7 @@ for stage in "${STAGES[@]}"; do
     mark dev "$DEV"
     ;;
   rust-tools) rust_tools && mark rust-tools "$PATH" ;;
-  postgresql | disk-tools) : ;;
+  postgresql | disk-tools | package-tools) : ;;
   fuzz)
     step fuzz "crates of the fuzz targets" cargo fetch --locked --manifest-path fuzz/Cargo.toml
     mark fuzz "$FUZZ"

@@ -3,72 +3,17 @@
 Producers append throughout where it is said that none fails. The tests follow each other.
 """
 
-import contextlib
 import json
-import subprocess
-import threading
-from collections.abc import Generator
 
 import pytest
 
-from support.systemd_box import SCRIPT, Box, certeus, is_active_again_after
-from support.waiting import wait_until
+from support.appending import appending
+from support.systemd_box import CERTEUS, UNIT, Box, certeus, is_active_again_after
 
-UNIT = "certeus.service"
 SOCKETS = ("certeus.socket", "certeus-control.socket")
 CONFIG = "etc/certeus/certeus.toml"
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-APPENDER = ["/opt/certeus/bin/python", "/mnt/support/steady_appender.py"]
-
-
-class Appender:
-    """A program that appends and connects meanwhile; `wait_for_more`: until it has done both."""
-
-    def __init__(self, box: Box) -> None:
-        self._program = subprocess.Popen(
-            [str(SCRIPT), "exec", "-n", box.name, "--", *APPENDER],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        self._lines = list[str]()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._program.stdout is not None
-        self._lines.extend(self._program.stdout)
-
-    def wait_for_more(self) -> None:
-        before = len(self._lines)
-        wait_until("appends", lambda: len(self._lines) > before or self._program.poll() is not None)
-
-    def stop(self) -> str:
-        """What it said, if it failed."""
-        assert self._program.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._program.stdin.write("stop\n")
-            self._program.stdin.flush()
-        code = self._program.wait(120)
-        self._reader.join()
-        for stream in (self._program.stdin, self._program.stdout):
-            assert stream is not None
-            with contextlib.suppress(BrokenPipeError):
-                stream.close()
-        return "" if code == 0 else "".join(self._lines[-30:])
-
-
-@contextlib.contextmanager
-def appending(box: Box) -> Generator[Appender]:
-    """That one append or one connect fails, fails the test."""
-    program = Appender(box)
-    try:
-        program.wait_for_more()
-        yield program
-        program.wait_for_more()
-    finally:
-        failed = program.stop()
-    assert not failed, failed + box.journal(UNIT)
 
 
 def pids(box: Box) -> dict[str, int]:
@@ -110,7 +55,7 @@ def test_a_bad_reload_fails_says_why_and_changes_nothing(box: Box) -> None:
     assert "nearest: limits.depth_max" in box.journal(UNIT)
     assert box.show(UNIT, "ActiveState")["ActiveState"] == "active"
     assert pids(box) == before
-    (box.root / CONFIG).unlink()
+    (box.root / CONFIG).write_text("")
     box.run("systemctl", "reload", UNIT)
 
 
@@ -144,7 +89,7 @@ def test_a_secret_is_a_credential_of_the_unit(box: Box) -> None:
 
 def test_who_is_named_as_a_reader_may_look_and_no_more(box: Box) -> None:
     box.run("useradd", "--system", "watcher")
-    shown = "runuser -u watcher -- /opt/certeus/bin/certeus {}; echo code $?"
+    shown = f"runuser -u watcher -- {CERTEUS} {{}}; echo code $?"
 
     def as_watcher(verb: str) -> str:
         return box.run("sh", "-c", shown.format(verb), check=False)
@@ -156,7 +101,7 @@ def test_who_is_named_as_a_reader_may_look_and_no_more(box: Box) -> None:
     told = as_watcher("retry")
     assert "code 77" in told
     assert "this is for operators" in told
-    (box.root / CONFIG).unlink()
+    (box.root / CONFIG).write_text("")
     box.run("systemctl", "reload", UNIT)
     assert "code 77" in as_watcher("status")
 
@@ -165,7 +110,7 @@ def test_a_stop_closes_the_sockets_and_nobody_starts_it_by_connecting(box: Box) 
     box.run("systemctl", "stop", UNIT)
     for unit in (UNIT, *SOCKETS):
         assert box.show(unit, "ActiveState")["ActiveState"] == "inactive", unit
-    told = box.run("sh", "-c", "/opt/certeus/bin/certeus status; echo code $?", check=False)
+    told = box.run("sh", "-c", f"{CERTEUS} status; echo code $?", check=False)
     assert "code 69" in told
     assert box.show(UNIT, "ActiveState")["ActiveState"] == "inactive"
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from support.systemd_box import Box, certeus, is_active_again_after
+from support.systemd_box import UNIT, Box, certeus, is_active_again_after
 
 ROOT = Path(__file__).resolve().parents[2]
-UNIT = "certeus.service"
 EXPOSURE_TENTHS_MAX = 15
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -73,12 +72,11 @@ def test_stop_is_clean_and_leaves_no_process(box: Box) -> None:
 
 
 def test_a_bad_configuration_is_not_tried_again_and_again(box: Box) -> None:
-    folder = box.root / "etc/certeus"
-    folder.mkdir(exist_ok=True)
-    (folder / "certeus.toml").write_text('[postgres]\nnsd = "x"\n')
+    config = box.root / "etc/certeus/certeus.toml"
+    config.write_text('[postgres]\nnsd = "x"\n')
     box.run("systemctl", "start", UNIT, check=False)
     state = box.show(UNIT, "ActiveState", "ExecMainStatus")
-    (folder / "certeus.toml").unlink()
+    config.write_text("")
     assert state == {"ActiveState": "failed", "ExecMainStatus": "78"}, box.journal(UNIT)
     assert "dsn" in box.journal(UNIT)
     box.run("systemctl", "reset-failed", UNIT)

@@ -12,6 +12,11 @@ SCRIPT = Path(__file__).with_name("systemd-e2e.sh")
 COMMAND_TIMEOUT_S = 120.0
 POLL_S = 0.05
 
+UNIT = "certeus.service"
+CERTEUS = "/usr/bin/certeus"
+PYTHON = "/usr/lib/certeus/bin/python3"
+"""As the package installs them."""
+
 
 class Box:
     """One booted systemd; `booted` makes it and powers it off."""
@@ -55,7 +60,7 @@ class Box:
 
 def certeus(box: Box, *arguments: str, stdin: str = "") -> str:
     """The command, as installed."""
-    return box.run("/opt/certeus/bin/certeus", *arguments, stdin=stdin)
+    return box.run(CERTEUS, *arguments, stdin=stdin)
 
 
 def is_active_again_after(box: Box, unit: str, old_pid: str) -> bool:

