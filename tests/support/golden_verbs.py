@@ -3,11 +3,14 @@
 A scenario returns what the verb printed, once or several times, and leaves the daemon as it was.
 """
 
+import asyncio
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+import asyncpg
 
 import certeus
 from support.daemon import Daemon, running, scratch_dir
@@ -199,6 +202,99 @@ def log_repair(world: World) -> list[bytes]:
         return [refused, daemon.certeus("log", "repair", "--yes", "--json").stdout]
 
 
+@contextmanager
+def _letters(world: World) -> Generator[Daemon]:
+    """Two dead letters in PostgreSQL, and what refused them taken back at the end."""
+    daemon = world.live
+    constraint = "ALTER TABLE certeus.events {} CONSTRAINT golden"
+    asyncio.run(_execute(daemon.dsn(), constraint.format("ADD") + " CHECK (type <> 'g') NOT VALID"))
+    daemon.certeus("append", "--type", "g", stdin=b"{}\n{}\n")
+    daemon.certeus("dead-letters", "accept")
+    daemon.certeus("wait", "--flushed")
+    try:
+        yield daemon
+    finally:
+        asyncio.run(_execute(daemon.dsn(), constraint.format("DROP")))
+        daemon.certeus("dead-letters", "retry", "--all")
+
+
+async def _execute(dsn: str, sql: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+def dead_letters_ls(world: World) -> list[bytes]:
+    with _letters(world) as daemon:
+        return [daemon.certeus("dead-letters", "ls", "--limit", "1", "--json").stdout]
+
+
+def dead_letters_retry(world: World) -> list[bytes]:
+    with _letters(world) as daemon:
+        return [daemon.certeus("dead-letters", "retry", "--all", "--json", code=1).stdout]
+
+
+def dead_letters_drop(world: World) -> list[bytes]:
+    with _letters(world) as daemon:
+        everything = f"1..{daemon.status()['durable_seq']}"
+        return [daemon.certeus("dead-letters", "drop", everything, "--yes", "--json").stdout]
+
+
+@contextmanager
+def _backup(world: World) -> Generator[tuple[Path, bytes]]:
+    """A backup, and what was printed when it was made."""
+    with scratch_dir() as root:
+        place = root / "backup"
+        made = world.live.certeus("backup", "create", "--with-key", "--json", str(place))
+        yield place, made.stdout
+
+
+def backup_create(world: World) -> list[bytes]:
+    with _backup(world) as (_, made):
+        return [made]
+
+
+def backup_verify(world: World) -> list[bytes]:
+    with _backup(world) as (place, _):
+        good = world.live.certeus("backup", "verify", "--json", str(place)).stdout
+        next((place / "log").glob("*.log")).unlink()
+        return [good, world.live.certeus("backup", "verify", "--json", str(place), code=1).stdout]
+
+
+def backup_restore(world: World) -> list[bytes]:
+    with _backup(world) as (place, _):
+        target = ("--state-dir", str(place.parent / "restored"))
+        return [world.live.certeus("backup", "restore", "--json", *target, str(place)).stdout]
+
+
+def bundle(world: World) -> list[bytes]:
+    with scratch_dir() as root:
+        listed = world.live.certeus("bundle", "--dry-run", "--json").stdout
+        return [listed, world.live.certeus("bundle", str(root / "b.tar.gz"), "--json").stdout]
+
+
+def postgres_upgrade(world: World) -> list[bytes]:
+    with _copy(world) as daemon:
+        none = daemon.certeus("postgres", "upgrade", "--json").stdout
+        return [none, world.live.certeus("postgres", "upgrade", "--json").stdout]
+
+
+def served(*arguments: str) -> Scenario:
+    """A scenario of one call, while a producer is connected of which an event was rejected."""
+
+    def call(world: World) -> list[bytes]:
+        with certeus.connect(world.live.ingest, source="served") as producer:
+            try:
+                producer.wait_durable(producer.append("t", b"{"), timeout=30.0)
+            except certeus.RejectedError:
+                return [world.live.certeus(*arguments, "--json").stdout]
+        raise AssertionError("the event is no JSON")
+
+    return call
+
+
 def stopped(*arguments: str) -> Scenario:
     """A scenario of one call on each log: the one that is whole, and the one that is not."""
 
@@ -212,10 +308,17 @@ def stopped(*arguments: str) -> Scenario:
 
 def _all() -> Iterator[tuple[str, Scenario]]:
     yield "append", append
+    yield "backup create", backup_create
+    yield "backup restore", backup_restore
+    yield "backup verify", backup_verify
+    yield "bundle", bundle
     yield "completion", printed("completion", "bash")
     yield "config diff", config_diff
     yield "config show", printed("config", "show")
     yield "dead-letters accept", printed("dead-letters", "accept")
+    yield "dead-letters drop", dead_letters_drop
+    yield "dead-letters ls", dead_letters_ls
+    yield "dead-letters retry", dead_letters_retry
     yield "doctor", printed("doctor", codes=(0, 1))
     yield "drain", drain
     yield "dsn", printed("dsn")
@@ -231,10 +334,13 @@ def _all() -> Iterator[tuple[str, Scenario]]:
     yield "log ls", stopped("log", "ls")
     yield "log repair", log_repair
     yield "log-level", printed("log-level", "info")
+    yield "postgres upgrade", postgres_upgrade
+    yield "producers", served("producers")
     yield "reload", reload
     yield "retry", printed("retry")
     yield "status", status
     yield "tail", printed("tail")
+    yield "top", served("top", "--interval", "1")
     yield "wait", wait
     yield "workers", printed("workers")
     yield "workers restart", printed("workers", "restart", "0")
