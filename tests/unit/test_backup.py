@@ -360,7 +360,7 @@ def assert_unusable(state: Path) -> None:
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == Exit.CONFIGURATION
-    assert "restore" in done.stderr
+    assert "a restore into it was not finished" in done.stderr
 
 
 @pytest.mark.parametrize("at", ["log/", "keys/", "config/"])
