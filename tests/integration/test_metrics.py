@@ -95,15 +95,20 @@ def has_settled(producer: Producer, tickets: int) -> bool:
     return producer.statistics().settled > tickets
 
 
+def has_successor(daemon: Daemon, index: int, pid: int) -> bool:
+    return daemon.worker_pids().get(index, pid) != pid
+
+
 def test_counters_are_exact_and_never_go_back_although_workers_are_killed() -> None:
     with running(AWAY + "[worker]\ncount = 2\n") as daemon:
+        wait_until("both workers", lambda: len(daemon.worker_pids()) == 2)
         series = [scrape(daemon)]
         with certeus.connect(daemon.ingest, source="exact") as producer, Load(producer):
             for kill in range(KILLS):
                 settled = producer.statistics().settled
                 wait_until("progress", partial(has_settled, producer, settled + 1000))
-                daemon.kill(f"worker{kill % 2}")
-                wait_until("its successor", lambda: len(daemon.worker_pids()) == 2)
+                (killed,) = daemon.kill(f"worker{kill % 2}")
+                wait_until("its successor", partial(has_successor, daemon, kill % 2, killed))
                 series.append(scrape(daemon))
         told = producer.statistics()
         series.append(scrape(daemon))
@@ -137,6 +142,23 @@ def test_counters_are_exact_and_never_go_back_although_workers_are_killed() -> N
         spent = [one[f'certeus_process_cpu_seconds_total{{role="worker",slot="{slot}"}}']
                  for one in series]  # fmt: skip
         assert spent == sorted(spent)
+
+
+def test_each_row_is_counted_with_the_time_that_it_took_to_postgresql() -> None:
+    with running() as daemon:
+        lines = b"".join(b'{"n":%d}\n' % number for number in range(3000))
+        daemon.certeus("append", "-", stdin=lines)
+        daemon.certeus("wait", "--flushed", "--timeout", "60")
+        found = scrape(daemon)
+        assert found["certeus_delivery_seconds_count"] == 3000
+        assert found["certeus_delivery_seconds_sum"] > 0
+        assert found["certeus_batch_rows_sum"] == 3000
+        assert found["certeus_batch_rows_count"] == found["certeus_batches_total"]
+        assert found['certeus_events_total{stage="deliver"}'] == 3000
+        assert found["certeus_ack_seconds_count"] == 3000
+        assert found["certeus_lag_events"] == 0
+        assert found['certeus_follower_lag_bytes{follower="postgres"}'] == 0
+        assert promtool("check", "metrics", stdin=daemon.text("/metrics")) == ""
 
 
 def at_port(port: int) -> str:

@@ -146,6 +146,11 @@ class Child:
         """Return processor seconds of this life, and resident bytes."""
         return self._usage.look()
 
+    @property
+    def ended_cpu_seconds(self) -> float:
+        """Processor seconds of this life, once it has ended; its pid may be another's by then."""
+        return self._usage.cpu_seconds
+
 
 def name_of(role: Role, index: int) -> str:
     """How logs and status call a child."""

@@ -352,7 +352,7 @@ class Fleet:
         self._loop.remove_reader(child.channel.fileno())
         child.channel.close()
         slot.child = None
-        slot.ended_cpu_seconds += child.used()[0]
+        slot.ended_cpu_seconds += child.ended_cpu_seconds
         slot.up.clear()
         slot.asking.answered(None)
         slot.measured = (0.0, 0)
