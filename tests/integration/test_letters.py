@@ -81,7 +81,7 @@ def test_a_letter_becomes_the_row_that_it_would_have_been(
     log = rig.log
     log.producer(2, "other-tenant", "second")
     ticket = 0
-    for producer in (1, 2):
+    for no in (1, 2):
         for more, content in (
             ({"id": "o", "subject": 'Grüße "\\\t', "time": "2026-07-01T12:00:00.123456789+02:00",
               "source": "own", "dataschema": "urn:x", "content_type": "application/json",
@@ -93,7 +93,7 @@ def test_a_letter_becomes_the_row_that_it_would_have_been(
         ):  # fmt: skip
             for _ in range(2):
                 ticket += 1
-                log.record(producer, ticket, "t", content, **more)  # type: ignore[arg-type]  # by name
+                log.record(no, ticket, "t", content, **more)  # type: ignore[arg-type]  # by name
     rig.log.commit(NOON_NS + 1_999)
 
     async def run() -> None:

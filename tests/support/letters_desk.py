@@ -45,11 +45,14 @@ class Desk:
         await wait_until(lambda: number in self.answers, "it is answered")
         return self.answers[number]
 
-    async def ask(self, verb: str, first: int = 1, last: int = LAST, **more: object) -> Any:  # noqa: ANN401 - JSON of any shape
+    async def ask(
+        self, verb: str, first: int = 1, last: int = LAST, **more: object
+    ) -> dict[str, Any]:
         """The JSON of an answer that must come."""
         answer, body = await self.had(self.put(question(verb, first, last, **more)))
         assert not answer.problem, answer
-        return json.loads(body)
+        told: dict[str, Any] = json.loads(body)
+        return told
 
     async def refused(self, verb: str) -> Answer:
         """An answer that must not come."""
