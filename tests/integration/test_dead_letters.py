@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import asyncpg
 import pytest
@@ -82,6 +83,11 @@ def execute(dsn: str, sql: str) -> None:
     asyncio.run(run())
 
 
+def is_another(daemon: Daemon, old: int) -> bool:
+    """Whether the flusher is not that one any more."""
+    return daemon.pids("flush") not in ([], [old])
+
+
 def codes(daemon: Daemon) -> set[str]:
     return {reason["code"] for reason in daemon.status()["reasons"]}
 
@@ -130,7 +136,7 @@ def test_a_flusher_that_dies_anywhere_in_a_retry_leaves_each_event_in_one_place(
             told = daemon.certeus("dead-letters", "retry", "3..3", code=75).stderr
             assert b"whole or not at all" in told, name
             assert flags.is_hit(name)
-            wait_until("another flusher", lambda old=old: daemon.pids("flush") not in ([], [old]))  # type: ignore[misc]
+            wait_until("another flusher", partial(is_another, daemon, old))
             assert column(dsn, PLACES) == list(range(1, 11)), name
             # Dead before the COMMIT: still a letter. Behind it: a row.
             dead = column(dsn, "SELECT seq FROM certeus.dead_letters ORDER BY seq")

@@ -8,21 +8,15 @@ import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import asyncpg
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certeusd._native import Batch
-from certeusd.board import Board
-from certeusd.channel import Answer, AskLetters, Message
-from certeusd.config import PostgresSection
 from certeusd.flush import letters, schema
-from certeusd.flush.letter_orders import LetterOrders
-from certeusd.flush.settings import Settings
 from certeusd.log.reader import LogReader
 from support.cutting_proxy import CuttingProxy
 from support.flushing import (
@@ -34,16 +28,14 @@ from support.flushing import (
     blocked_in_copy,
     gaps,
     query,
-    quiet_logger,
     seqs,
     trigger,
-    wait_until,
 )
+from support.letters_desk import Desk, answers_again, execute, question
 from support.postgres import Server
 
 pytestmark = pytest.mark.integration
 
-LAST = 2**63 - 1
 REFUSE = "ALTER TABLE certeus.events ADD CONSTRAINT odd CHECK ({})"
 ALLOW = "ALTER TABLE certeus.events DROP CONSTRAINT odd"
 COLUMNS = (
@@ -60,60 +52,10 @@ def short_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-class Desk:
-    """Answers questions about a rig's dead letters, beside its flusher if it has one."""
-
-    def __init__(self, rig: Rig, dsn: str) -> None:
-        self.answers: dict[int, tuple[Answer, bytes]] = {}
-        self.counts: list[int] = []
-        self._asked = 0
-        given = Settings(dsn, PostgresSection(), rig.log_dir, rig.state_dir / "followers")
-        self._orders = LetterOrders(
-            given, Board(rig.board_fd), self._take, self.counts.append, quiet_logger()
-        )
-
-    def _take(self, message: Message, descriptors: list[int]) -> None:
-        assert isinstance(message, Answer)
-        content = b"".join(os.pread(fd, os.fstat(fd).st_size, 0) for fd in descriptors)
-        self.answers[message.number] = message, content
-
-    def put(self, ask: AskLetters) -> int:
-        """Ask, without waiting."""
-        self._asked += 1
-        self._orders.take(msgspec.structs.replace(ask, number=self._asked))
-        return self._asked
-
-    async def had(self, number: int) -> tuple[Answer, bytes]:
-        await wait_until(lambda: number in self.answers, "it is answered")
-        return self.answers[number]
-
-    async def ask(self, verb: str, first: int = 1, last: int = LAST, **more: object) -> Any:  # noqa: ANN401 - JSON of any shape
-        """The JSON of an answer that must come."""
-        answer, body = await self.had(self.put(question(verb, first, last, **more)))
-        assert not answer.problem, answer
-        return json.loads(body)
-
-    async def refused(self, verb: str) -> Answer:
-        """An answer that must not come."""
-        answer, body = await self.had(self.put(question(verb)))
-        assert answer.problem
-        assert not body
-        return answer
-
-
-def question(verb: str, first: int = 1, last: int = LAST, **more: object) -> AskLetters:
-    return AskLetters(0, verb, first, last, **more)  # type: ignore[arg-type]  # by name, in tests
-
-
 async def refuse(dsn: str, condition: str) -> None:
     async with query(dsn) as connection:
         await connection.execute(schema.ddl())
         await connection.execute(REFUSE.format(condition))
-
-
-async def execute(dsn: str, sql: str) -> None:
-    async with query(dsn) as connection:
-        await connection.execute(sql)
 
 
 async def deliver(rig: Rig, dsn: str) -> None:
@@ -121,16 +63,6 @@ async def deliver(rig: Rig, dsn: str) -> None:
     async with rig.flusher(dsn, dead_letters_percent_max=100.0):
         rig.durable()
         await rig.flushed()
-
-
-async def answers_again(dsn: str) -> None:
-    """A server that was killed has left a file that says that it is ready."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                return await execute(dsn, "SELECT 1")
-            except (OSError, asyncpg.CannotConnectNowError):
-                await asyncio.sleep(0.01)
 
 
 async def places(dsn: str) -> list[int]:
@@ -146,9 +78,10 @@ def test_a_letter_becomes_the_row_that_it_would_have_been(
     rig: Rig, database: str, data: Literal["json", "jsonb"]
 ) -> None:
     rig.begin()
-    rig.log.producer(2, "other-tenant", "second")
+    log = rig.log
+    log.producer(2, "other-tenant", "second")
     ticket = 0
-    for producer in (1, 2):
+    for no in (1, 2):
         for more, content in (
             ({"id": "o", "subject": 'Grüße "\\\t', "time": "2026-07-01T12:00:00.123456789+02:00",
               "source": "own", "dataschema": "urn:x", "content_type": "application/json",
@@ -160,7 +93,7 @@ def test_a_letter_becomes_the_row_that_it_would_have_been(
         ):  # fmt: skip
             for _ in range(2):
                 ticket += 1
-                rig.log.record(producer, ticket, "t", content, **more)  # type: ignore[arg-type]
+                log.record(no, ticket, "t", content, **more)  # type: ignore[arg-type]  # by name
     rig.log.commit(NOON_NS + 1_999)
 
     async def run() -> None:
@@ -200,7 +133,7 @@ def test_any_event_is_the_same_row_whether_it_was_refused_first_or_not(
         rig.begin()
         for at, event in enumerate(events):
             for twin in (1, 2):
-                rig.log.record(1, 2 * at + twin, "t", **event)  # type: ignore[arg-type]
+                rig.log.record(1, 2 * at + twin, "t", **event)  # type: ignore[arg-type]  # by name
         rig.log.commit(NOON_NS)
 
         async def run() -> None:
@@ -317,7 +250,9 @@ def test_a_whole_letter_has_its_event_byte_for_byte(rig: Rig, database: str) -> 
         assert (full["event"]["ext"], full["event"]["source"]) == ("e", "check")
         assert full["recorded_at"].endswith("Z")
         assert base64.b64decode(blob["event"]["data_base64"]) == b"\x00\xff"
-        assert full["bytes"] == len(LogReader(rig.log_dir).next_batch(9, 9, 1).record(0))  # type: ignore[union-attr]
+        batch = LogReader(rig.log_dir).next_batch(9, 9, 1)
+        assert batch is not None
+        assert full["bytes"] == len(batch.record(0))
 
     asyncio.run(run())
 
