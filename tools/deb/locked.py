@@ -64,8 +64,7 @@ def requirements(project: dict[str, dict[str, object]], extra: str) -> list[str]
     if extra == BUILD_SYSTEM:
         asked = project["build-system"]["requires"]
         return [*BUILDERS, *strings(asked)]
-    extras = project["project"]["optional-dependencies"]
-    assert isinstance(extras, dict)
+    extras = cast("dict[str, object]", project["project"]["optional-dependencies"])
     return strings(extras[extra])
 
 
