@@ -340,8 +340,10 @@ def test_dropped_lines_are_counted_for_each_process(board: Board) -> None:
         for family in text_string_to_metric_families(text)
         if family.name == "certeus_log_lines_dropped"
     )
-    assert {sample.labels["process"]: sample.value for sample in family.samples} == {
-        "supervisor": 0, "log": 1, "flush": 0, "worker-0": 0, "worker-1": 2,
+    found = {(one.labels["role"], one.labels["slot"]): one.value for one in family.samples}
+    assert found == {
+        ("supervisor", "0"): 0, ("log", "0"): 1, ("flush", "0"): 0,
+        ("worker", "0"): 0, ("worker", "1"): 2,
     }  # fmt: skip
 
 

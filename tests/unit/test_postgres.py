@@ -99,7 +99,8 @@ def test_server_is_private_and_its_role_owns_the_database(state_dir: Path) -> No
             assert not process.net_connections(kind="inet")
             hba = (state_dir / "postgres" / "pg_hba.conf").read_text()
             assert [line for line in hba.splitlines() if not line.startswith("#")] == [
-                "local all all peer map=certeus"
+                "local all all peer map=certeus",
+                "local replication all peer map=certeus",
             ]
         assert it.server.state is ServerState.STOPPED
         assert not (state_dir / "postgres" / "data" / "postmaster.pid").exists()

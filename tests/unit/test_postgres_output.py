@@ -14,7 +14,7 @@ Logged = tuple[str, str, str]
 def logged(*lines: str) -> list[Logged]:
     """Level, severity and message of each line."""
     with capture_logs() as found:
-        log = ServerLog(logs.get_logger())
+        log = ServerLog(logs.audit_logger())
         for line in lines:
             log.take(line)
     return [(one["log_level"], one["severity"], one["message"]) for one in found]

@@ -11,6 +11,7 @@ CODES = (
     "dead-letter-rate",
     "postgres-leaves",
     "postgres-password",
+    "postgres-version",
     "diverged",
     "behind-log",
     "dead-letters",
