@@ -30,7 +30,7 @@ is_done() {
     [ -f "$(package "$1" certeus-embedded)" ]
 }
 # The time of the last commit: the same commit gives the same package.
-epoch() { git log -1 --format=%ct 2>/dev/null || date +%s; }
+epoch() { git -c safe.directory="$PWD" log -1 --format=%ct 2>/dev/null || date +%s; }
 
 changelog() {
   printf 'certeus (%s-1~deb%s) %s; urgency=medium\n\n' "$VERSION" "${RELEASES[$1]}" "$1"
@@ -48,6 +48,7 @@ for_each() {
     tools/deb.sh --part "$1" "$suite" >"$LOGS/deb-$suite.log" 2>&1 &
     started[$suite]=$!
   done
+  trap 'kill "${started[@]}" 2>/dev/null; wait; exit 130' INT TERM
   for suite in "${MISSING[@]}"; do
     wait "${started[$suite]}" || { failed=1 && echo "--- $suite" && tail -n 40 "$LOGS/deb-$suite.log"; }
   done
@@ -67,14 +68,16 @@ fetch() {
   cp systemd/certeus.{sysusers,tmpfiles} "$source/debian/"
   changelog "$1" >"$source/debian/changelog"
   for extra in build-system daemon embedded; do
-    .venv/bin/python tools/deb/locked.py $extra >"$source/debian/locked-${extra%-system}.txt"
+    local extras=("$extra")
+    [ "$extra" != daemon ] || extras+=(top)
+    .venv/bin/python tools/deb/locked.py "${extras[@]}" >"$source/debian/locked-${extra%-system}.txt"
     "${pip[@]}" download --no-deps --require-hashes --only-binary :all: --python-version "${PYTHONS[$1]}" \
       --platform "manylinux_2_28_$MACHINE" --platform "manylinux_2_17_$MACHINE" \
       --platform "manylinux2014_$MACHINE" --dest "$source/debian/wheels" \
       -r "$source/debian/locked-${extra%-system}.txt"
   done
   mkdir -p "$source/debian/cargo" "$source/debian/home"
-  cargo vendor --locked --versioned-dirs "$source/debian/vendor"
+  "$(usable_cargo)" vendor --locked --versioned-dirs "$source/debian/vendor"
   printf '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "vendor"\n' \
     >"$source/debian/cargo/config.toml"
 }
@@ -104,7 +107,9 @@ this_machines() {
 
 # A process of its own for each part and suite, so that the first command that fails ends it.
 if [ "${1:-}" = --part ]; then
-  "$2" "$3"
+  trap 'kill $(jobs -p) 2>/dev/null; exit 143' TERM
+  "$2" "$3" &
+  wait $!
   exit
 fi
 
@@ -119,7 +124,8 @@ flock 9
 MISSING=()
 for suite in "${SUITES[@]}"; do is_done "$suite" || MISSING+=("$suite"); done
 if [ ${#MISSING[@]} -gt 0 ]; then
-  [ "$(id -u)" = 0 ] || die deb "a tree of Debian can only be made by root" "run: sudo make deb"
+  [ "$(id -u)" = 0 ] || die deb "a tree of Debian can only be made by root" \
+    "run make deb as root, in a checkout of its own"
   step trees "Debian as it builds: ${MISSING[*]}" for_each tree
   step sources "locked wheels and crates, fetched and checked" for_each fetch
   step build "packages, each in its tree, without network; lintian" for_each build

@@ -31,3 +31,15 @@ step() {
   fi
   printf '%5d.%d s\n' $((us / 1000000)) $((us / 100000 % 10))
 }
+
+readonly CARGO_MIN=85 # 1.85, Cargo.toml's rust-version
+
+# usable_cargo: the first cargo on PATH that is new enough.
+usable_cargo() {
+  local path minor
+  for path in $(type -ap cargo); do
+    minor=$("$path" --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
+    [ "${minor:-0}" -ge $CARGO_MIN ] && echo "$path" && return
+  done
+  return 1
+}

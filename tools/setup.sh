@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 . tools/lib.sh
-readonly GOAL=${1:-run} CARGO_MIN=85 # 1.85, Cargo.toml's rust-version
+readonly GOAL=${1:-run}
 exec 9>.setup/lock
 flock 9
 
@@ -44,7 +44,8 @@ stages() {
   [ "${STAGES[0]:-}" != venv ] && is_done dev "$DEV" || STAGES+=(dev)
   is_done rust-tools "$PATH" || STAGES+=(rust-tools)
   [ "$GOAL" = check ] && return
-  [ -x /usr/lib/postgresql/15/bin/postgres ] || STAGES+=(postgresql)
+  [ -x /usr/lib/postgresql/15/bin/postgres ] || ! apt-cache show postgresql-15 >/dev/null 2>&1 ||
+    STAGES+=(postgresql)
   has_disk_tools || STAGES+=(disk-tools)
   FUZZ=$(digest fuzz/Cargo.lock)
   is_done fuzz "$FUZZ" && command -v c++ >/dev/null || STAGES+=(fuzz)
@@ -61,16 +62,6 @@ usable_python() {
   local name
   for name in ${PYTHON:-} python3.11 python3.12 python3.13 python3.14 python3; do
     "$name" -c 'import sys; assert sys.version_info >= (3, 11); print(sys.executable)' 2>/dev/null && return
-  done
-  return 1
-}
-
-# usable_cargo: the first cargo on PATH that is new enough.
-usable_cargo() {
-  local path minor
-  for path in $(type -ap cargo); do
-    minor=$("$path" --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
-    [ "${minor:-0}" -ge $CARGO_MIN ] && echo "$path" && return
   done
   return 1
 }

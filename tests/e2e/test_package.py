@@ -13,9 +13,9 @@ import pytest
 from support.appending import Appender, appending
 from support.machines import PACKAGES as BUILT
 from support.machines import Machine, apt, install
-from support.systemd_box import UNIT, Box, certeus
+from support.systemd_box import PYTHON, UNIT, Box, certeus
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 NAMES = ("certeus", "certeus-embedded")
 CONFIG = "etc/certeus/certeus.toml"
@@ -88,6 +88,10 @@ def test_its_postgresql_is_used_as_soon_as_it_is_installed(
     certeus(fresh_box, "wait", "--flushed", "--timeout", "60")
     assert query(fresh_box, "SELECT data->>'first' FROM certeus.events") == ["event"]
     assert pid(fresh_box) == before
+
+
+def test_top_has_its_screen(fresh_box: Box) -> None:
+    fresh_box.run(PYTHON, "-c", "import textual")
 
 
 def test_dpkg_knows_every_file_and_none_was_changed(fresh_box: Box) -> None:

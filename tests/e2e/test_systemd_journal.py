@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.systemd_box import Box, certeus
+from support.systemd_box import PYTHON, Box, certeus
 
 UNIT = "certeus.service"
 CONFIG = "etc/certeus/certeus.toml"
@@ -18,7 +18,7 @@ MESSAGE_NAMESPACE = uuid.UUID("6f1c52ae-9d0b-4c1e-8a57-3b7a4ce1f0d2")
 """As docs/operating.md has it."""
 LARGE_BYTES = 6 << 20
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 Entry = dict[str, Any]
 
@@ -116,7 +116,7 @@ def test_errors_alone_are_shown_as_errors(box: Box) -> None:
 
 def test_a_failed_statement_in_the_embedded_server_is_a_warning(box: Box) -> None:
     dsn = json.loads(certeus(box, "dsn", "--json"))["dsn"]
-    box.run("/opt/certeus/bin/python", "-c", FAILED_STATEMENT, dsn)
+    box.run(PYTHON, "-c", FAILED_STATEMENT, dsn)
     found = entries(box, "CERTEUS_EVENT=postgres_logged", "SEVERITY=ERROR", "SEVERITY=STATEMENT")
     assert [(one["PRIORITY"], one["CERTEUS_MESSAGE"]) for one in found] == [
         ("4", 'column "no_such_column" does not exist at character 8'),
@@ -126,9 +126,7 @@ def test_a_failed_statement_in_the_embedded_server_is_a_warning(box: Box) -> Non
 
 def test_a_record_that_no_datagram_holds_arrives_whole_from_the_sandbox(box: Box) -> None:
     options = [word for setting in SANDBOX for word in ("-p", setting)]
-    box.run(
-        "systemd-run", "--quiet", "--wait", *options, "--", "/opt/certeus/bin/python", "-c", LARGE
-    )
+    box.run("systemd-run", "--quiet", "--wait", *options, "--", PYTHON, "-c", LARGE)
     (entry,) = entries(box, "CERTEUS_EVENT=large_tried", "WORKER=63")
     first, traceback, *_, last = entry["MESSAGE"].splitlines()
     assert first == "large_tried role=worker worker=63"
@@ -141,7 +139,7 @@ def test_a_journal_that_hangs_stops_nobody_and_what_it_missed_is_told(box: Box) 
     journald = box.show("systemd-journald", "MainPID")["MainPID"]
     box.run("kill", "-STOP", journald)
     try:
-        box.run("/opt/certeus/bin/python", "-c", FLOOD)
+        box.run(PYTHON, "-c", FLOOD)
         answer = json.loads(certeus(box, "append", "--json", "-", stdin='{"n":1}\n'))
         assert answer["appended"] == 1
     finally:

@@ -13,7 +13,7 @@ from support.systemd_box import CERTEUS, UNIT, Box, certeus, is_active_again_aft
 SOCKETS = ("certeus.socket", "certeus-control.socket")
 CONFIG = "etc/certeus/certeus.toml"
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 def pids(box: Box) -> dict[str, int]:

@@ -4,17 +4,14 @@ The tests follow each other, and each leaves the service running unless its name
 """
 
 import json
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from support.systemd_box import UNIT, Box, certeus, is_active_again_after
 
-ROOT = Path(__file__).resolve().parents[2]
 EXPOSURE_TENTHS_MAX = 15
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 def test_installed_units_give_systemd_nothing_to_complain_about(box: Box) -> None:
@@ -22,11 +19,8 @@ def test_installed_units_give_systemd_nothing_to_complain_about(box: Box) -> Non
     assert box.run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/certeus.conf") == ""
 
 
-def test_unit_is_hardened_as_far_as_its_work_allows() -> None:
-    command = ["systemd-analyze", "security", "--offline=true"]
-    command += [f"--threshold={EXPOSURE_TENTHS_MAX}", str(ROOT / "systemd" / UNIT)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_unit_is_hardened_as_far_as_its_work_allows(box: Box) -> None:
+    box.run("systemd-analyze", "security", f"--threshold={EXPOSURE_TENTHS_MAX}", UNIT)
 
 
 def test_unit_is_active_once_the_daemon_says_that_it_is_ready(box: Box) -> None:

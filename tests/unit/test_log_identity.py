@@ -30,6 +30,14 @@ def test_a_fork_gives_a_new_name_and_keeps_the_old_ones(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_forks_is_the_daemons(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65533, 65532)
+    identity.fork(tmp_path, Identity(OURS))
+    made = (tmp_path / FILE).stat()
+    assert (made.st_uid, made.st_gid) == (65533, 65532)
+
+
 def test_the_bytes_then_the_name_are_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

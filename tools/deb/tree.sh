@@ -15,9 +15,12 @@ exec 9>"$TREES/$SUITE.lock"
 flock 9
 
 stamp() { { echo "$PWD $SUITE"; cat "$@"; } | sha256sum; }
-is_made() { [ "$(cat "$TREES/$1.stamp" 2>/dev/null)" = "$2" ]; }
+is_made() { [ -d "$TREES/$1" ] && [ "$(cat "$TREES/$1.stamp" 2>/dev/null)" = "$2" ]; }
 mirror() {
-  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v -- -security | head -n 1
+  local found
+  found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null |
+    grep -v -- -security | sed -n 1p)
+  echo "${found:-http://deb.debian.org/debian}"
 }
 inside() {
   unshare --mount --pid --fork --kill-child --mount-proc="$1/proc" -- chroot "$1" env -i LC_ALL=C.UTF-8 \
@@ -40,6 +43,7 @@ if ! is_made "$SUITE-build" "$build"; then
   cp -a "$TREES/$SUITE" "$tree"
   mkdir -p "$tree/build/debian"
   cp $CONTROL "$tree/build/debian/control"
+  cp -L /etc/resolv.conf "$tree/etc/resolv.conf"
   inside "$tree" apt-get -q update
   inside "$tree" apt-get -qy install --no-install-recommends build-essential lintian
   inside "$tree" apt-get -qy build-dep --no-install-recommends /build

@@ -76,6 +76,9 @@ def fork(log_dir: Path, now: Identity) -> Identity:
     with beside.open("w") as file:
         file.write(text + "\n")
         file.flush()
+        owner = log_dir.stat()
+        if os.geteuid() == 0:  # It is the daemon that has to read it.
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         os.fsync(file.fileno())
     beside.rename(path)
     directory = os.open(log_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
