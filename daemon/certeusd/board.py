@@ -22,6 +22,7 @@ PAGE_BYTES = 4096
 PAGE_WORDS = PAGE_BYTES // 8
 BOARD_BYTES = _native.BOARD_PAGES * PAGE_BYTES
 HISTOGRAM_WORDS = 64
+WORD_MAX = (1 << 64) - 1
 WORKERS_MAX = _native.BOARD_PAGES - _native.BOARD["worker"][0]
 
 HISTOGRAM_SUFFIX = "_buckets_64"
@@ -52,8 +53,9 @@ class Board:
         self.page(table, index)[_native.BOARD[table][1][field]] = value
 
     def add(self, table: str, field: str, count: int, index: int = 0) -> None:
-        """Count on; only the page's own process does that."""
-        self.page(table, index)[_native.BOARD[table][1][field]] += count
+        """Count on, from 2^64 to 0; only the page's own process does that."""
+        page, at = self.page(table, index), _native.BOARD[table][1][field]
+        page[at] = (page[at] + count) & WORD_MAX
 
     def count_dropped_line(self, table: str, index: int = 0) -> None:
         """Count a line that a process of this table could not log; only that process does that."""

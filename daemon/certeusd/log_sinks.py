@@ -63,7 +63,11 @@ class Sink:
         """Write one line, or count it as dropped."""
         if self._untold:
             event["lines_dropped"] = self._untold
-        if self._outlet.write(event):
+        try:
+            written = self._outlet.write(event)
+        except Exception:  # Whatever a line holds, who logs it goes on.
+            written = False
+        if written:
             self._untold = 0
         else:
             self._untold += 1
@@ -255,7 +259,10 @@ def _sending(end: socket.socket) -> Callable[[bytes], int]:
 
 
 def _asking_first(descriptor: int) -> Callable[[bytes], int]:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
-    # Where a pipe is writable, PIPE_BUF bytes fit.
-    return lambda line: os.write(descriptor, line) if poll.poll(0) else 0
+    def write(line: bytes) -> int:
+        poll = select.poll()  # Not shared: two threads may not poll one at once.
+        poll.register(descriptor, select.POLLOUT)
+        # Where a pipe is writable, PIPE_BUF bytes fit.
+        return os.write(descriptor, line) if poll.poll(0) else 0
+
+    return write

@@ -83,7 +83,7 @@ fields! {
     BREAKER_STATE = 9, BREAKER_FAILURES = 10, BREAKER_CLOSED_TOTAL = 11, BREAKER_OPEN_TOTAL = 12,
     BREAKER_HALF_OPEN_TOTAL = 13, LOG_LINES_DROPPED_TOTAL = 60,
     // From the record's time to the commit in PostgreSQL, a row each.
-    DELIVERY_NS_SUM = 14,
+    DELIVERY_MS_SUM = 14,
     BATCH_NS_BUCKETS_64 = 64, BATCH_ROWS_BUCKETS_64 = 128, DELIVERY_NS_BUCKETS_64 = 192,
 }
 
@@ -96,7 +96,7 @@ fields! {
     FORWARD_FULL_TOTAL = 15,
     RING_POSITION_TOTAL = 16, RING_LENGTH_TOTAL = 17, RING_KIND_TOTAL = 18, RING_TICKET_TOTAL = 19,
     // From the reading of an event to the publication of its verdict.
-    ACK_NS_SUM = 20, ACK_NS_BUCKETS_64 = 64,
+    ACK_US_SUM = 20, ACK_NS_BUCKETS_64 = 64,
     // Rejections, in the order of the codes of `Reason` from 1 on.
     MALFORMED_EVENT_TOTAL = 32, INVALID_JSON_TOTAL = 33, INVALID_UTF8_TOTAL = 34,
     TOO_LARGE_TOTAL = 35, TOO_DEEP_TOTAL = 36, NUL_CHARACTER_TOTAL = 37, LONE_SURROGATE_TOTAL = 38,

@@ -82,6 +82,8 @@ def _pages(
         dead_letters: list[msgspec.Raw]
         next_seq: int | None
 
+    # An event may be as deep as `limits.depth_max` (1000), in the JSON of a page.
+    sys.setrecursionlimit(max(4000, sys.getrecursionlimit()))
     query = {"reason": reason} if reason else {}
     while limit:
         body = client.get_text(

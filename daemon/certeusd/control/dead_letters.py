@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 
-import msgspec
-
 from certeusd.channel import AskLetters
 from certeusd.control.backend import Orders
-from certeusd.letters import PAGE_LETTERS_MAX, Dropped, Letters, Retried
+from certeusd.letters import PAGE_LETTERS_MAX
 
 SEQ_MAX = 2**63 - 1
 LIMIT = 100
@@ -18,8 +16,10 @@ class ParameterError(Exception):
     """A parameter of a request is wrong."""
 
 
-async def listed(orders: Orders, query: Mapping[str, str], _: int) -> Letters:
-    """Return a page of dead letters.
+async def listed(orders: Orders, query: Mapping[str, str], _: int) -> bytes:
+    """Return a page of dead letters, as JSON: `Letters`.
+
+    The flusher's bytes are passed on as they are: an event may be as deep as `limits.depth_max`.
 
     Raises:
         ParameterError: a parameter is wrong; the text says which.
@@ -36,19 +36,19 @@ async def listed(orders: Orders, query: Mapping[str, str], _: int) -> Letters:
         raise ParameterError("whole is true or false")
     first_seq = min(after_seq + 1, SEQ_MAX)
     ask = AskLetters(0, "list", first_seq, SEQ_MAX, limit, reason, BOOLEANS[whole])
-    return msgspec.json.decode(await orders.ask_letters(ask), type=Letters)
+    return await orders.ask_letters(ask)
 
 
-async def retried(orders: Orders, query: Mapping[str, str], _: int) -> Retried:
-    """Deliver a page of a range again; errors as with `listed`."""
+async def retried(orders: Orders, query: Mapping[str, str], _: int) -> bytes:
+    """Deliver a page of a range again: `Retried`; errors as with `listed`."""
     ask = AskLetters(0, "retry", *_range(query))
-    return msgspec.json.decode(await orders.ask_letters(ask), type=Retried)
+    return await orders.ask_letters(ask)
 
 
-async def dropped(orders: Orders, query: Mapping[str, str], uid: int) -> Dropped:
-    """Drop a page of a range, by the word of a user; errors as with `listed`."""
+async def dropped(orders: Orders, query: Mapping[str, str], uid: int) -> bytes:
+    """Drop a page of a range, by the word of a user: `Dropped`; errors as with `listed`."""
     ask = AskLetters(0, "drop", *_range(query), by=f"uid {uid}")
-    return msgspec.json.decode(await orders.ask_letters(ask), type=Dropped)
+    return await orders.ask_letters(ask)
 
 
 def _range(query: Mapping[str, str]) -> tuple[int, int]:

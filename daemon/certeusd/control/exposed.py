@@ -9,12 +9,14 @@ so many connections: the daemon needs its descriptors for producers.
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from aiohttp import web
 
@@ -24,11 +26,14 @@ from certeusd.logs import Logger
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PATH = "/metrics"
 CONNECTIONS_MAX = 32
+CONNECTION_S_MAX = 10.0
+"""A scrape takes milliseconds; who keeps a connection keeps others out."""
 FRESH_S = 0.2
 """For so long a text is given to others who ask at the port."""
 AGAIN_S = 5.0
 """Between two attempts to bind the port."""
 SHUTDOWN_TIMEOUT_S = 1.0
+WRITE_TIMEOUT_S = 5.0
 FILE_MODE = 0o644
 PORT_REASON = "metrics-port"
 TEXTFILE_REASON = "metrics-textfile"
@@ -74,8 +79,20 @@ class _Refused(asyncio.Protocol):
     """A connection too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+        # uvloop's transports are none of asyncio's classes.
+        cast(asyncio.Transport, transport).abort()
+
+
+def _abort(handler: web.RequestHandler) -> None:
+    if handler.transport is not None:
+        handler.transport.abort()
+
+
+def _silent() -> logging.Logger:
+    """What a stranger sends must not fill the journal."""
+    logger = logging.Logger("certeusd.metrics", logging.CRITICAL + 1)
+    logger.propagate = False
+    return logger
 
 
 class Port:
@@ -101,20 +118,28 @@ class Port:
         """
         application = web.Application()
         application.router.add_get(PATH, self._answer, allow_head=False)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+        runner = web.AppRunner(
+            application, access_log=None, logger=_silent(), shutdown_timeout=SHUTDOWN_TIMEOUT_S
+        )
         await runner.setup()
         server = runner.server
         assert server is not None, "it is set up"
 
+        loop = asyncio.get_running_loop()
+
         def protocol() -> asyncio.Protocol:
-            return _Refused() if len(server.connections) >= CONNECTIONS_MAX else server()
+            if len(server.connections) >= CONNECTIONS_MAX:
+                return _Refused()
+            handler = server()
+            loop.call_later(CONNECTION_S_MAX, _abort, handler)
+            return handler
 
         with contextlib.ExitStack() as undo:
             end = undo.enter_context(socket.socket(at.family, socket.SOCK_STREAM))
             end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 end.bind((at.host, at.port))
-                self._server = await asyncio.get_running_loop().create_server(protocol, sock=end)
+                self._server = await loop.create_server(protocol, sock=end)
             except OSError:
                 await runner.cleanup()
                 raise
@@ -179,11 +204,14 @@ class Exposed:
         self._port = Port(render)
         self._served: Address | None = None
         self._changed = asyncio.Event()
+        self._writing: asyncio.Future[OSError | None] | None = None
+        self._written = ""
+        """The text file that is there."""
+        self._is_failing = False
 
     def configure(self, section: MetricsSection) -> None:
         """Go on with another configuration."""
         if section != self._section:
-            self._withdraw_file(but=section.textfile)
             self._section = section
             self._changed.set()
 
@@ -191,8 +219,7 @@ class Exposed:
         """Serve and write until cancelled; then both are gone."""
         try:
             while True:
-                await self._serve()
-                await self._write()
+                await self._once()
                 section = self._section
                 pause_s = section.textfile_interval_ms / 1000 if section.textfile else None
                 if self._port.open is not bool(section.listen):
@@ -201,8 +228,19 @@ class Exposed:
                     await asyncio.wait_for(self._changed.wait(), pause_s)
                 self._changed.clear()
         finally:
-            self._withdraw_file(but="")
             await self._port.stop()
+            await self._withdraw_file()
+
+    async def _once(self) -> None:
+        try:
+            await self._serve()
+            await self._write()
+        except Exception:  # A measurement that fails must not end the daemon.
+            if not self._is_failing:
+                self._logger.exception("metrics_not_exposed")
+            self._is_failing = True
+        else:
+            self._is_failing = False
 
     async def _serve(self) -> None:
         wanted = address(self._section.listen)
@@ -222,21 +260,60 @@ class Exposed:
 
     async def _write(self) -> None:
         path, what, next_step = self._section.textfile, "", ""
+        if self._written not in ("", path):
+            await self._withdraw_file()
         if path:
-            text = self._render()
-            try:
-                await asyncio.to_thread(write, Path(path), text)
-            except OSError as error:
-                what = f"cannot write {path}: {error.strerror}"
+            error = await self._attempt(Path(path))
+            if error is not None:
+                what = f"cannot write {path}: {error.strerror or error}"
                 next_step = (
                     "make the directory writable for the daemon's user, and under systemd"
                     f" permitted: ReadWritePaths={Path(path).parent} in a drop-in"
                 )
         self._tell(TEXTFILE_REASON, what, next_step, time.time())
 
-    def _withdraw_file(self, but: str) -> None:
-        """Remove the text file, unless it stays: old metrics are worse than none."""
-        path = self._section.textfile
-        if path and path != but:
-            with contextlib.suppress(OSError):
-                Path(path).unlink()
+    async def _attempt(self, path: Path) -> OSError | None:
+        """Write the file once; a disk that hangs keeps a thread, and never the daemon."""
+        if self._writing is None:
+            self._written = str(path)
+            self._writing = _in_thread(path, self._render())
+        await asyncio.wait({self._writing}, timeout=WRITE_TIMEOUT_S)
+        if not self._writing.done():
+            return TimeoutError(f"the disk has not answered for {WRITE_TIMEOUT_S:g} s")
+        error, self._writing = self._writing.result(), None
+        return error
+
+    async def _withdraw_file(self) -> None:
+        """Remove the text file: old metrics are worse than none. One that hangs is left alone."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing}, timeout=SHUTDOWN_TIMEOUT_S)
+        if self._written and (self._writing is None or self._writing.done()):
+            _remove(self._written)
+        self._written = ""
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _in_thread(path: Path, text: str) -> "asyncio.Future[OSError | None]":
+    """Write in a thread that nobody waits for at the end; what went wrong is the result."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[OSError | None] = loop.create_future()
+
+    def tell(error: OSError | None) -> None:
+        if not done.done():
+            done.set_result(error)
+
+    def work() -> None:
+        error: OSError | None = None
+        try:
+            write(path, text)
+        except OSError as found:
+            error = found
+        with contextlib.suppress(RuntimeError):  # The loop has ended meanwhile.
+            loop.call_soon_threadsafe(tell, error)
+
+    threading.Thread(target=work, name="metrics-textfile", daemon=True).start()
+    return done

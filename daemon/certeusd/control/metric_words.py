@@ -29,6 +29,7 @@ class Histogram(NamedTuple):
     first: int
     last: int
     scale: float
+    sum_scale: float
 
     def bound(self, at: int) -> str:
         """Return `le` of a bucket: of whole numbers it is the last one below."""
@@ -116,16 +117,16 @@ FLUSH_COUNTERS = (
     ("reconnects_total", "certeus_postgres_reconnects", "Connections made again."),
 )
 HISTOGRAMS = (
-    Histogram("worker", "ack_ns_buckets_64", "ack_ns_sum", "certeus_ack_seconds",
-              "From reading an event to publishing its verdict.", 14, 34, NS),
+    Histogram("worker", "ack_ns_buckets_64", "ack_us_sum", "certeus_ack_seconds",
+              "From reading an event to publishing its verdict.", 14, 34, NS, 1e-6),
     Histogram("log", "sync_ns_buckets_64", "sync_ns_sum", "certeus_sync_seconds",
-              "One sync of the log.", 14, 34, NS),
+              "One sync of the log.", 14, 34, NS, NS),
     Histogram("log", "group_records_buckets_64", "records_total", "certeus_group_records",
-              "Records of a group.", 1, 20, 1.0),
+              "Records of a group.", 1, 20, 1.0, 1.0),
     Histogram("flush", "batch_ns_buckets_64", "commit_ns_sum", "certeus_batch_seconds",
-              "One batch to its commit.", 18, 37, NS),
+              "One batch to its commit.", 18, 37, NS, NS),
     Histogram("flush", "batch_rows_buckets_64", "rows_total", "certeus_batch_rows",
-              "Rows of a batch.", 1, 20, 1.0),
-    Histogram("flush", "delivery_ns_buckets_64", "delivery_ns_sum", "certeus_delivery_seconds",
-              "From an event's record to its commit in PostgreSQL, at most.", 20, 42, NS),
+              "Rows of a batch.", 1, 20, 1.0, 1.0),
+    Histogram("flush", "delivery_ns_buckets_64", "delivery_ms_sum", "certeus_delivery_seconds",
+              "From an event's record to its commit in PostgreSQL, at most.", 20, 42, NS, 1e-3),
 )  # fmt: skip

@@ -273,7 +273,7 @@ def _histograms(board: Board, workers: int) -> Iterable[Metric]:
             one.name,
             one.help,
             buckets=[*buckets, ("+Inf", sum(counts))],
-            sum_value=total * one.scale,
+            sum_value=total * one.sum_scale,
         )
 
 

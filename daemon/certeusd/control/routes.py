@@ -64,7 +64,8 @@ class Request(NamedTuple):
     """The peer's user; -1: nobody."""
 
 
-Handler = Callable[[Request], Awaitable[msgspec.Struct | str]]
+Handler = Callable[[Request], Awaitable[msgspec.Struct | str | bytes]]
+"""Gives the answer, its text, or its JSON."""
 
 
 class Query(NamedTuple):
@@ -264,9 +265,8 @@ async def post_dead_letters_accept(request: Request) -> Done:
 
 
 async def ask_letters(
-    ask: Callable[[Orders, dict[str, str], int], Awaitable[Letters | Retried | Dropped]],
-    request: Request,
-) -> msgspec.Struct:
+    ask: Callable[[Orders, dict[str, str], int], Awaitable[bytes]], request: Request
+) -> bytes:
     """Show dead letters, deliver them again, or drop them: a page at a time."""
     try:
         return await ask(request.backend.orders, request.query, request.uid)

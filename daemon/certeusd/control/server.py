@@ -113,7 +113,8 @@ class ControlServer:
             return web.Response(
                 body=answer.encode(), headers={"Content-Type": text_type(route.path)}
             )
-        return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+        body = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
+        return web.Response(body=body, content_type="application/json")
 
     def _audit(self, route: Route, request: web.Request, peer: Peer, outcome: str) -> None:
         """One line for each order, whoever gave it and whatever became of it."""

@@ -20,6 +20,6 @@ def count(board: Board, batch: Batch, refused: int, began_ns: int) -> None:
     if batch.rows:
         # By its earliest group: each row is at most so late. A clock may have been set back.
         late_ns = max(0, time.time_ns() - batch.recorded_at_ns)
-        board.add("flush", "delivery_ns_sum", late_ns * batch.rows)
+        board.add("flush", "delivery_ms_sum", late_ns * batch.rows // 1_000_000)
         board.observe("flush", "delivery_ns_buckets_64", late_ns, batch.rows)
     board.set("flush", "heartbeat_ns", now_ns)

@@ -16,6 +16,13 @@ RETRY_S = 300.0
 """After an error of the server; what rows need now is asked for with them."""
 
 
+def kept_from(retention_days: int) -> datetime.date:
+    """Return the first day (UTC) that retention keeps; 0 days: it keeps all."""
+    if not retention_days:
+        return datetime.date.min
+    return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=retention_days)
+
+
 class Leaves:
     """The leaves that are known to be there; a new connection knows none."""
 
@@ -51,7 +58,7 @@ class Leaves:
             for date in (today, today + datetime.timedelta(days=1)):
                 await self.need(link, date.year * 10_000 + date.month * 100 + date.day)
             if self._retention_days:
-                before = today - datetime.timedelta(days=self._retention_days)
+                before = kept_from(self._retention_days)
                 dropped = await link.run(schema.drop_leaves(link.connection, before))
                 if dropped:
                     self._log.info("leaves_dropped", count=len(dropped), last=dropped[-1])

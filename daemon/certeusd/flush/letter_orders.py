@@ -17,7 +17,7 @@ import msgspec
 
 from certeusd.board import Board
 from certeusd.channel import Answer, AskLetters, Message
-from certeusd.flush import dead_letters, letters, schema, telling
+from certeusd.flush import dead_letters, leaves, letters, schema, telling
 from certeusd.flush.connection import Link
 from certeusd.flush.errors import DESTINATION_ERRORS, FlushError, reading_the_log
 from certeusd.flush.settings import Settings
@@ -30,6 +30,8 @@ from certeusd.logs import Logger
 ANSWER_WITHIN_S = 8.0
 PAGE_S = 2.0
 """After so long a page of a retry ends behind the row under way."""
+WHAT_CHARACTERS_MAX = 2000
+"""Of what the server says: a message of the channel is bounded."""
 _BESIDE = ":letters"
 """Behind the application name: the delivery ends zombies of its own name alone."""
 
@@ -85,7 +87,7 @@ class LetterOrders:
                 self._send(Answer(ask.number), [content.fileno()])
 
     def _refuse(self, ask: AskLetters, code: str, what: str, next_step: str) -> None:
-        what = telling.without_password(what, self._settings.dsn)
+        what = telling.without_password(what, self._settings.dsn)[:WHAT_CHARACTERS_MAX]
         self._log.warning("letters_not_answered", verb=ask.verb, code=code, error=what)
         self._send(Answer(ask.number, code, f"{what}; {next_step}"), [])
 
@@ -118,8 +120,9 @@ class LetterOrders:
             ends_at = time.monotonic() + PAGE_S
             target = Target(log_id, jsonb)
             body = await letters.retry(
-                connection, target, first, last, lambda: time.monotonic() >= ends_at
-            )
+                connection, target, first, last, lambda: time.monotonic() >= ends_at,
+                leaves.kept_from(self._settings.postgres.retention_days),
+            )  # fmt: skip
             self._board.add("flush", "rows_total", body.delivered)
             self._log.info("letters_retried", delivered=body.delivered, refused=body.refused)
         else:

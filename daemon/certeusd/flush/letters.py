@@ -56,6 +56,14 @@ _TAKE = (
 _DROP = "DELETE FROM certeus.dead_letters WHERE log_id = $1 AND seq = ANY($2) RETURNING seq"
 
 
+class RetiredLetterError(FlushError):
+    """A letter whose day is past retention: as a row it would be dropped by the next look."""
+
+    meaning = Meaning.ROW
+    sqlstate = "22008"
+    """Of SQL: a datetime field overflow."""
+
+
 class UnreadableLetterError(FlushError):
     """A letter that somebody has changed: it does not say what its row would be."""
 
@@ -100,6 +108,7 @@ async def retry(
     first_seq: int,
     last_seq: int,
     is_late: Callable[[], bool],
+    kept_from: datetime.date = datetime.date.min,
 ) -> Retried:
     """Deliver the letters of a range again: each is a row of `events` now, or stays as it was told.
 
@@ -109,6 +118,7 @@ async def retry(
         first_seq: of the range.
         last_seq: of the range, included.
         is_late: that is enough for one page, which then ends behind the row under way.
+        kept_from: the first day (UTC) that `postgres.retention_days` keeps.
 
     Raises:
         asyncpg.PostgresError: anything that is not a row's fault; nothing has changed, unless the
@@ -123,7 +133,7 @@ async def retry(
         # What a constraint defers to COMMIT could be told of no row.
         await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         for seq, _ in asked:
-            outcome = await _deliver(connection, target, seq)
+            outcome = await _deliver(connection, target, seq, kept_from)
             delivered += outcome is True
             refused += outcome is False
             done += 1
@@ -145,16 +155,28 @@ async def drop(
     return Dropped(dropped=len(seqs), next_seq=following(found, asked))
 
 
-async def _deliver(connection: Connection, target: Target, seq: int) -> bool | None:
+async def _deliver(
+    connection: Connection, target: Target, seq: int, kept_from: datetime.date
+) -> bool | None:
     """Move one letter; False: refused again, with the new reason. None: it is gone meanwhile."""
     row = await connection.fetchrow(_TAKE, target.log_id, seq)
     if row is None:
         return None
     try:
+        if row["recorded_at"].astimezone(datetime.UTC).date() < kept_from:
+            raise RetiredLetterError(
+                f"cannot deliver seq {seq} again: it is older than postgres.retention_days",
+                "Raise postgres.retention_days, or drop it.",
+            )
         batch = _batch(row, seq)
         async with connection.transaction():
             await copy_rows(connection, target, batch, range(1), _nobody)
-    except (asyncpg.PostgresError, LeftOutError, UnreadableLetterError) as error:
+    except (
+        asyncpg.PostgresError,
+        LeftOutError,
+        UnreadableLetterError,
+        RetiredLetterError,
+    ) as error:
         if not is_for_a_row(error) or connection.is_closed():
             raise
         values = (target.log_id, seq, row["recorded_at"])

@@ -43,7 +43,7 @@ async def _ask(slot: Slot, rows: list[types.Producer]) -> bool:
     child, first = slot.child, 0
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            while (answer := slot.asking.ask(child, first)) is not None:
+            while slot.child is child and (answer := slot.asking.ask(child, first)) is not None:
                 sessions = await answer
                 if sessions is None:
                     return False

@@ -6,6 +6,7 @@ comes from a pidfd; psutil only measures.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,7 +41,8 @@ def watch_exit(
     def readable() -> None:
         loop.remove_reader(pidfd)
         os.close(pidfd)
-        last_look()
+        with contextlib.suppress(Exception):  # Whatever it finds: who is dead must be reaped.
+            last_look()
         code = process.wait()
         if not done.done():
             done.set_result(code)
@@ -61,7 +63,7 @@ class Usage:
         try:
             with self.process.oneshot():
                 times, resident = self.process.cpu_times(), self.process.memory_info().rss
-        except psutil.Error:
+        except (psutil.Error, OSError):
             return self.cpu_seconds, 0
         self.cpu_seconds = times.user + times.system
         return self.cpu_seconds, int(resident)

@@ -19,6 +19,7 @@ from certeusd.control.measures import (
     ProcessMeasure,
     ReloadMeasure,
 )
+from certeusd.exits import Exit, ExitError
 from certeusd.supervisor.fleet import Slot
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -36,9 +37,13 @@ class Measuring:
 
     @contextlib.contextmanager
     def reload(self) -> Generator[None]:
-        """Note whether what is done inside is done."""
-        self._reload = self._reload._replace(successful=False)
-        yield
+        """Note whether the configuration that is read inside can be used."""
+        try:
+            yield
+        except ExitError as error:
+            if error.code is Exit.CONFIGURATION:
+                self._reload = self._reload._replace(successful=False)
+            raise
         self._reload = ReloadMeasure(True, time.time())
 
     def now(

@@ -1,7 +1,8 @@
 """Questions to a child that has to do something before it can answer: asked, answered, or given up.
 
 A child that dies answers nobody, so its questions end with it; one that is slow is waited for no
-longer than `ANSWER_WITHIN_S`, and what it says later is thrown away.
+longer than `ANSWER_WITHIN_S`, and what it says later is thrown away. Until it does it owes that
+answer: no more than `OPEN_MAX` questions are ever in its channel, which must not run full.
 """
 
 import asyncio
@@ -40,12 +41,13 @@ class Questions:
         number = self._asked
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._open[number] = answer
+        if not send(msgspec.structs.replace(ask, number=number)):
+            del self._open[number]
+            raise NoAnswerError(
+                "no-flusher", "there is no flusher now: it is being started again, or paused"
+                " (certeus flush resume); try again",
+            )  # fmt: skip
         try:
-            if not send(msgspec.structs.replace(ask, number=number)):
-                raise NoAnswerError(
-                    "no-flusher", "there is no flusher now: it is being started again, or paused"
-                    " (certeus flush resume); try again",
-                )  # fmt: skip
             async with asyncio.timeout(within_s):
                 return await answer
         except TimeoutError:
@@ -53,12 +55,10 @@ class Questions:
                 "no-answer", f"the flusher has not answered for {within_s:g} s; what was under way"
                 f" is done whole or not at all; {_LATER}",
             ) from None  # fmt: skip
-        finally:
-            del self._open[number]
 
     def answered(self, answer: Answer, descriptors: list[int]) -> None:
         """Take an answer; descriptors are lent for the call."""
-        waiting = self._open.get(answer.number)
+        waiting = self._open.pop(answer.number, None)
         if waiting is None or waiting.done():
             return
         if answer.problem or not descriptors:
@@ -73,3 +73,4 @@ class Questions:
         for waiting in self._open.values():
             if not waiting.done():
                 waiting.set_exception(NoAnswerError("no-flusher", f"{what}; {_LATER}"))
+        self._open.clear()

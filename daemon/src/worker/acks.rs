@@ -47,7 +47,7 @@ impl Acks {
                 let waited_ns = now_ns.saturating_sub(note.read_at_ns);
                 self.buckets[bucket_of(waited_ns)] += tickets;
                 page.observe_many(worker::ACK_NS_BUCKETS_64, waited_ns, tickets);
-                page.add(worker::ACK_NS_SUM, waited_ns.saturating_mul(tickets));
+                page.add(worker::ACK_US_SUM, waited_ns.saturating_mul(tickets) / 1000);
                 self.counted = until;
             }
             if note.last_ticket > settled {
