@@ -121,6 +121,8 @@ def _type(kind: msgspec.inspect.Type, name: str) -> tuple[str, str]:
     match kind:
         case msgspec.inspect.BoolType():
             return "boolean", ""
+        case msgspec.inspect.FloatType(gt=float() | int() as above, le=float() | int() as most):
+            return unit or "number", f"above {above:g}, at most {_number(most, unit)}"
         case msgspec.inspect.IntType(ge=least, le=most):
             return unit or "integer", _bounds(least, most, unit)
         case msgspec.inspect.FloatType(ge=least, le=most):

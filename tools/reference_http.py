@@ -13,6 +13,8 @@ import msgspec
 from certeusd.control import followers, routes, server
 from certeusd.control.routes import ROUTES, Route
 from certeusd.control.types import Problem
+from certeusd.flush import telling
+from certeusd.supervisor import questions
 from reference_docs import MADE, cell, filled
 from reference_texts import attribute_texts
 
@@ -20,6 +22,8 @@ JSON_NAMES: dict[type, str] = {
     int: "integer", str: "string", float: "number", bool: "boolean",
     object: "any", msgspec.Raw: "any",
 }  # fmt: skip
+UNANSWERED = 503
+EVERYWHERE = {"schema_version": "Of this answer's form."}
 
 
 def document() -> str:
@@ -85,20 +89,23 @@ def _problems() -> Iterator[str]:
     yield from filled(
         "What is refused is answered with `application/problem+json` (RFC 9457):"
         " [Problem](#problem). Its `type` is stable: `urn:certeus:problem:` and one of these words;"
-        " `detail` is for humans."
+        " `detail` is for humans. Words may be added. `bad-request` comes with other statuses, too,"
+        " where HTTP has one: 404 for a path that is none, 405 for a method."
     )
     yield from ("| word | status |", "|---|---|")
-    found: dict[str, set[int]] = {}
-    for module in (routes, server, followers):
+    found: dict[str, set[int]] = {"bug": {500}}
+    for module in (routes, server, followers, questions):
         for word, status in _raised(module):
             found.setdefault(word, set()).add(status)
+    for word in telling.CODES:  # What the flusher says instead of an answer about dead letters.
+        found.setdefault(word, set()).add(UNANSWERED)
     for word in sorted(found):
         yield f"| `{word}` | {', '.join(map(str, sorted(found[word])))} |"
     yield ""
 
 
 def _raised(module: types.ModuleType) -> Iterator[tuple[str, int]]:
-    """Find each refusal, as `ProblemError(status, "word", ...)`, that stands in a module."""
+    """Find each refusal that stands in a module: `ProblemError(status, "word", ...)` and others."""
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         match node:
             case ast.Call(
@@ -106,6 +113,10 @@ def _raised(module: types.ModuleType) -> Iterator[tuple[str, int]]:
                 args=[ast.Constant(value=int(status)), ast.Constant(value=str(word)), *_],
             ):
                 yield word, status
+            case ast.Call(
+                func=ast.Name(id="NoAnswerError"), args=[ast.Constant(value=str(word)), _]
+            ):
+                yield word, UNANSWERED
             case _:
                 pass
 
@@ -120,7 +131,8 @@ def _answers() -> Iterator[str]:
         texts = attribute_texts(one)
         yield from ("| key | type | what it is |", "|---|---|---|")
         for field in msgspec.structs.fields(one):
-            what = cell(texts.get(field.name, "").replace("None", "null"))
+            text = texts.get(field.name) or EVERYWHERE.get(field.name, "")
+            what = cell(text.replace("None", "null"))
             yield f"| `{field.encode_name}` | {cell(_type(field.type))} | {what} |"
         yield ""
 

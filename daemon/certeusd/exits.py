@@ -19,7 +19,8 @@ class Exit(IntEnum):
     LOG_FAILED = 74
     """A write or sync of the log failed: a restart is the only retry."""
     TRY_AGAIN = 75
-    """In use by another, or a wait that timed out."""
+    """Not now: in use by another, timed out, or not confirmed (no `--yes`, no terminal).
+    Try again."""
     NOT_ALLOWED = 77
     """This user may not."""
     CONFIGURATION = 78

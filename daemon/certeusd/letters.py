@@ -15,6 +15,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
 
     seq: int
     recorded_at: str
+    """When it was logged."""
     at: str
     """When it was refused last."""
     tenant: str | None
@@ -22,7 +23,9 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     id: str | None
     type: str | None
     sqlstate: str
+    """The server's code for why."""
     reason: str
+    """The server's words."""
     bytes: int
     """Of the logged record."""
     event: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
@@ -34,6 +37,7 @@ class Letters(msgspec.Struct, frozen=True, kw_only=True):
 
     schema_version: int = SCHEMA_VERSION
     dead_letters: list[Letter]
+    """By `seq`."""
     next_seq: int | None
     """None: there are no more."""
 
@@ -43,9 +47,11 @@ class Retried(msgspec.Struct, frozen=True, kw_only=True):
 
     schema_version: int = SCHEMA_VERSION
     delivered: int
+    """They are rows of `certeus.events` now."""
     refused: int
     """Refused again: they stay, with the new reason."""
     next_seq: int | None
+    """Where to go on; None: this was the last page."""
 
 
 class Dropped(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +59,9 @@ class Dropped(msgspec.Struct, frozen=True, kw_only=True):
 
     schema_version: int = SCHEMA_VERSION
     dropped: int
+    """They are named in `certeus.gaps` now."""
     next_seq: int | None
+    """Where to go on; None: this was the last page."""
 
 
 class NoAnswerError(Exception):

@@ -10,6 +10,7 @@ import pytest
 
 import reference
 import reference_config
+from certeusd.control import health
 from certeusd.control.routes import ROUTES
 from certeusd.exits import Exit
 from reference_man import Page, of_configuration
@@ -118,3 +119,18 @@ def test_package_gets_pages_and_scripts_and_the_same_ones_again(
     assert b'"2023-11-14"' in files[Path("man/certeus.1")]
     for path, content in files.items():
         assert (tmp_path / "two" / path).read_bytes() == content
+
+
+def test_operating_tells_each_check_column_and_rejection_as_the_code_has_it() -> None:
+    root = reference.DOCS.parent
+    told = (reference.DOCS / "operating.md").read_text()
+    for name, check in health.CHECKS.items():
+        assert f"| `/v1/health/check/{name}` | {check.holds} |" in told
+    schema = (root / "daemon/certeusd/flush/schema.sql").read_text()
+    events = schema.partition("certeus.events (\n")[2].partition("\n)")[0]
+    rows = re.findall(r"^ +(\w+) +(\w+)", events, re.MULTILINE)
+    table = told.partition("`certeus.events`:\n")[2].partition("\n\nThe view")[0]
+    assert re.findall(r"^\| `(\w+)` \| `(\w+)` \|", table, re.MULTILINE) == rows
+    words = re.findall(r' = \d+, "([\w-]+)";', (root / "ipc/src/verdict.rs").read_text())
+    table = told.partition("\n## Rejected events\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == words != []

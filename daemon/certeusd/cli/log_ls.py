@@ -27,12 +27,11 @@ _COLUMNS = ("segment", "state", "first seq", "last seq", "records", "used", "fil
 @json_option
 @click.pass_context
 def command(context: click.Context) -> None:
-    r"""List the segments, the spare, and the sidecars of segments that are gone.
+    """List the segments, the spare, and the sidecars of segments that are gone.
 
-    \b
-    sealed   complete          active   the newest, in which the log ends
-    spare    zeros, the next   trimmed  gone as it should; its sidecar keeps the ids
-    damaged  its header cannot be read
+    States: `sealed` (complete), `active` (the newest, in which the log ends), `spare` (zeros, the
+    next), `trimmed` (gone as it should; its sidecar keeps the ids), `damaged` (its header cannot be
+    read).
     """
     from certeusd.log.reader import LogReader, log_files
 

@@ -15,8 +15,10 @@ NO_ROOM = frozenset({"log-full", "disk-full"})
 
 
 class Check(NamedTuple):
-    """What makes one of them fail."""
+    """What it asks, and what makes it fail."""
 
+    holds: str
+    """What is so while it passes: for the references."""
     codes: frozenset[str]
     """Reasons that do."""
     fault: Callable[[Status], str]
@@ -51,6 +53,7 @@ def _nothing(_: Status) -> str:
 
 CHECKS: dict[str, Check] = {
     "log": Check(
+        "the log writer is at work, its disk answers, the log has room",
         frozenset({
             "log-failed", "log-read-only", "log-stalled", "log-blocked", "log-full",
             "waiting-for-lock", "quarantine-failed",
@@ -58,6 +61,7 @@ CHECKS: dict[str, Check] = {
         _log,
     ),
     "flush": Check(
+        "delivery is where it should be",
         frozenset({
             "flush-stalled", "diverged", "behind-log", "log-gap", "log-unreadable",
             "dead-letter-rate", "position-file", "follower-lagging",
@@ -65,14 +69,20 @@ CHECKS: dict[str, Check] = {
         _flush,
     ),
     "postgres": Check(
+        "there is a connection, and the server takes what it gets",
         frozenset({
             "postgres-away", "postgres-refuses", "postgres-broken", "postgres-locked",
             "postgres-leaves",
         }),
         _postgres,
     ),
-    "workers": Check(frozenset({"worker-stalled"}), _workers),
-    "disk": Check(frozenset({"disk-low", "disk-full", "log-read-only"}), _nothing),
+    "workers": Check(
+        "every worker gives signs of life", frozenset({"worker-stalled"}), _workers
+    ),
+    "disk": Check(
+        "the disk has more than its reserve, and can be written",
+        frozenset({"disk-low", "disk-full", "log-read-only"}), _nothing,
+    ),
 }  # fmt: skip
 
 

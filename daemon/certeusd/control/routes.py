@@ -395,8 +395,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/health/ready", Access.READER, Health, (), get_ready, "it takes events"),
     *(
         Route("GET", f"/v1/health/check/{name}", Access.READER, Health, (),
-              partial(get_check, name), f"{name} is well")
-        for name in health.CHECKS
+              partial(get_check, name), f"200 while {check.holds}")
+        for name, check in health.CHECKS.items()
     ),
     Route("GET", "/v1/workers", Access.READER, Workers, (), get_workers, "one row a worker"),
     Route("GET", "/v1/producers", Access.READER, Producers, (), get_producers,

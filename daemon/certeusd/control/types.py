@@ -15,36 +15,52 @@ class Reason(msgspec.Struct, frozen=True):
     """Why the service is degraded, and what to do."""
 
     code: str
+    """A stable word: docs/operating.md, "Reasons"."""
     since: str
     what: str
+    """What happened, for humans."""
     next: str
+    """What to do."""
 
 
 class Dedup(msgspec.Struct, frozen=True):
     """The window in which a retry by `(tenant, source, id)` is recognised."""
 
     from_seq: int
+    """Each id recorded from here on is known."""
     from_time: str | None
+    """When that was recorded; None: nothing was yet."""
     keys: int
+    """Ids that are known."""
 
 
 class Process(msgspec.Struct, frozen=True):
     """One child process."""
 
     name: str
+    """Such as `worker-0`."""
     role: str
+    """`worker`, `log` or `flush`."""
     index: int
+    """From 0 on, of its role."""
     pid: int | None
     """None between two lives."""
     ready: bool
+    """It is at work."""
     since: str | None
+    """When this life began; None between two lives."""
     restarts: int
+    """Ends that nobody asked for, since the daemon started."""
     crash_loop: bool
+    """It ends again and again: one try a second."""
     cpu: int | None
     """The CPU that it is pinned to."""
     cpu_percent: float
+    """Processor time of the last second, of one CPU."""
     rss_bytes: int
+    """Resident memory, shared rings in it."""
     counters: dict[str, int]
+    """What it has counted on the board, by name."""
     affinity: str | None = None
     """Where its main thread may run by now, such as `0-3`; None between two lives."""
     rejected: dict[str, int] = {}
@@ -72,35 +88,52 @@ class Postgres(msgspec.Struct, frozen=True):
     """The destination; `embedded` or `external`."""
 
     mode: str
+    """`embedded` or `external`."""
     state: str
     """`making`, `starting`, `ready`, `away`, `stopping`, `stopped`."""
     since: str
+    """When the state began."""
     version: str | None
+    """Of the server; None: not known yet."""
     connected: bool
+    """The flusher has a connection."""
     what: str = ""
+    """Why the embedded server is away."""
     breaker: Breaker | None = None
+    """None: the flusher has not told yet."""
 
 
 class Log(msgspec.Struct, frozen=True):
     """The log on disk."""
 
     bytes: int
+    """Of all segments."""
     bytes_max: int
+    """What they may take: `log.bytes_max`, or what that came to."""
     segments: int
+    """How many there are."""
     first_seq: int
+    """The oldest number that the log holds."""
     full: bool
+    """It has reached its bound: producers wait."""
     disk_free_bytes: int = 0
     """As the log writer saw it last."""
     disk_short: bool = False
     """The disk is down to its reserve: the log makes no segment."""
     groups_total: int = 0
+    """Groups synced."""
     records_total: int = 0
+    """Events logged."""
     rejected_total: int = 0
+    """Events rejected."""
     duplicates_total: int = 0
+    """Events that were there already."""
     stale_total: int = 0
     """Records of an older session epoch, dropped."""
     torn_total: int = 0
+    """Unfinished groups found at recovery."""
     damaged_total: int = 0
+    """Damaged groups put into quarantine."""
 
 
 class Recovery(msgspec.Struct, frozen=True):
@@ -111,9 +144,11 @@ class Recovery(msgspec.Struct, frozen=True):
     segments: int
     """To be read: the others are known by their headers."""
     segments_done: int
+    """Of these, read."""
     bytes: int
     """Of the segments that have no sidecar."""
     bytes_done: int
+    """Of these, read."""
 
 
 class Bottleneck(msgspec.Struct, frozen=True):
@@ -122,6 +157,7 @@ class Bottleneck(msgspec.Struct, frozen=True):
     stage: str
     """`ingest`, `commit` or `deliver`."""
     what: str
+    """Why, for humans."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,24 +165,37 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     schema_version: int = SCHEMA_VERSION
     version: str
+    """Of certeus."""
     pid: int
+    """Of the supervisor."""
     state: str
+    """`starting`, `recovering`, `ready`, `degraded` or `draining`."""
     since: str
+    """When the state began."""
     uptime_seconds: float
     reasons: list[Reason]
     log_id: str | None
+    """Name of the log; None: not read yet."""
     durable_seq: int
+    """The last number that is synced."""
     accepted_seq: int
+    """The last number that was given: synced, or about to be."""
     flushed_seq: int
+    """The last number that is in PostgreSQL."""
     lag_events: int
+    """Durable and not in PostgreSQL."""
     lag_seconds: float
     sessions: int
+    """Producers that are connected."""
     producers: int
+    """Producers that are known, connected or not."""
     dedup: Dedup
     log: Log
     recovery: Recovery | None = None
+    """None: no start is under way."""
     postgres: Postgres
     workers: list[Process]
+    """One row a worker."""
     processes: list[Process]
     """Log writer and flusher."""
     reports: dict[str, dict[str, object]]
@@ -165,8 +214,11 @@ class Health(msgspec.Struct, frozen=True):
 
     schema_version: int
     ok: bool
+    """True: anything else is a problem, with 503."""
     state: str
+    """The daemon's."""
     since: str
+    """When the state began."""
 
 
 class Workers(msgspec.Struct, frozen=True):
@@ -180,28 +232,39 @@ class Producer(msgspec.Struct, frozen=True, kw_only=True):
     """One producer's session; sums are over the session's life, a reconnect begins another one."""
 
     worker: int
+    """Number of the worker that serves it."""
     session: int
     """Names it within one life of the worker."""
     tenant: str
+    """By the rule of `[[ingest]]` that let it in."""
     source: str
+    """As it named itself at hello."""
     uid: int
+    """By the kernel, when it connected."""
     pid: int
     """By the kernel, when it connected."""
     since: str
+    """When it connected."""
     events_total: int
+    """Events read."""
     bytes_total: int
+    """Bytes of accepted events, as they lay in the ring."""
     settled_total: int
     """Events whose verdict is out."""
     duplicates_total: int
+    """Events that were there already."""
     rejected: dict[str, int]
     """By reason."""
     in_flight: int
     """Events read and without a verdict."""
     ring_bytes: int
+    """Size of its ring."""
     ring_used_bytes: int
+    """What of it has no verdict yet."""
     ack_p50_seconds: float | None
     """From reading an event to its verdict; true to a factor of two. None: nothing is settled."""
     ack_p99_seconds: float | None
+    """As `ack_p50_seconds`."""
     ack_ns_buckets: list[int]
     """Bucket `b` counts events that waited less than `2^b` nanoseconds."""
 
@@ -220,6 +283,7 @@ class Dsn(msgspec.Struct, frozen=True):
 
     schema_version: int
     dsn: str
+    """URL for psql; with a password only if that was asked for."""
 
 
 class Waited(msgspec.Struct, frozen=True):
@@ -227,27 +291,34 @@ class Waited(msgspec.Struct, frozen=True):
 
     schema_version: int
     until: str
+    """`ready`, `durable` or `flushed`."""
     seq: int
     """The `seq` that had to be reached; 0 for `ready`."""
     durable_seq: int
     flushed_seq: int
     seconds: float
+    """How long it took."""
 
 
 class FollowerRow(msgspec.Struct, frozen=True):
     """One follower of the log, by its position file."""
 
     name: str
+    """Of its file in `followers/`."""
     required: bool
     """The log is trimmed only behind it."""
     state: str
     """`confirmed`; `none`: nothing yet; `damaged`: the file says nothing that can be believed."""
     seq: int
+    """The last number that it has confirmed."""
     group: int
+    """The group of that number."""
     lag_events: int
+    """Durable and not confirmed."""
     lag_bytes: int
     """Of complete segments with events that it has not confirmed."""
     confirmed_at: str | None
+    """When it confirmed last; None: never."""
     holds_back: bool
     """Whether segments stay because of it."""
 
@@ -273,6 +344,7 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     pending: list[str]
     """Keys that wait for the next start of the daemon."""
     seconds: float
+    """How long it took."""
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -281,6 +353,7 @@ class Key(msgspec.Struct, frozen=True):
     key: str
     """`section.key`; of the second `[[ingest]]` on `ingest[1].key`."""
     value: object
+    """What holds."""
     origin: str
     """A file, a variable, or `default`."""
 
@@ -300,10 +373,13 @@ class Difference(msgspec.Struct, frozen=True):
     """A key that has another value in the files than in the daemon."""
 
     key: str
+    """`section.key`."""
     running: object
     """None: there is no such key."""
     read: object
+    """What files and variables say; None: there is no such key."""
     origin: str
+    """A file, a variable, or `default`."""
     needs_restart: bool
     """Whether a reload does not change it."""
 
@@ -320,6 +396,7 @@ class Done(msgspec.Struct, frozen=True):
 
     schema_version: int
     done: str
+    """What, for humans."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -327,8 +404,11 @@ class Problem(msgspec.Struct, frozen=True):
 
     type: str
     title: str
+    """The same for each `type`."""
     status: int
+    """HTTP's."""
     detail: str
+    """Why, and what to do: for humans."""
 
 
 class _BreakerReport(msgspec.Struct, frozen=True):
