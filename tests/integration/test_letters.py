@@ -440,6 +440,23 @@ def test_rows_of_a_day_that_retention_dropped_get_their_leaf_again(rig: Rig, dat
     asyncio.run(run())
 
 
+def test_a_letter_that_is_past_retention_stays_one(rig: Rig, database: str) -> None:
+    rig.begin()
+    rig.append(2, NOON_NS - 40 * 86_400_000_000_000)
+
+    async def run() -> None:
+        await refuse(database, "false")
+        await deliver(rig, database)
+        await execute(database, ALLOW)
+        done = await Desk(rig, database, retention_days=10).ask("retry")
+        assert (done["delivered"], done["refused"]) == (0, 2)
+        assert await seqs(database) == []
+        done = await Desk(rig, database).ask("retry")
+        assert (done["delivered"], done["refused"]) == (2, 0)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("seqs_", "expected"),
     [([], []), ([5], [(5, 5)]), ([1, 2, 3, 7, 9, 10], [(1, 3), (7, 7), (9, 10)])],

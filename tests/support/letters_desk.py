@@ -21,11 +21,12 @@ LAST = 2**63 - 1
 class Desk:
     """Answers questions about a rig's dead letters, beside its flusher if it has one."""
 
-    def __init__(self, rig: Rig, dsn: str) -> None:
+    def __init__(self, rig: Rig, dsn: str, retention_days: int = 0) -> None:
         self.answers: dict[int, tuple[Answer, bytes]] = {}
         self.counts: list[int] = []
         self._asked = 0
-        given = Settings(dsn, PostgresSection(), rig.log_dir, rig.state_dir / "followers")
+        section = PostgresSection(retention_days=retention_days)
+        given = Settings(dsn, section, rig.log_dir, rig.state_dir / "followers")
         self._orders = LetterOrders(
             given, Board(rig.board_fd), self._take, self.counts.append, quiet_logger()
         )

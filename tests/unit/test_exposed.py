@@ -1,15 +1,19 @@
 """`/metrics` outside of the control socket: the loopback port, the text file."""
 
 import asyncio
+import contextlib
 import http.client
 import os
 import resource
 import socket
 import stat
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
+from structlog.testing import capture_logs
 
 from certeusd import logs
 from certeusd.config import MetricsSection
@@ -73,7 +77,7 @@ def while_serving(render: Callable[[], str], look: Callable[[int], None]) -> Non
         finally:
             await port.stop()
 
-    asyncio.run(serve())
+    uvloop.run(serve())
 
 
 def test_the_port_gives_the_metrics_and_nothing_else() -> None:
@@ -104,7 +108,9 @@ def test_whoever_asks_again_at_once_gets_the_text_of_before(
     assert len(rendered) == 1
 
 
-def test_connections_too_many_are_refused_and_room_is_had_again() -> None:
+def test_connections_too_many_are_refused_and_room_is_had_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def look(port: int) -> None:
         held = [
             socket.create_connection(("127.0.0.1", port)) for _ in range(exposed.CONNECTIONS_MAX)
@@ -117,6 +123,21 @@ def test_connections_too_many_are_refused_and_room_is_had_again() -> None:
         for end in held:
             end.close()
         wait_until("room for another", lambda: answers(port))
+        with socket.create_connection(("127.0.0.1", port)) as end:
+            end.sendall(b"GET / HTTP/9.9\r\n\r\n")
+            assert b"400" in end.recv(100)
+
+    while_serving(lambda: TEXT, look)
+    assert not caplog.records, "nobody fills the journal by it"
+
+
+def test_who_keeps_a_connection_loses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposed, "CONNECTION_S_MAX", 0.1)
+
+    def look(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as end:
+            with contextlib.suppress(ConnectionResetError):
+                assert end.recv(1) == b""
 
     while_serving(lambda: TEXT, look)
 
@@ -271,3 +292,46 @@ def test_a_directory_that_may_not_be_written_is_told_with_its_drop_in(tmp_path: 
 
     path = str(tmp_path / "none" / "certeus.prom")
     with_exposed(MetricsSection(textfile=path, textfile_interval_ms=100), look)
+
+
+def test_a_text_file_whose_write_hangs_does_not_come_back_and_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, free = tmp_path / "certeus.prom", threading.Event()
+    monkeypatch.setattr(exposed, "WRITE_TIMEOUT_S", 0.05)
+
+    def hang(at: Path, text: str) -> None:
+        free.wait(60)
+        write(at, text)
+
+    monkeypatch.setattr(exposed, "write", hang)
+
+    async def look(one: Exposed, told: Told) -> None:
+        await until(lambda: "has not answered" in told.active.get("metrics-textfile", ""))
+        asyncio.get_running_loop().call_later(0.1, free.set)
+
+    with_exposed(MetricsSection(textfile=str(path)), look)
+    assert not path.exists()
+
+
+def test_a_measurement_that_fails_ends_nothing(tmp_path: Path) -> None:
+    path, broken = tmp_path / "certeus.prom", [True]
+
+    def render() -> str:
+        if broken:
+            raise RuntimeError("a measurement")
+        return TEXT
+
+    async def serve() -> None:
+        section = MetricsSection(textfile=str(path), textfile_interval_ms=100)
+        with capture_logs() as lines:
+            one = Exposed(section, render, Told().tell, logs.get_logger())
+            running = asyncio.create_task(one.run())
+            await until(lambda: lines)
+            broken.clear()
+            await until(path.exists)
+            running.cancel()
+            await asyncio.wait({running})
+        assert [line["event"] for line in lines] == ["metrics_not_exposed"]
+
+    asyncio.run(serve())

@@ -18,6 +18,7 @@ from certeusd.config import ThresholdsSection
 from certeusd.control import metrics, reasons
 from certeusd.control.metrics import held_bytes
 from certeusd.control.types import Status
+from certeusd.exits import Exit, ExitError
 from certeusd.supervisor import lag, measuring
 from certeusd.supervisor.child import Usage, watch_exit
 from certeusd.supervisor.lag import Lag
@@ -238,3 +239,25 @@ def test_a_wait_of_a_day_is_still_told_and_takes_no_more_memory(
     waits.note(86_401, 86_400)
     now[0] += 1.0
     assert waits.seconds(86_400) == 1.0, "once it is over, a wait is known to the tick again"
+
+
+def test_a_sum_that_is_full_begins_again_and_raises_nothing() -> None:
+    board = empty_board()
+    board.set("flush", "delivery_ms_sum", 2**64 - 1)
+    board.add("flush", "delivery_ms_sum", 3)
+    assert board.get("flush", "delivery_ms_sum") == 2
+
+
+def test_only_a_configuration_that_cannot_be_used_is_a_failed_reload() -> None:
+    one = measuring.Measuring()
+
+    def after(code: Exit) -> bool:
+        with pytest.raises(ExitError), one.reload():
+            raise ExitError(code, "")
+        return one.now([], 0.0, ThresholdsSection()).reload.successful
+
+    assert after(Exit.TRY_AGAIN)
+    assert not after(Exit.CONFIGURATION)
+    with one.reload():
+        pass
+    assert one.now([], 0.0, ThresholdsSection()).reload.successful
