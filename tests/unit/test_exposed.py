@@ -135,9 +135,11 @@ def test_who_keeps_a_connection_loses_it(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(exposed, "CONNECTION_S_MAX", 0.1)
 
     def look(port: int) -> None:
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as end:
-            with contextlib.suppress(ConnectionResetError):
-                assert end.recv(1) == b""
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=30) as end,
+            contextlib.suppress(ConnectionResetError),
+        ):
+            assert end.recv(1) == b""
 
     while_serving(lambda: TEXT, look)
 
