@@ -72,6 +72,11 @@ def _compared(part: LogPart, log_dir: Path, segments: int) -> Iterator[Fault]:
     if segments != part.segments:
         what = f"has {segments} segments, the manifest says {part.segments}"
         yield Fault("log", "wrong-segments", what)
+    oldest = LogReader(log_dir).oldest()
+    begin = None if oldest is None else (oldest["before_group"] + 1, oldest["before_next_seq"])
+    if begin not in (None, (part.first_group, part.first_seq)):
+        what = f"does not begin with group {part.first_group}, seq {part.first_seq}"
+        yield Fault("log", "wrong-begin", what)
     if not part.last_hash:
         return
     view = log_group_of(log_dir, part.last_seq)
