@@ -248,7 +248,7 @@ def test_a_create_that_is_killed_leaves_nothing_that_looks_like_a_backup(
 ) -> None:
     for form in FORMS:
         place = tmp_path / form
-        process = started(ledger, tmp_path, "create", str(place), stop="log/", kill=True)
+        process = started(ledger, tmp_path, "create", str(place), stop="log/")
         assert process == -signal.SIGKILL
         assert not place.exists()
         assert list(tmp_path.glob("*.partial*"))
@@ -260,8 +260,10 @@ def test_a_create_that_is_killed_leaves_nothing_that_looks_like_a_backup(
         assert not list(tmp_path.glob("*.partial*")), "what was left is gone"
 
 
-def started(state: Path, folder: Path, *verb: str, stop: str, kill: bool) -> int:
-    """Run a verb of `backup`, SIGKILLed when the first file of that prefix has been told."""
+def started(
+    state: Path, folder: Path, *verb: str, stop: str, by: signal.Signals = signal.SIGKILL
+) -> int:
+    """Run a verb of `backup`, ended when the first file of that prefix has been told."""
     flag = folder / "reached"
     flag.unlink(missing_ok=True)
     script = (
@@ -275,18 +277,27 @@ def started(state: Path, folder: Path, *verb: str, stop: str, kill: bool) -> int
         "main()\n"
     )
     command = [sys.executable, "-P", "-c", script, *places(state), "backup", *verb]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    env = {**os.environ, "TMPDIR": str(folder)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=env)
     wait_until("the file", lambda: flag.exists() or process.poll() is not None)
-    process.send_signal(signal.SIGKILL if kill else signal.SIGINT)
+    process.send_signal(by)
     process.communicate(timeout=60)
     return process.returncode
 
 
-def test_an_interrupted_create_leaves_nothing_at_all(ledger: Path, tmp_path: Path) -> None:
-    for form in FORMS:
-        code = started(ledger, tmp_path, "create", str(tmp_path / form), stop="log/", kill=False)
-        assert code == 130
-        assert [one.name for one in tmp_path.iterdir()] == ["reached"]
+@pytest.mark.parametrize(
+    ("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_an_interrupted_verb_leaves_nothing_at_all(
+    ledger: Path, whole: Path, tmp_path: Path, by: signal.Signals, code: int
+) -> None:
+    place, state = tmp_path / whole.name, tmp_path / "state"
+    assert started(ledger, tmp_path, "create", str(place), stop="log/", by=by) == code
+    assert [one.name for one in tmp_path.iterdir()] == ["reached"]
+    assert started(ledger, tmp_path, "verify", str(whole), stop="log/", by=by) == code
+    assert [one.name for one in tmp_path.iterdir()] == ["reached"]
+    assert started(state, tmp_path, "restore", str(whole), stop="log/", by=by) == code
+    assert [one.name for one in state.iterdir()] == ["lock"]
 
 
 # --- restore ---------------------------------------------------------------------------------
@@ -371,7 +382,7 @@ def test_a_killed_restore_is_told_and_can_be_run_again(
     ledger: Path, whole: Path, tmp_path: Path, at: str
 ) -> None:
     state = tmp_path / "state"
-    code = started(state, tmp_path, "restore", str(whole), stop=at, kill=True)
+    code = started(state, tmp_path, "restore", str(whole), stop=at)
     assert code == -signal.SIGKILL
     assert_unusable(state)
     backup(state, "restore", str(whole))

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from certeusd import config_sources, logs, probe
-from certeusd.backup import log_source, postgres_source, target
+from certeusd.backup import log_source, postgres_source, target, verify
 from certeusd.backup import restore as restoring
 from certeusd.backup.create import create
 from certeusd.backup.log_source import End, HeldSegments
 from certeusd.backup.manifest import Manifest, Position, PostgresPart
+from certeusd.backup.reading import Fault
+from certeusd.backup.verify import Verified
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths
 from certeusd.supervisor import directories, locks
@@ -274,6 +276,25 @@ def test_a_stopped_server_with_files_elsewhere_is_not_backed_up(tmp_path: Path, 
             postgres_source.copy_stopped(paths, taken)
     finally:
         taken.discard()
+
+
+def test_the_key_of_a_tar_file_is_verified_with_and_never_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = paths_in(tmp_path)
+    directories.make(paths)
+    directories.make_log_key(paths)
+    create(paths, tmp_path / "b.tar", with_key=True)
+    seen = list[tuple[set[str], bytes | None]]()
+    check = verify.log_checked
+
+    def checked(manifest: Manifest, faults: list[Fault], root: Path, key: bytes | None) -> Verified:
+        seen.append(({one.name for one in root.rglob("*")}, key))
+        return check(manifest, faults, root, key)
+
+    monkeypatch.setattr(verify, "log_checked", checked)
+    assert verify.verify(tmp_path / "b.tar").faults == []
+    assert seen == [({"log"}, paths.log_key.read_bytes())]
 
 
 # --- a log that goes on ------------------------------------------------------------------------
