@@ -4,8 +4,6 @@ Everything that may wait (the server, a sync) runs in a thread of its own, so th
 answers nobody, or a disk that hangs, costs the time limit and no more. Nothing is made or changed.
 """
 
-import errno
-import fcntl
 import os
 import pwd
 import re
@@ -19,6 +17,7 @@ from certeusd import config_sources, cpus, systemd
 from certeusd.config_sources import Loaded
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths, check_socket_path
+from certeusd.supervisor import directories
 
 Result = TypeVar("Result")
 Level = Literal["ok", "warning", "fault", "unreachable"]
@@ -194,7 +193,7 @@ class Probe:
 
     def _state_dir(self) -> Iterator[Found]:
         yield self._directory("state directory", self._paths.state_dir)
-        if (self._paths.state_dir / "restoring").exists():
+        if directories.is_half_restored(self._paths):
             step = "Run certeus backup restore again."
             yield self._found("state directory", "fault", "a restore was not finished", "", step)
         try:
@@ -262,18 +261,21 @@ def _nearest(folder: Path) -> Path:
 
 
 def _holder(lock: Path) -> int | None:
-    """Who has the state directory: the kernel knows, and is asked for no longer than it takes."""
+    """Who has the state directory: the kernel lists it; to try the lock would stop who starts now.
+
+    A file system may be listed with another device than `stat` names: then the pid that the holder
+    wrote must be the listed one.
+    """
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        there, written = lock.stat(), lock.read_text(errors="replace").strip()
     except FileNotFoundError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno != errno.EWOULDBLOCK:
-            raise
-        text = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-        return int(text) if text.isdigit() else 0
-    finally:
-        os.close(descriptor)
+    device = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        _, kind, _, access, pid, file, *_ = line.split()  # One that waits has kind `->`.
+        where, _, inode = file.rpartition(":")
+        if (kind, access, inode) != ("FLOCK", "WRITE", str(there.st_ino)):
+            continue
+        if where == device or pid == written:
+            return int(written) if written.isdigit() else 0
     return None

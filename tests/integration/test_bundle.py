@@ -106,6 +106,16 @@ def test_a_bundle_is_made_without_a_daemon_and_says_what_is_missing(root: Path) 
     assert daemon.certeus("bundle", str(root / "down.tar.gz"), code=1).stdout == b""
 
 
+def test_a_reason_why_a_part_is_missing_holds_no_secret_either(root: Path) -> None:
+    folder = root / DSN_SECRET
+    folder.mkdir()
+    daemon = Daemon(folder, f'[postgres]\ndsn = "postgresql://u:{DSN_SECRET}@127.0.0.1:1/d"\n')
+    found, manifest = bundle(daemon, root / "named.tar.gz")
+    missing = {one["name"]: one["why"] for one in manifest["missing"]}
+    assert missing["status.json"].startswith("left out"), "it would name the socket, and so it"
+    assert DSN_SECRET.encode() not in b"".join(found.values()) + json.dumps(manifest).encode()
+
+
 def test_a_dry_run_lists_every_part_and_makes_nothing(root: Path) -> None:
     daemon = Daemon(root)
     told = json.loads(daemon.certeus("bundle", str(root / "x"), "--dry-run", "--json").stdout)
@@ -128,8 +138,8 @@ def test_a_part_that_takes_too_long_is_left_out_and_the_rest_is_there(root: Path
 @pytest.mark.parametrize(
     "message",
     [
-        f'event=postgres_left code=postgres-away error="x {EVENT_SECRET}" rows=3',
-        json.dumps({"event": "postgres_left", "code": "postgres-away", "rows": 3,
+        f'postgres_left code=postgres-away error="x {EVENT_SECRET}" rows=3 role=flush',
+        json.dumps({"event": "postgres_left", "code": "postgres-away", "rows": 3, "role": "flush",
                     "error": EVENT_SECRET, "state": f"a {EVENT_SECRET}"}),
     ],
 )  # fmt: skip
@@ -146,3 +156,31 @@ def test_of_a_log_line_only_words_and_numbers_stay(message: str) -> None:
         "worker": "3",
     }.items() <= kept.items()
     assert str(kept["rows"]) == "3"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "invalid input: amount=4111111111111111 ssn=123456789",
+        "state=secretword label=alice count=4111",
+        "note state=secretword label=alice count=4111",
+        "secretword",
+        json.dumps({"state": "secretword", "count": 4111, "amount": 41}),
+        "4111",
+        'failed worker=1 role=flush amount=4111 "count=4111',
+    ],
+)
+def test_of_a_line_that_is_none_of_ours_nothing_stays(message: str) -> None:
+    record: dict[str, object] = {"MESSAGE": message, "PRIORITY": "4", "_PID": "17"}
+    assert journal_line(record).keys() == {"at_us", "priority", "pid"}
+
+
+def test_of_our_lines_only_listed_numbers_stay() -> None:
+    kept = journal_line(
+        {"MESSAGE": "batch_flushed rows=3 amount=4111 role=flush", "_PID": "17", "AMOUNT": "4111",
+         "CERTEUS_EVENT": "batch_flushed", "SEGMENT_NO": "8"}
+    )  # fmt: skip
+    assert "amount" not in kept
+    assert {"event": "batch_flushed", "rows": "3", "segment_no": "8", "role": "flush"}.items() <= (
+        kept.items()
+    )

@@ -211,6 +211,8 @@ def test_verify_finds_a_truncated_and_a_swapped_segment(ledger: Path, copy: Path
 
 def test_verify_finds_a_log_that_is_not_the_one_of_its_manifest(ledger: Path, copy: Path) -> None:
     """Somebody who has made all checksums right is told by the chain of groups."""
+    from msgspec.structs import replace
+
     from certeusd.backup import manifest as manifests
     from certeusd.backup.manifest import FileEntry
 
@@ -219,13 +221,15 @@ def test_verify_finds_a_log_that_is_not_the_one_of_its_manifest(ledger: Path, co
     last = segments(files)[-1]
     gone = {name: content for name, content in files.items() if name != last}
     assert told.log is not None
+    told = replace(told, log=replace(told.log, first_seq=told.log.first_seq - 1))
     made = manifests.Manifest(
         **{name: getattr(told, name) for name in told.__struct_fields__ if name != "files"},
         files=[FileEntry(name, len(content), hashlib.sha256(content).hexdigest())
                for name, content in gone.items()],
     )  # fmt: skip
     pack(copy, {**gone, "manifest.json": manifests.render(made)})
-    assert {("log", "wrong-segments"), ("log", "wrong-end")} <= findings(ledger, copy)
+    wrong = {("log", "wrong-segments"), ("log", "wrong-begin"), ("log", "wrong-end")}
+    assert wrong <= findings(ledger, copy)
 
 
 def test_create_refuses_what_exists_and_a_disk_without_room(
@@ -244,7 +248,7 @@ def test_a_create_that_is_killed_leaves_nothing_that_looks_like_a_backup(
 ) -> None:
     for form in FORMS:
         place = tmp_path / form
-        process = started(ledger, tmp_path, "create", str(place), stop="log/", kill=True)
+        process = started(ledger, tmp_path, "create", str(place), stop="log/")
         assert process == -signal.SIGKILL
         assert not place.exists()
         assert list(tmp_path.glob("*.partial*"))
@@ -256,8 +260,10 @@ def test_a_create_that_is_killed_leaves_nothing_that_looks_like_a_backup(
         assert not list(tmp_path.glob("*.partial*")), "what was left is gone"
 
 
-def started(state: Path, folder: Path, *verb: str, stop: str, kill: bool) -> int:
-    """Run a verb of `backup`, SIGKILLed when the first file of that prefix has been told."""
+def started(
+    state: Path, folder: Path, *verb: str, stop: str, by: signal.Signals = signal.SIGKILL
+) -> int:
+    """Run a verb of `backup`, ended when the first file of that prefix has been told."""
     flag = folder / "reached"
     flag.unlink(missing_ok=True)
     script = (
@@ -271,18 +277,27 @@ def started(state: Path, folder: Path, *verb: str, stop: str, kill: bool) -> int
         "main()\n"
     )
     command = [sys.executable, "-P", "-c", script, *places(state), "backup", *verb]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    env = {**os.environ, "TMPDIR": str(folder)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=env)
     wait_until("the file", lambda: flag.exists() or process.poll() is not None)
-    process.send_signal(signal.SIGKILL if kill else signal.SIGINT)
+    process.send_signal(by)
     process.communicate(timeout=60)
     return process.returncode
 
 
-def test_an_interrupted_create_leaves_nothing_at_all(ledger: Path, tmp_path: Path) -> None:
-    for form in FORMS:
-        code = started(ledger, tmp_path, "create", str(tmp_path / form), stop="log/", kill=False)
-        assert code == 130
-        assert [one.name for one in tmp_path.iterdir()] == ["reached"]
+@pytest.mark.parametrize(
+    ("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_an_interrupted_verb_leaves_nothing_at_all(
+    ledger: Path, whole: Path, tmp_path: Path, by: signal.Signals, code: int
+) -> None:
+    place, state = tmp_path / whole.name, tmp_path / "state"
+    assert started(ledger, tmp_path, "create", str(place), stop="log/", by=by) == code
+    assert [one.name for one in tmp_path.iterdir()] == ["reached"]
+    assert started(ledger, tmp_path, "verify", str(whole), stop="log/", by=by) == code
+    assert [one.name for one in tmp_path.iterdir()] == ["reached"]
+    assert started(state, tmp_path, "restore", str(whole), stop="log/", by=by) == code
+    assert [one.name for one in state.iterdir()] == ["lock"]
 
 
 # --- restore ---------------------------------------------------------------------------------
@@ -349,8 +364,7 @@ def test_a_damaged_backup_is_not_restored(ledger: Path, copy: Path, tmp_path: Pa
         altered[len(altered) // 2] ^= 1
         pack(copy, {**files, name: bytes(altered)})
         assert name in backup(state, "restore", str(copy), code=1)["stderr"]
-        assert not (state / "log").exists()
-        assert_unusable(state)
+        assert [one.name for one in state.iterdir()] == ["lock"], "as it was before"
 
 
 def assert_unusable(state: Path) -> None:
@@ -368,7 +382,7 @@ def test_a_killed_restore_is_told_and_can_be_run_again(
     ledger: Path, whole: Path, tmp_path: Path, at: str
 ) -> None:
     state = tmp_path / "state"
-    code = started(state, tmp_path, "restore", str(whole), stop=at, kill=True)
+    code = started(state, tmp_path, "restore", str(whole), stop=at)
     assert code == -signal.SIGKILL
     assert_unusable(state)
     backup(state, "restore", str(whole))
@@ -381,8 +395,8 @@ def test_a_restore_that_is_killed_while_it_moves_begins_anew(
     state = tmp_path / "state"
     backup(state, "restore", str(whole))
     # As after a kill between two of the moves.
-    (state / "restoring").mkdir()
-    (state / "log").rename(state / "restoring" / "log")
+    (state / "restoring.whole").mkdir()
+    (state / "log").rename(state / "restoring.whole" / "log")
     assert_unusable(state)
     backup(state, "restore", str(whole))
     assert run(state, "log", "check")[0] == 0

@@ -4,13 +4,15 @@ A segment that is `flock`ed shared is not recycled, and one that is unlinked mea
 the open file. So nothing that was there at the first look can go. A thread looks for new ones again
 and again while the database is copied; a segment has its name before it is begun and until it is
 flushed and trimmed, so only a log that does all that within a look could lose one, which shows,
-because their numbers are dense.
+because their numbers are dense. Sidecars are held the same way, by being open: those that the dedup
+window needs at the end are among them.
 """
 
 import contextlib
 import fcntl
 import os
 import resource
+import struct
 import threading
 import time
 import uuid
@@ -25,6 +27,9 @@ from certeusd.log import followers, identity
 from certeusd.log.reader import LogReader, log_group_of
 
 SEGMENT_HEADER_BYTES = 4096
+_BEFORE = struct.Struct("<QQ")
+_BEFORE_OFFSET = 80
+"""Of `before_group` and `before_next_seq` in a segment's header (`daemon/src/format.rs`)."""
 END_TIMEOUT_S = 10.0
 _PAUSE_S = 0.02
 
@@ -49,6 +54,7 @@ class HeldSegments:
         self.log_dir = log_dir
         self.trimmed_meanwhile: set[int] = set()
         self._files: dict[int, int] = {}
+        self._sidecars: dict[str, int] = {}
         self._looking = threading.Lock()
         self._ended = threading.Event()
         self._failure: OSError | None = None
@@ -81,7 +87,9 @@ class HeldSegments:
             self._look()
 
     def _look(self) -> None:
-        for number in sorted(_numbers(self.log_dir)):
+        names = os.listdir(self.log_dir)
+        self._look_at_sidecars(names)
+        for number in sorted(_numbers(names)):
             path = self.log_dir / f"{number:020}.log"
             known = self._files.get(number)
             if known is not None:
@@ -94,6 +102,15 @@ class HeldSegments:
                 self.trimmed_meanwhile.add(number)
             else:
                 self._files[number] = descriptor
+
+    def _look_at_sidecars(self, names: list[str]) -> None:
+        for name in filter(SIDECAR.fullmatch, names):
+            path, known = self.log_dir / name, self._sidecars.get(name)
+            if known is None or _is_another(known, path):
+                with contextlib.suppress(FileNotFoundError):
+                    self._sidecars[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    if known is not None:
+                        os.close(known)
 
     def numbers(self, last: int) -> list[int]:
         """Return what is held up to `last`, ascending; nothing new is held from now on.
@@ -122,13 +139,22 @@ class HeldSegments:
 
     def chunks(self, number: int, length: int) -> Iterator[bytes]:
         """Return the first `length` bytes of a segment, as far as there are any."""
-        offset = 0
-        while offset < length:
-            chunk = os.pread(self._files[number], min(CHUNK_BYTES, length - offset), offset)
-            if not chunk:
-                return
-            yield chunk
-            offset += len(chunk)
+        return _chunks(self._files[number], length)
+
+    def before(self, number: int) -> tuple[int, int]:
+        """Group and next seq of the log before a held segment, whether it is still named or not."""
+        found: tuple[int, int] = _BEFORE.unpack(
+            os.pread(self._files[number], _BEFORE.size, _BEFORE_OFFSET)
+        )
+        return found
+
+    def sidecars(self, end: int) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+        """Name, length and bytes of every sidecar of segments below `end` that was ever there."""
+        for name, descriptor in sorted(self._sidecars.items()):
+            found = SIDECAR.fullmatch(name)
+            if found and int(found[1]) < end:
+                length = os.fstat(descriptor).st_size
+                yield name, length, _chunks(descriptor, length)
 
     def release(self, number: int) -> None:
         """Let a segment go that was copied."""
@@ -143,6 +169,18 @@ class HeldSegments:
         self._end()
         for number in list(self._files):
             self.release(number)
+        while self._sidecars:
+            os.close(self._sidecars.popitem()[1])
+
+
+def _chunks(descriptor: int, length: int) -> Iterator[bytes]:
+    offset = 0
+    while offset < length:
+        chunk = os.pread(descriptor, min(CHUNK_BYTES, length - offset), offset)
+        if not chunk:
+            return
+        yield chunk
+        offset += len(chunk)
 
 
 def _held(path: Path) -> int | None:
@@ -176,8 +214,8 @@ def _is_another(descriptor: int, path: Path) -> bool:
     return (named.st_dev, named.st_ino) != (ours.st_dev, ours.st_ino)
 
 
-def _numbers(log_dir: Path) -> Iterator[int]:
-    for name in os.listdir(log_dir):
+def _numbers(names: list[str]) -> Iterator[int]:
+    for name in names:
         if found := SEGMENT.fullmatch(name):
             yield int(found[1])
 
@@ -224,25 +262,21 @@ def name_of(log_dir: Path) -> str | None:
 
 def copy(held: HeldSegments, end: End, target: Target) -> LogPart:
     """Copy segments up to `end`, their sidecars and the log's name into `log/`."""
-    begins = {one.segment_no: one for one in followers.begins(held.log_dir)}
     numbers = held.numbers(end.segment_no)
-    oldest = begins.get(numbers[0]) if numbers else None
+    before_group, next_seq = held.before(numbers[0]) if numbers else (0, 1)
     for number in numbers:
         length = end.offset if number == end.segment_no else held.size(number)
         target.add(f"log/{number:020}.log", length, held.chunks(number, length))
         held.release(number)
-    for name in sorted(os.listdir(held.log_dir)):
-        found = SIDECAR.fullmatch(name)
-        # The one of the last segment would be of more than is copied: a start reads the segment.
-        if found and int(found[1]) < end.segment_no:
-            with contextlib.suppress(FileNotFoundError):
-                target.add_bytes(f"log/{name}", (held.log_dir / name).read_bytes())
+    # The one of the last segment would be of more than is copied: a start reads the segment.
+    for name, length, chunks in held.sidecars(end.segment_no):
+        target.add(f"log/{name}", length, chunks)
     with contextlib.suppress(FileNotFoundError):
         target.add_bytes(f"log/{identity.FILE}", (held.log_dir / identity.FILE).read_bytes())
     return LogPart(
-        first_seq=oldest.before_next_seq if oldest else 1,
+        first_seq=next_seq,
         last_seq=end.seq,
-        first_group=oldest.before_group + 1 if oldest else 1,
+        first_group=before_group + 1,
         last_group=end.group,
         last_root=end.root,
         last_hash=end.hash,

@@ -126,13 +126,16 @@ def copy_stopped(paths: Paths, target: Target) -> None:
     """Copy the files of a server that does not run; the caller holds the state directory's lock.
 
     Raises:
-        ExitError: 75, a server runs on them all the same.
+        ExitError: 75, a server runs on them all the same; 1, some of them are elsewhere.
+        OSError: some cannot be read.
     """
     data = paths.postgres / "data"
     _refuse_running(data)
+    every = sorted(_everything(data))
+    _refuse_links(data, every)
     packed = target.staging / "base.tar"
     with tarfile.open(packed, "w", format=tarfile.GNU_FORMAT) as tar:
-        for path in sorted(data.rglob("*")):
+        for path in every:
             if path.name not in LEFT_OUT or path.parent != data:
                 tar.add(path, str(path.relative_to(data)), recursive=False)
     target.add_staged("postgres/base.tar", packed)
@@ -145,6 +148,28 @@ def _refuse_tablespaces(folder: Path) -> None:
             Exit.FAILED,
             f"cannot copy the embedded PostgreSQL: it has tablespaces ({', '.join(others)}); move"
             " their tables to pg_default",
+        )
+
+
+def _everything(folder: Path) -> Iterator[Path]:
+    """All below a folder; what cannot be listed is an error: a copy without it would be none."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, folders, files in os.walk(folder, onerror=fail):
+        yield from (Path(place, name) for name in (*folders, *files))
+
+
+def _refuse_links(data: Path, every: list[Path]) -> None:
+    """What is behind a link (tablespaces, a pg_wal on another disk) would not be in the copy."""
+    links = [str(path.relative_to(data)) for path in every if path.is_symlink()]
+    if links:
+        raise ExitError(
+            Exit.FAILED,
+            f"cannot copy {data}: {', '.join(links[:5])} is a link to elsewhere; start certeusd and"
+            " back up while it runs (tablespaces: move their tables to pg_default), or move the"
+            " files back",
         )
 
 

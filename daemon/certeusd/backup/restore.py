@@ -1,9 +1,11 @@
 """Putting a backup back: whole, or visibly not yet.
 
 Everything is unpacked into `<state-dir>/restoring/`, compared with the manifest while it is, and
-checked there; then moved into place and `restoring/` removed. As long as that directory is there
-`certeusd` refuses to start, and a restore that is run again begins anew. It is inside the state
-directory because that may be a mount point, over which nothing can be renamed.
+checked there; a restore that fails removes it, for nothing else was touched. What is whole and
+durable is named `restoring.whole/`, moved into place and that removed. As long as one of the two is
+there `certeusd` refuses to start, and a restore that is run again begins anew: only beside
+`restoring.whole/`, and only what is missing in it, is taken away where it was moved to. They are
+inside the state directory because that may be a mount point, over which nothing can be renamed.
 """
 
 import contextlib
@@ -23,11 +25,11 @@ from certeusd.backup.verify import Verified, log_checked
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths
 from certeusd.supervisor import locks
-from certeusd.supervisor.directories import RESTORING
+from certeusd.supervisor.directories import MOVING, RESTORING
 
 MOVED = ("postgres", "keys", "followers", "log")
 """In this order, from `restoring/`: the log, without which nothing is, comes last."""
-NOT_OURS = frozenset({"lock", "lost+found", RESTORING})
+NOT_OURS = frozenset({"lock", "lost+found", RESTORING, MOVING})
 KEY_BYTES = 32
 
 
@@ -67,46 +69,66 @@ def restore(place: Path, paths: Paths, options: Options, tell: Tell = silent) ->
         OSError: the disk's. In all cases a restore can be tried again.
     """
     state = paths.state_dir
-    made = not state.exists()
-    if made:
+    if not state.exists():
         state.mkdir(parents=True)
         state.chmod(0o711)
     descriptor = locks.hold(paths.lock)
     try:
         _be_empty(state)
         staging = _begin(state)
-        verified = _unpack(place, staging, options, tell)
-        owners = _owners(verified.manifest, options)
-        _give(staging, owners)
+        try:
+            verified = _unpack(place, staging, options, tell)
+            owners = _owners(verified.manifest, options)
+            _give(staging, owners)
+            # A state directory of root's, made here or by hand, is of no use to the daemon's user.
+            ours = [state] if state.stat().st_uid == os.geteuid() else []
+            _own((paths.lock, *ours), owners.daemon)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
         _finish(state, staging)
-        _own((paths.lock, *([state] if made else [])), owners.daemon)
     finally:
         os.close(descriptor)
     return verified
 
 
 def _be_empty(state: Path) -> None:
-    if (state / RESTORING).is_dir():
-        return
-    there = sorted({one.name for one in state.iterdir()} - NOT_OURS)
+    there = sorted({one.name for one in state.iterdir()} - NOT_OURS - _moved(state))
     if there:
+        left = (state / RESTORING).exists()
+        instead = (
+            f"remove {state / RESTORING} to do without the restore"
+            if left
+            else ("give another --state-dir")
+        )
         raise ExitError(
             Exit.FAILED,
             f"cannot restore into {state}: it is not empty ({', '.join(there[:5])}); move what is"
-            " there away, or give another --state-dir",
+            f" there away, or {instead}",
         )
+
+
+def _moved(state: Path) -> set[str]:
+    """Names in the state directory that a restore which was broken off has moved there."""
+    whole = state / MOVING
+    if not whole.is_dir():
+        return set()
+    return {name for name in MOVED if not (whole / name).exists()}
 
 
 def _begin(state: Path) -> Path:
     """Make an empty `restoring/`; what a broken-off restore has moved out of it goes."""
-    staging = state / RESTORING
-    staging.mkdir(mode=0o700, exist_ok=True)
+    staging, whole = state / RESTORING, state / MOVING
+    if whole.is_dir():
+        for name in _moved(state):
+            if (state / name).exists():
+                shutil.rmtree(state / name)
+        sync_directory(state)
+        whole.rename(staging)
+    if staging.is_dir():
+        shutil.rmtree(staging)
+    staging.mkdir(mode=0o700)
     sync_directory(state)
-    for folder in (*(state / name for name in MOVED), *staging.iterdir()):
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        elif folder.exists():
-            folder.unlink()
     for name in ("log", "followers", "keys", "packed"):
         (staging / name).mkdir(mode=0o700)
     return staging
@@ -210,9 +232,11 @@ def _sync(path: Path) -> None:
 
 
 def _finish(state: Path, staging: Path) -> None:
+    whole = staging.rename(state / MOVING)
+    sync_directory(state)
     for name in MOVED:
         with contextlib.suppress(FileNotFoundError):
-            (staging / name).rename(state / name)
+            (whole / name).rename(state / name)
     sync_directory(state)
-    staging.rmdir()
+    whole.rmdir()
     sync_directory(state)

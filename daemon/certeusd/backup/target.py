@@ -1,7 +1,9 @@
 """Where a backup is written: a directory, or one tar file; nothing has its name before it is whole.
 
 Everything goes to `NAME.partial`, which is locked while somebody writes it, and gets its name when
-the manifest is in it and all is synced. What a killed one left is removed by the next one.
+the manifest is in it and all is synced. What a killed one left is removed by the next one, if it is
+of this user, no link, and nothing but what a backup leaves. Who has the lock has the names, until
+the lock or the name goes: nobody else writes or removes them.
 """
 
 import contextlib
@@ -9,7 +11,9 @@ import fcntl
 import hashlib
 import io
 import os
+import re
 import shutil
+import stat
 import tarfile
 import time
 from abc import ABC, abstractmethod
@@ -22,6 +26,11 @@ from certeusd.backup.manifest import FileEntry, Manifest
 from certeusd.exits import Exit, ExitError
 
 CHUNK_BYTES = 1 << 20
+LEFT = re.compile(
+    rf"{manifests.ALLOWED.pattern}|{re.escape(manifests.NAME)}"
+    r"|staging/(?:base\.tar|pg_basebackup\.said|postgres/[^/]+)"
+)
+"""Every file that one which was killed may have left in a directory."""
 
 Tell = Callable[[str, int], None]
 """Called with the name of what is written and the bytes that were."""
@@ -39,6 +48,7 @@ class Target(ABC):
         self.partial = path.with_name(path.name + ".partial")
         self.entries: list[FileEntry] = []
         self.tell = tell
+        self._is_named = False
 
     @property
     @abstractmethod
@@ -54,7 +64,7 @@ class Target(ABC):
 
     @abstractmethod
     def discard(self) -> None:
-        """Leave nothing."""
+        """Leave nothing, unless it has its name; another one may begin."""
 
     def add(self, name: str, length: int, chunks: Iterable[bytes]) -> None:
         """Write one file of exactly `length` bytes; what `chunks` lacks of it becomes zeros."""
@@ -88,6 +98,8 @@ class Target(ABC):
         if self.path.exists():
             raise _exists(self.path)
         self.partial.rename(self.path)
+        # From here on the names are those of who takes them next.
+        self._is_named = True
         sync_directory(self.path.parent)
 
 
@@ -100,7 +112,12 @@ class DirectoryTarget(Target):
         with contextlib.suppress(FileExistsError):
             self.partial.mkdir(mode=0o700)
         self._lock = _locked(self.partial, os.O_RDONLY | os.O_DIRECTORY)
-        _empty(self.partial)
+        try:
+            _take_over(self._lock, self.partial, stat.S_IFDIR, 0o700)
+            _empty(self.partial)
+        except BaseException:
+            os.close(self._lock)
+            raise
         self._staging.mkdir(mode=0o700)
 
     @property
@@ -124,7 +141,8 @@ class DirectoryTarget(Target):
 
     def discard(self) -> None:
         """Remove what has not got its name."""
-        shutil.rmtree(self.partial, ignore_errors=True)
+        if not self._is_named:
+            shutil.rmtree(self.partial, ignore_errors=True)
         os.close(self._lock)
 
 
@@ -134,7 +152,12 @@ class TarTarget(Target):
     def __init__(self, path: Path, tell: Tell = silent) -> None:
         super().__init__(path, tell)
         self._staging = path.with_name(path.name + ".partial.staging")
-        self._lock = _locked(self.partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        self._lock = _locked(self.partial, os.O_RDWR | os.O_CREAT)
+        try:
+            _take_over(self._lock, self.partial, stat.S_IFREG, 0o600)
+        except BaseException:
+            os.close(self._lock)
+            raise
         os.ftruncate(self._lock, 0)
         shutil.rmtree(self._staging, ignore_errors=True)
         self._staging.mkdir(mode=0o700)
@@ -160,8 +183,9 @@ class TarTarget(Target):
 
     def discard(self) -> None:
         """Remove what has not got its name."""
-        shutil.rmtree(self._staging, ignore_errors=True)
-        self.partial.unlink(missing_ok=True)
+        if not self._is_named:
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self.partial.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._file.close()
         os.close(self._lock)
@@ -195,7 +219,12 @@ def at(path: Path, tell: Tell = silent) -> Target:
     if path.exists() or path.is_symlink():
         raise _exists(path)
     try:
-        return TarTarget(path, tell) if path.suffix == ".tar" else DirectoryTarget(path, tell)
+        target = TarTarget(path, tell) if path.suffix == ".tar" else DirectoryTarget(path, tell)
+        if path.exists() or path.is_symlink():
+            # Another one got its name between our first look and our lock.
+            target.discard()
+            raise _exists(path)
+        return target
     except PermissionError as error:
         raise ExitError(
             Exit.NOT_ALLOWED, f"cannot write {path}: not allowed; choose another place"
@@ -239,9 +268,12 @@ def _exactly(length: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _locked(partial: Path, flags: int) -> int:
-    descriptor = os.open(partial, flags | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(partial, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever had it may have given it its name, or removed it, before we had the lock.
+        if not _is_named(partial, descriptor):
+            raise BlockingIOError
     except BlockingIOError:
         os.close(descriptor)
         raise ExitError(
@@ -250,12 +282,41 @@ def _locked(partial: Path, flags: int) -> int:
     return descriptor
 
 
+def _is_named(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _take_over(descriptor: int, partial: Path, kind: int, mode: int) -> None:
+    """Have what was there be ours alone; 1 if it is of another user, or no plain file."""
+    there = os.fstat(descriptor)
+    # A directory has links; a second one of a file is another name, whose content would go.
+    is_plain = kind == stat.S_IFDIR or there.st_nlink == 1
+    if there.st_uid != os.geteuid() or stat.S_IFMT(there.st_mode) != kind or not is_plain:
+        raise _foreign(partial, "another user's, or not what a backup leaves")
+    os.fchmod(descriptor, mode)
+
+
 def _empty(directory: Path) -> None:
+    """Remove what a killed one left; 1, and nothing is removed, if anything else is there."""
+    for place, _, names in os.walk(directory):
+        for name in names:
+            file = str(Path(place, name).relative_to(directory))
+            if not LEFT.fullmatch(file):
+                raise _foreign(directory, f"{file} is not of a backup")
     for one in directory.iterdir():
         if one.is_dir() and not one.is_symlink():
             shutil.rmtree(one)
         else:
             one.unlink()
+
+
+def _foreign(partial: Path, why: str) -> ExitError:
+    return ExitError(
+        Exit.FAILED, f"cannot use {partial}: {why}; move it away, or choose another name"
+    )
 
 
 def _exists(path: Path) -> ExitError:

@@ -1,5 +1,6 @@
 """Whether a backup is whole: every checksum, and its log by the code of `certeus log check`."""
 
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from certeusd.backup.target import Tell, silent
 from certeusd.log.reader import LogReader, log_group_of
 
 KEY = "keys/log.key"
+KEY_BYTES = 32
 
 
 class Verified(NamedTuple):
@@ -36,12 +38,16 @@ def verify(
         return log_checked(opened.manifest, opened.faults, place, key)
     with tempfile.TemporaryDirectory(prefix="certeus-verify-", dir=work_dir) as scratch:
         root = Path(scratch)
-        for folder in ("log", "keys"):
-            (root / folder).mkdir()
-        opened = read(
-            place, lambda name: root / name if name.startswith(("log/", "keys/")) else None, tell
-        )
-        return log_checked(opened.manifest, opened.faults, root, key)
+        (root / "log").mkdir()
+        opened = read(place, lambda name: root / name if name.startswith("log/") else None, tell)
+        return log_checked(opened.manifest, opened.faults, root, key or _key_in(place))
+
+
+def _key_in(place: Path) -> bytes | None:
+    """Read the key of a tar file into memory alone: no kill leaves a copy on a disk."""
+    with tarfile.open(place, "r:") as tar:
+        file = next((tar.extractfile(one) for one in tar if one.name == KEY and one.isreg()), None)
+        return None if file is None else file.read(KEY_BYTES)
 
 
 def log_checked(manifest: Manifest, faults: list[Fault], root: Path, key: bytes | None) -> Verified:
@@ -72,6 +78,11 @@ def _compared(part: LogPart, log_dir: Path, segments: int) -> Iterator[Fault]:
     if segments != part.segments:
         what = f"has {segments} segments, the manifest says {part.segments}"
         yield Fault("log", "wrong-segments", what)
+    oldest = LogReader(log_dir).oldest()
+    begin = None if oldest is None else (oldest["before_group"] + 1, oldest["before_next_seq"])
+    if begin not in (None, (part.first_group, part.first_seq)):
+        what = f"does not begin with group {part.first_group}, seq {part.first_seq}"
+        yield Fault("log", "wrong-begin", what)
     if not part.last_hash:
         return
     view = log_group_of(log_dir, part.last_seq)

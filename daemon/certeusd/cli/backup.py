@@ -1,11 +1,13 @@
 """`certeus backup create|verify|restore`: to bring a ledger back on another disk or host."""
 
+import signal
 import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.1
 FAULTS_SHOWN = 20
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Progress:
@@ -199,9 +202,17 @@ def restore(
 
 @contextmanager
 def _refusals() -> Generator[None]:
-    """Turn what disk and formats refuse into an exit code, with the next step."""
+    """Turn what disk and formats refuse into an exit code, with the next step.
+
+    Whoever ends it (`timeout`, systemd, a lost terminal) has cleaned up after it what it began.
+    """
     import tarfile
 
+    # What was told to be ignored (nohup) is.
+    before = {one: signal.getsignal(one) for one in ENDING}
+    for one, handler in before.items():
+        if handler == signal.SIG_DFL:
+            signal.signal(one, _end)
     try:
         yield
     except PermissionError as error:
@@ -211,6 +222,16 @@ def _refusals() -> Generator[None]:
     except (OSError, tarfile.TarError, ValueError) as error:
         what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         raise ExitError(Exit.FAILED, f"cannot go on: {what}; mend that and run it again") from error
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Once: cleaning up takes its time, and is not broken off by the same again."""
+    for one in ENDING:
+        signal.signal(one, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _show(faults: "list[Fault]") -> None:

@@ -85,12 +85,13 @@ def _take(bundle: Bundle, part: "Part", place: "Place") -> None:
     from certeusd.cli import bundle_parts as parts
 
     try:
-        content = part.make(place)
+        content, why = part.make(place), ""
     except (parts.MissingError, OSError, ValueError) as error:
-        bundle.missing[part.name] = str(error)
-        return
+        content, why = str(error).encode(errors="replace"), str(error)
     if any(secret in content for secret in parts.secrets(place)):
-        bundle.missing[part.name] = "left out: it holds a password or the log's key"
+        why = "left out: it holds a password or the log's key"
+    if why:
+        bundle.missing[part.name] = why
     else:
         bundle.files[part.name] = content
 

@@ -1,9 +1,9 @@
 """What goes into a support bundle: each part within its time, and nothing that is secret.
 
 Three rules keep secrets and event data out. Parts are made of what the control API and the verbs
-show, which have none. Text that may quote PostgreSQL, and so a row, is left out; of log lines only
-words and numbers of certeus's own stay. And what all the same holds a secret that can be read here
-(a password, the log's key) is not taken.
+show, which have none. Text that may quote PostgreSQL, and so a row, is left out; of log lines that
+certeus wrote only listed words and numbers stay, of others nothing. And what all the same holds a
+secret that can be read here (a password, the log's key) is not taken.
 """
 
 import http.client
@@ -43,9 +43,18 @@ CGROUP_FILES = ("memory.current", "memory.max", "memory.high", "memory.events", 
                 "pids.current", "cpu.stat")  # fmt: skip
 LOG_WORDS = frozenset({"event", "level", "role", "code", "state", "label", "phase", "module",
                        "version", "signal", "severity", "stage", "outcome"})  # fmt: skip
+ROLES = ("supervisor", "worker", "log", "flush")
+LOG_NUMBERS = frozenset({
+    "seq", "first_seq", "last_seq", "next_seq", "until_seq", "durable_seq", "published_seq",
+    "group", "gaps", "segment_no", "count", "rows", "delivered", "refused", "in_flight", "worker",
+    "workers", "cpu", "pid", "uid", "port", "lives", "delay_ms", "timeout_s", "reserve_bytes",
+    "sessions_terminated", "lines_dropped", "fields_dropped", "segments", "groups_read", "epoch",
+    "last_group", "seconds", "slot",
+})  # fmt: skip
 _WORD = re.compile(r"[A-Za-z0-9_.:+-]{1,64}")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
-_PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
+_PAIR = re.compile(r' (\w+)=("(?:[^"\\]|\\.)*"|[^\s"]*)')
+_SENTENCE = re.compile(rf"([a-z][a-z0-9_]*)((?:{_PAIR.pattern})*)")
 
 
 class MissingError(Exception):
@@ -190,21 +199,27 @@ def journal_line(record: Json) -> Json:
     message = str(record.get("MESSAGE", ""))
     if record.get("_PID") == "1":
         return kept | {"message": message}
+    native = {key.lower().removeprefix("certeus_"): value
+              for key, value in record.items() if key[:1] != "_"}  # fmt: skip
+    for key, value in {**native, **_said(message)}.items():
+        text = str(value)
+        is_word = key in LOG_WORDS and _WORD.fullmatch(text)
+        if is_word or (key in LOG_NUMBERS and _NUMBER.fullmatch(text)):
+            kept[key] = value
+    return kept
+
+
+def _said(message: str) -> Json:
+    """Read a line that a process of ours wrote: it names its role; another's has nothing to say."""
     try:
         given: object = json.loads(message)
     except ValueError:
-        given = {key: value.strip('"') for key, value in _PAIR.findall(message)}
+        given = None
+        if sentence := _SENTENCE.fullmatch(message):
+            pairs = {key: value.strip('"') for key, value in _PAIR.findall(message)}
+            given = {"event": sentence[1], **pairs}
     said = cast(Json, given) if isinstance(given, dict) else {}
-    native = {key.lower(): value for key, value in record.items() if key[:1] != "_"}
-    if _WORD.fullmatch(message):
-        native["event"] = message
-    for key, value in {**native, **said}.items():
-        text = str(value)
-        is_number = not isinstance(value, str) or _NUMBER.fullmatch(text)
-        is_word = key in LOG_WORDS and _WORD.fullmatch(text)
-        if is_word or (is_number and _NUMBER.fullmatch(text)):
-            kept[key] = value
-    return kept
+    return said if "event" in said and said.get("role") in ROLES else {}
 
 
 def _processes(place: Place) -> bytes:

@@ -8,6 +8,8 @@ from certeusd.paths import Paths
 
 RESTORING = "restoring"
 """What a restore unpacks into, below the state directory; gone when it is over."""
+MOVING = "restoring.whole"
+"""Its name as soon as all is unpacked and durable, and while it is moved into place."""
 
 
 def make(paths: Paths) -> None:
@@ -16,12 +18,7 @@ def make(paths: Paths) -> None:
     A state directory that we make may be entered by all, because the server of the embedded
     PostgreSQL has its socket inside; nothing else in it can be read by others.
     """
-    if (paths.state_dir / RESTORING).exists():
-        raise ExitError(
-            Exit.CONFIGURATION,
-            f"cannot use {paths.state_dir}: a restore into it was not finished; run certeus backup"
-            " restore again",
-        )
+    refuse_half_restored(paths)
     try:
         for directory, mode in ((paths.state_dir, 0o711), (paths.runtime_dir, 0o755)):
             for missing in reversed([directory, *directory.parents]):
@@ -36,6 +33,25 @@ def make(paths: Paths) -> None:
             f"cannot make {error.filename}: {error.strerror}; give --state-dir and --runtime-dir"
             " that this user may write",
         ) from error
+
+
+def refuse_half_restored(paths: Paths) -> None:
+    """Exit 78 beside a restore that was broken off: what is here is not whole.
+
+    Before anything is made, for the message; and when the lock is held: a restore may have begun,
+    and have been killed, since.
+    """
+    if is_half_restored(paths):
+        raise ExitError(
+            Exit.CONFIGURATION,
+            f"cannot use {paths.state_dir}: a restore into it was not finished; run certeus backup"
+            " restore again",
+        )
+
+
+def is_half_restored(paths: Paths) -> bool:
+    """Whether a restore was broken off here, or is at it."""
+    return any((paths.state_dir / name).exists() for name in (RESTORING, MOVING))
 
 
 def make_log_key(paths: Paths) -> None:

@@ -111,6 +111,7 @@ class Supervisor:
         directories.make(paths)
         for directory in dict.fromkeys((paths.state_dir, paths.runtime_dir)):
             self._owned.callback(os.close, locks.hold(directory / "lock"))
+        directories.refuse_half_restored(paths)
         directories.make_log_key(paths)
         self._place()
         workers = self.placement.workers
