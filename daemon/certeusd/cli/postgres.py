@@ -33,8 +33,8 @@ def upgrade(context: click.Context, old_bindir: str | None, link: bool, delete_o
     """Make the embedded cluster over for the PostgreSQL that this certeus brings.
 
     The daemon must be stopped. The old cluster is kept as postgres.before-upgrade-VERSION beside
-    the new one. A try that was ended in the middle, however, is run again; without anything to do
-    it says so.
+    the new one. A try that was ended in the middle, however, is run again; one with --link must be,
+    for until then the old cluster does not start. Without anything to do it says so.
     """
     from certeusd.supervisor.postgres_upgrade import Upgrade
 
