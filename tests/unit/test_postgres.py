@@ -18,7 +18,7 @@ import pytest
 
 from certeusd import logs
 from certeusd.exits import Exit, ExitError
-from certeusd.supervisor import postgres_cluster, postgres_install
+from certeusd.supervisor import postgres, postgres_cluster, postgres_install, postgres_unpacking
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
 from certeusd.supervisor.postgres_install import User, blocked_directory
 from certeusd.supervisor.state import Reasons
@@ -41,15 +41,15 @@ class Running:
     """A server with its task, and a way to wait for its states."""
 
     def __init__(self, home: Path, user: str = "") -> None:
-        self._moved = asyncio.Event()
+        self.moved = asyncio.Event()
         logger = logs.configure("supervisor", level="error")
-        self.server = EmbeddedPostgres(home, user, 30.0, logger, self._moved.set)
+        self.server = EmbeddedPostgres(home, user, 30.0, logger, self.moved.set)
 
     async def until(self, state: ServerState) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while self.server.state is not state:
-                self._moved.clear()
-                await self._moved.wait()
+                self.moved.clear()
+                await self.moved.wait()
 
 
 @asynccontextmanager
@@ -303,6 +303,7 @@ def test_binaries_out_of_reach_are_copied_once(
     )
     closed.chmod(0o700)
     monkeypatch.setattr(postgres_install, "wheel_install", lambda: package / wheel.name)
+    monkeypatch.setattr(postgres_unpacking, "QUIET_S", 0.0)
 
     async def scenario() -> None:
         async with running(state_dir / "postgres", "nobody") as it:
@@ -367,6 +368,52 @@ def test_server_that_is_installed_later_comes_without_a_restart(
         assert made.server.state is ServerState.STOPPED
 
     asyncio.run(scenario())
+
+
+def test_whatever_fails_in_a_later_installation_is_a_reason_and_ends_nothing(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also half an installation is left alone; the cluster is one that is never started."""
+    data = state_dir / "postgres" / "data"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_bytes(b"\xff17\n")
+    if os.geteuid() == 0:
+        os.chown(data, NOBODY.pw_uid, NOBODY.pw_gid)
+    monkeypatch.setattr(postgres, "INSTALLED_POLL_S", 0.01)
+
+    async def scenario() -> None:
+        it, reasons = Running(state_dir / "postgres"), Reasons()
+
+        async def told(code: str, what: str) -> None:
+            async with asyncio.timeout(PATIENCE_S):
+                while not any(what in one.what for one in reasons.listed()):
+                    it.moved.clear()
+                    await it.moved.wait()
+            assert [one.code for one in reasons.listed()] == [code]
+            assert not task.done()
+
+        with monkeypatch.context() as unpacking:
+            unpacking.setattr(postgres_install, "is_unpacking", lambda *_: True)
+            it.server.prepare(reasons)
+            assert "is being unpacked" in it.server.failure
+            assert not reasons.listed()
+            assert it.server.version == ""
+        task = asyncio.create_task(it.server.run())
+        with monkeypatch.context() as damaged:
+            damaged.setattr(postgres_install, "server_version", lambda _: int("19beta1"))
+            await told("postgres-setup", "19beta1")
+        with monkeypatch.context() as human:
+            human.setattr(postgres_install, "server_user", nobody_there)
+            await told("postgres-setup", "nobody is there")
+        await told("postgres-version", "made by PostgreSQL")
+        it.server.stop()
+        await task
+
+    asyncio.run(scenario())
+
+
+def nobody_there(*_: object) -> User:
+    raise ExitError(Exit.CONFIGURATION, "nobody is there")
 
 
 def test_our_settings_are_synced_before_the_cluster_gets_its_name(

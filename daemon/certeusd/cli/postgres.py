@@ -33,8 +33,8 @@ def upgrade(context: click.Context, old_bindir: str | None, link: bool, delete_o
     """Make the embedded cluster over for the PostgreSQL that this certeus brings.
 
     The daemon must be stopped. The old cluster is kept as postgres.before-upgrade-VERSION beside
-    the new one. If it is killed or the power goes, run it again. Where there is nothing to do it
-    says so and exits 0.
+    the new one. If it is killed or the power goes, run it again; with --link it must be, for until
+    then the old cluster does not start. Where there is nothing to do it says so and exits 0.
     """
     from certeusd.supervisor.postgres_upgrade import Upgrade
 

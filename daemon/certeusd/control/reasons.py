@@ -12,6 +12,7 @@ CODES = (
     "postgres-leaves",
     "postgres-password",
     "postgres-version",
+    "postgres-setup",
     "diverged",
     "behind-log",
     "dead-letters",

@@ -5,7 +5,8 @@ making ──▶ starting ──▶ ready ──▶ stopping ──▶ stopped
    ▲──────────┴─ away ◀───┘        every failure: again, with backoff
 ```
 
-Where the binaries are not installed it is away until they are: events are taken meanwhile.
+Where the binaries are not installed, or are being unpacked, it is away until they are whole: events
+are taken meanwhile.
 
 The postmaster is a direct child with PDEATHSIG, so it ends with the supervisor. One that survived
 all the same (it was just ending, or the host was odd) is found by its `postmaster.pid` and stopped
@@ -107,6 +108,7 @@ class EmbeddedPostgres:
         install = installation.wheel_install()
         self._user = user = installation.server_user(self._configured_user, self.data)
         cluster.prepare_home(self.home, user)
+        installation.check_unpacked(install)
         self._install, copied = installation.usable_install(install, user, self.home)
         if copied:
             self._logger.info(
@@ -155,12 +157,27 @@ class EmbeddedPostgres:
             await self._pause(INSTALLED_POLL_S)
             try:
                 await asyncio.to_thread(self._look)
-                self._tell_version()
-            except installation.NotInstalledError:
-                continue
-            except (ExitError, OSError, subprocess.SubprocessError) as error:
-                # Half unpacked, or something for a human: neither ends a daemon that takes events.
+            except installation.NotInstalledError as error:
                 self.failure = str(error)
+                self._tell_setup("")
+            except ExitError as error:
+                self._tell_setup(str(error))
+            except Exception as error:
+                # Whatever it is, a daemon that takes events does not end by it.
+                self._tell_setup(f"cannot set up the embedded PostgreSQL: {error!r}")
+            else:
+                self._tell_setup("")
+                self._tell_version()
+                self._changed()
+
+    def _tell_setup(self, what: str) -> None:
+        if what and what != self.failure:
+            self.failure = what
+            self._logger.error("postgres_setup_failed", reason=what)
+        if self._reasons is not None:
+            next_step = f"correct it; certeusd looks again every {INSTALLED_POLL_S:g} s by itself"
+            self._reasons.tell("supervisor", "postgres-setup", what, next_step, time.time())
+            self._changed()
 
     async def _one_life(self) -> None:
         assert self._user is not None, "prepare comes first"

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import check_socket_path
+from certeusd.supervisor.postgres_files import append_synced, write_anew
 from certeusd.supervisor.postgres_install import User, blocked_directory
 
 PORT = 5432
@@ -84,7 +85,7 @@ def prepare_home(home: Path, user: User) -> None:
 def major_of(data: Path) -> str | None:
     """Return the major version that made a cluster; None: there is none."""
     try:
-        return (data / "PG_VERSION").read_text().strip()
+        return (data / "PG_VERSION").read_text(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -116,10 +117,7 @@ def write_access_files(home: Path, user: User) -> None:
     rows += [f"certeus {_quoted(name)} postgres" for name in sorted({root, user.name})]
     ident = "# Written by certeusd at each start.\n" + "\n".join(rows) + "\n"
     for name, text in (("pg_hba.conf", HBA), ("pg_ident.conf", ident)):
-        path = home / f"{name}.new"
-        path.write_text(text)
-        path.chmod(0o644)
-        path.rename(home / name)
+        write_anew(home / name, text)
 
 
 def _quoted(name: str) -> str:
@@ -148,11 +146,8 @@ async def make_cluster(home: Path, install: Path, user: User, run: Run) -> None:
     shutil.rmtree(making, ignore_errors=True)
     initdb = initdb_command(install, making)
     await _checked(run, initdb, b"", "initdb")
-    with (making / "postgresql.conf").open("a") as file:
-        file.write(SETTINGS)
-        file.flush()
-        # initdb synced what it wrote; a power cut must not leave zeros where our lines were.
-        os.fsync(file.fileno())
+    # initdb synced what it wrote; a power cut must not leave zeros where our lines were.
+    append_synced(making / "postgresql.conf", SETTINGS)
     single = [str(install / "bin" / "postgres"), "--single", "-D", str(making), "postgres"]
     await _checked(run, single, BOOTSTRAP_SQL.encode(), "postgres --single")
     making.rename(data)

