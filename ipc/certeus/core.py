@@ -8,6 +8,7 @@ copied, and who then still appends to it is told 0, and comes here again.
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,9 +17,18 @@ from certeus._native import RING_BYTES_MAX, RING_BYTES_MIN, GarbageError, Ring
 from certeus.errors import ClosedError, ConnectError, Error, ForkedError, InDoubtError
 from certeus.event import Data, Event, Frame, encode_json
 from certeus.receipts import Entry, Receipt, Receipts
-from certeus.session import FINAL_REASONS, Hello, LostError, RefusedError, Welcome, dial
+from certeus.session import (
+    FINAL_REASONS,
+    CutError,
+    Hello,
+    LostError,
+    RefusedError,
+    Welcome,
+    dial,
+)
 
 BORN_NOW = (1 << 62) - 1
+HELLO_PAUSE_S = 0.01
 """The ``birth_seq`` of a producer that has tickets behind it and is new to the log all the same."""
 _PLAIN_REST = (None, None, None, None, None, None, None)
 
@@ -285,17 +295,28 @@ def _random_bits() -> str:
 
 
 def open_core(path: str, hello: Hello, timeout: float) -> tuple[Core, Welcome]:
-    """Say the first hello, once.
+    """Say the first hello; again, within the timeout, if it met a worker that was about to end.
 
     Raises:
         ConnectError: nobody answered, or the daemon said no.
     """
-    try:
-        welcome = dial(path, hello, timeout)
-    except RefusedError as refusal:
-        raise _refused(refusal) from refusal
-    except LostError as error:
-        raise _unreachable(error) from error
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            welcome = dial(path, hello, left)
+            break
+        except RefusedError as refusal:
+            if refusal.reason != "draining" or left <= HELLO_PAUSE_S:
+                raise _refused(refusal) from refusal
+        except CutError as error:
+            if left <= HELLO_PAUSE_S:
+                raise _unreachable(error) from error
+        except LostError as error:
+            raise _unreachable(error) from error
+        time.sleep(HELLO_PAUSE_S)
+        # Somebody new: nothing was appended, and the log may have heard of the one before.
+        hello = replace(hello, producer=_random_bits())
     try:
         return Core(path, hello, welcome), welcome
     except (LostError, OSError) as error:

@@ -46,6 +46,10 @@ class LostError(Exception):
     """There is no daemon, or it spoke nonsense; another attempt may meet a better one."""
 
 
+class CutError(LostError):
+    """The daemon ended while it had our hello: the next one hears it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
     """Who we are. With ``birth_seq`` it is a resume."""
@@ -133,7 +137,8 @@ def dial(path: str, hello: Hello, timeout: float, stop: int | None = None) -> We
             raise
     except OSError as error:
         sock.close()
-        raise LostError(f"{error.strerror or error} at {path}") from error
+        kind = CutError if error.errno in (errno.ECONNRESET, errno.EPIPE) else LostError
+        raise kind(f"{error.strerror or error} at {path}") from error
     except BaseException:
         sock.close()
         raise
@@ -167,7 +172,7 @@ def _receive(
             )
     try:
         if not packet:
-            raise LostError("the daemon closed the connection")
+            raise CutError("the daemon closed the connection")
         return parse(packet), descriptors
     except BaseException:
         _close(descriptors)

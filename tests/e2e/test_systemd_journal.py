@@ -62,7 +62,7 @@ def ask(method, path):
     return text
 for _ in range(10_000):
     ask("POST", "/v1/log-level?level=info")
-    if 'log_lines_dropped_total{process="supervisor"} 0.0' not in ask("GET", "/metrics"):
+    if 'log_lines_dropped_total{role="supervisor",slot="0"} 0.0' not in ask("GET", "/metrics"):
         break
 else:
     raise SystemExit("nothing was dropped")

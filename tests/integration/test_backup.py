@@ -119,6 +119,8 @@ class Load:
 def expected(line: dict[str, Any]) -> bool:
     """Whether each start of an embedded server says it: everybody waits for that a moment."""
     message = str(line.get("message", ""))
+    if line.get("severity") in ("DETAIL", "HINT"):  # Of the line before it.
+        return "hot standby" in message or "recovery state" in message
     return line.get("code") == "postgres-away" or message.startswith("the database system is")
 
 

@@ -43,7 +43,7 @@ class Unheard(Daemon):
             for family in text_string_to_metric_families(self.text("/metrics"))
             if family.name == "certeus_log_lines_dropped"
         )
-        return {sample.labels["process"]: sample.value for sample in family.samples}
+        return {sample.labels["role"]: sample.value for sample in family.samples}
 
     def read(self) -> str:
         os.set_blocking(self.reader, False)
@@ -71,7 +71,7 @@ def test_a_log_that_nobody_reads_stops_nobody_and_every_process_counts(daemon: U
         producer.wait_durable(producer.append("t", {"n": 1}), timeout=30.0)
     wait_until("lines dropped by each", lambda: all(daemon.dropped().values()))
     before = daemon.dropped()
-    assert set(before) == {"supervisor", "log", "flush", "worker-0"}
+    assert set(before) == {"supervisor", "log", "flush", "worker"}
     daemon.kill("log")
     # The page outlives the process that counts in it.
     wait_until("lines of the next life", lambda: daemon.dropped()["log"] > before["log"])

@@ -267,11 +267,13 @@ def started(
     flag = folder / "reached"
     flag.unlink(missing_ok=True)
     script = (
-        "import os, signal, sys\n"
+        "import os, select, signal, sys\n"
         "from certeusd.cli import backup\n"
         "def tell(self, name, length):\n"
         f"    if name.startswith({stop!r}):\n"
-        f"        open({str(flag)!r}, 'w').close(); signal.pause()\n"
+        f"        open({str(flag)!r}, 'w').close()\n"
+        # Not pause(2): a signal that comes just before it would be waited for again.
+        "        while True: select.select([], [], [], 0.05)\n"
         "backup.Progress.tell = tell\n"
         "from certeusd.cli.main import main\n"
         "main()\n"

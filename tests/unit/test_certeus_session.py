@@ -56,19 +56,32 @@ def test_a_path_too_long_for_a_unix_socket_is_told() -> None:
 
 
 def test_a_refused_first_hello_tells_the_daemons_reason(daemon: FakeDaemon) -> None:
-    for reason in ("uid-not-allowed", "too-many-sessions", "draining"):
+    for reason in ("uid-not-allowed", "too-many-sessions"):
         daemon.refuse(reason)
         with pytest.raises(certeus.ConnectError, match="do something else") as caught:
             certeus.connect(daemon.path, source="test")
         assert caught.value.reason == reason
 
 
+def test_a_first_hello_that_meets_the_end_of_a_daemon_is_said_to_the_next_one(
+    daemon: FakeDaemon,
+) -> None:
+    daemon.refuse("draining", times=3)
+    daemon.answer(None)
+    daemon.answer(b"")
+    daemon.answer(b"\x01")
+    certeus.connect(daemon.path, source="test", timeout=30).close()
+
+
+def test_a_daemon_that_only_ever_ends_is_told_when_the_time_is_over(daemon: FakeDaemon) -> None:
+    daemon.refuse("draining", times=100)
+    with pytest.raises(certeus.ConnectError, match="do something else"):
+        certeus.connect(daemon.path, source="test", timeout=0.05)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
-        None,
-        b"",
-        b"\x01",
         b"nonsense",
         b"[]",
         b'{"welcome":true}',
@@ -77,9 +90,7 @@ def test_a_refused_first_hello_tells_the_daemons_reason(daemon: FakeDaemon) -> N
         b"[" * 4000,
     ],
 )
-def test_garbage_for_a_first_answer_is_a_connect_error(
-    daemon: FakeDaemon, answer: bytes | None
-) -> None:
+def test_garbage_for_a_first_answer_is_a_connect_error(daemon: FakeDaemon, answer: bytes) -> None:
     daemon.answer(answer)
     with pytest.raises(certeus.ConnectError):
         certeus.connect(daemon.path, source="test", timeout=5)
