@@ -370,6 +370,14 @@ def test_server_that_is_installed_later_comes_without_a_restart(
     asyncio.run(scenario())
 
 
+def unpacks(*_: object) -> bool:
+    return True
+
+
+def raises(_: object) -> str:
+    return str(int("19beta1"))
+
+
 def test_whatever_fails_in_a_later_installation_is_a_reason_and_ends_nothing(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,14 +401,14 @@ def test_whatever_fails_in_a_later_installation_is_a_reason_and_ends_nothing(
             assert not task.done()
 
         with monkeypatch.context() as unpacking:
-            unpacking.setattr(postgres_install, "is_unpacking", lambda *_: True)
+            unpacking.setattr(postgres_install, "is_unpacking", unpacks)
             it.server.prepare(reasons)
             assert "is being unpacked" in it.server.failure
             assert not reasons.listed()
             assert it.server.version == ""
         task = asyncio.create_task(it.server.run())
         with monkeypatch.context() as damaged:
-            damaged.setattr(postgres_install, "server_version", lambda _: int("19beta1"))
+            damaged.setattr(postgres_install, "server_version", raises)
             await told("postgres-setup", "19beta1")
         with monkeypatch.context() as human:
             human.setattr(postgres_install, "server_user", nobody_there)

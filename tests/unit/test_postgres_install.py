@@ -1,6 +1,8 @@
 """The embedded server's programs: which they are, whether all are there, and their copy."""
 
+import importlib
 import os
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +36,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = tmp_path / "some_pgserver"
     made.mkdir()
     (made / "__init__.py").touch()
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.invalidate_caches()
     monkeypatch.setattr(postgres_install, "WHEEL", made.name)
     return made
 
@@ -82,6 +85,10 @@ def test_a_cluster_of_an_owner_without_a_name_says_whose_it_is(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(postgres_install, "USERS", ("nobody",))
-    monkeypatch.setattr(Path, "stat", lambda *_: SimpleNamespace(st_uid=4_000_000))
+
+    def stat(_: Path) -> SimpleNamespace:
+        return SimpleNamespace(st_uid=4_000_000)
+
+    monkeypatch.setattr(Path, "stat", stat)
     with pytest.raises(ExitError, match="uid 4000000, which has no name; chown"):
         postgres_install.server_user("", tmp_path)

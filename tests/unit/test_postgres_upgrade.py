@@ -87,7 +87,7 @@ def test_without_room_for_the_copy_nothing_is_made(
 
 
 @pytest.mark.skipif(not installations(), reason="there is no older PostgreSQL here")
-@pytest.mark.parametrize("failing", ["_pg_upgrade", "_carry_settings", "exchange"])
+@pytest.mark.parametrize("failing", ["_pg_upgrade", "carry_settings", "exchange"])
 def test_an_upgrade_by_links_that_fails_leaves_an_old_cluster_that_starts(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
@@ -116,8 +116,8 @@ def test_an_upgrade_by_links_that_fails_leaves_an_old_cluster_that_starts(
     for step in ("_settle_old", "_make_new"):
         monkeypatch.setattr(Upgrade, step, nothing)
     monkeypatch.setattr(Upgrade, "_pg_upgrade", put_aside)
-    settings = fail if failing == "_carry_settings" else nothing
-    monkeypatch.setattr(Upgrade, "_carry_settings", settings)
+    settings = fail if failing == "carry_settings" else nothing
+    monkeypatch.setattr(Upgrade, "carry_settings", settings)
     monkeypatch.setattr(postgres_upgrade, "try_exchange", nothing)
     monkeypatch.setattr(postgres_upgrade, "exchange", fail)
     one = Upgrade(Paths(state_dir, state_dir), True, nothing)
@@ -133,7 +133,11 @@ def test_a_file_system_mounted_on_the_cluster_is_told_before_anything_is_made(
     home.mkdir()
     try_exchange(state_dir, home)
     mounted = SimpleNamespace(mountpoint=str(home.resolve()))
-    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: [mounted])
+
+    def partitions(**_: object) -> list[SimpleNamespace]:
+        return [mounted]
+
+    monkeypatch.setattr(psutil, "disk_partitions", partitions)
     with pytest.raises(ExitError, match="a file system is mounted there"):
         try_exchange(state_dir, home)
     assert os.listdir(state_dir) == ["postgres"]
@@ -174,5 +178,5 @@ def test_settings_are_carried_with_the_rights_of_the_user_whose_clusters_they_ar
             (data / "postgresql.conf").symlink_to(secret)
     one = Upgrade(Paths(state_dir, state_dir), False, lambda _: None)
     with pytest.raises(PermissionError):
-        one._carry_settings(wheel_install())
+        one.carry_settings(wheel_install())
     assert secret.read_text() == "root's\n"

@@ -235,7 +235,7 @@ class Upgrade:
             stop_survivors(*self._folders)
 
     def _take_place(self, old_install: Path, new_install: Path) -> None:
-        self._carry_settings(new_install)
+        self.carry_settings(new_install)
         # After the exchange its paths would be those of the new cluster.
         (self.work / "delete_old_cluster.sh").unlink(missing_ok=True)
         if old_install.is_relative_to(self.work):
@@ -243,7 +243,7 @@ class Upgrade:
         os.sync()
         exchange(self.work, self.home)
 
-    def _carry_settings(self, install: Path) -> None:
+    def carry_settings(self, install: Path) -> None:
         """Give the new cluster the settings of the old one, but for those that it does not know."""
         data = self.work / "data"
         conf = data / "postgresql.conf"
