@@ -268,6 +268,8 @@ def started(
     flag.unlink(missing_ok=True)
     script = (
         "import os, select, signal, sys\n"
+        # Who is started in the background by a shell has inherited that it is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from certeusd.cli import backup\n"
         "def tell(self, name, length):\n"
         f"    if name.startswith({stop!r}):\n"
