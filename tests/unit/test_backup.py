@@ -264,8 +264,7 @@ def started(
     state: Path, folder: Path, *verb: str, stop: str, by: signal.Signals = signal.SIGKILL
 ) -> int:
     """Run a verb of `backup`, ended when the first file of that prefix has been told."""
-    flag = folder / "reached"
-    flag.unlink(missing_ok=True)
+    (flag := folder / "reached").unlink(missing_ok=True)
     script = (
         "import os, select, signal, sys\n"
         # Who is started in the background by a shell has inherited that it is ignored.
@@ -282,11 +281,14 @@ def started(
     )
     command = [sys.executable, "-P", "-c", script, *places(state), "backup", *verb]
     env = {**os.environ, "TMPDIR": str(folder)}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=env)
-    wait_until("the file", lambda: flag.exists() or process.poll() is not None)
-    process.send_signal(by)
-    process.communicate(timeout=60)
-    return process.returncode
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=env) as process:
+        try:
+            wait_until("the file", lambda: flag.exists() or process.poll() is not None)
+            process.send_signal(by)
+            process.communicate(timeout=60)
+            return process.returncode
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
