@@ -273,14 +273,13 @@ def started(
         "def tell(self, name, length):\n"
         f"    if name.startswith({stop!r}):\n"
         f"        open({str(flag)!r}, 'w').close()\n"
-        # Not pause(2): a signal that comes just before it would be waited for again.
-        "        while True: select.select([], [], [], 0.05)\n"
+        "        while True: select.select([], [], [], 0.05)\n"  # Not pause(2), which has a race.
         "backup.Progress.tell = tell\n"
         "from certeusd.cli.main import main\n"
         "main()\n"
     )
     command = [sys.executable, "-P", "-c", script, *places(state), "backup", *verb]
-    env = {**os.environ, "TMPDIR": str(folder)}
+    env = os.environ | {"TMPDIR": str(folder)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=env) as process:
         try:
             wait_until("the file", lambda: flag.exists() or process.poll() is not None)
