@@ -97,6 +97,26 @@ class Ring:
             How many were appended, and the last ticket of this ring.
         """
 
+    def append_payloads(self, payloads: bytes, start: int) -> tuple[int, int, int]:
+        """Append payloads that are encoded already, with one publication, as far as it goes.
+
+        It takes at most 1024 of them, or 512 KiB and what the last one has beyond that, and stops
+        at the first that has no room or is malformed. A ring that is retired or forked takes none.
+
+        Args:
+            payloads: A sequence of `bytes u32, little-endian | payload`, the payloads as
+                `ipc/src/record.rs` draws them. Copied.
+            start: Where to begin: 0, or the second number that the last call returned.
+
+        Returns:
+            How many were appended, where the next one begins (`len(payloads)`: all are in the
+            ring), and the last ticket of this ring.
+
+        Raises:
+            ValueError: the payload at `start` is malformed or exceeds a limit, which is a bug of
+                whoever encoded it; nothing was written.
+        """
+
     def drain(self) -> tuple[int, list[tuple[int, int, int, int, str, str]]]:
         """Read and acknowledge the verdicts that are out.
 

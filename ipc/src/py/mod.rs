@@ -6,6 +6,7 @@
 mod consumer;
 mod fork;
 mod json;
+mod payloads;
 mod ring;
 
 use pyo3::prelude::*;

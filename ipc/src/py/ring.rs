@@ -11,6 +11,7 @@ use pyo3::types::PyList;
 use super::GarbageError;
 use super::fork::Stamp;
 use super::json::json_text;
+use super::payloads;
 use crate::layout::{
     C_BYTES, KIND_EVENT_FRAME, MAGIC, P_MAGIC, P_RING_BYTES, P_VERSION, PAGE_BYTES, RING_BYTES_MAX,
     RING_BYTES_MIN, VERSION, payload_bytes_max,
@@ -26,6 +27,11 @@ type EntryTuple = (u64, u32, u64, u64, &'static str, &'static str);
 /// Events that one `append_many` takes: it bounds how long the first of them waits for publication,
 /// and other threads for the GIL.
 const BATCH_EVENTS_MAX: usize = 256;
+
+/// Payloads, and bytes of them, after which one `append_payloads` ends, for the same two reasons:
+/// there is nothing to encode, only to copy.
+const PAYLOADS_MAX: usize = 1024;
+const PAYLOADS_BYTES_MAX: usize = 512 * 1024;
 
 #[pyclass(module = "certeus._native")]
 pub struct Ring {
@@ -196,6 +202,40 @@ impl Ring {
         Ok((count, self.last_ticket))
     }
 
+    fn append_payloads(&mut self, payloads: &[u8], start: usize) -> PyResult<(usize, usize, u64)> {
+        let (mut count, mut at) = (0, start);
+        let malformed = |at, what| {
+            PyValueError::new_err(format!(
+                "cannot append: the payload at byte {at} is malformed: {what}; this is a bug"
+            ))
+        };
+        let is_open = self.is_open();
+        while at != payloads.len() && count < PAYLOADS_MAX && at - start < PAYLOADS_BYTES_MAX {
+            let checked = payloads::next(payloads, at)
+                .and_then(|(payload, next)| Ok((payload, next, payloads::data_bytes(payload)?)))
+                .map_err(|what| malformed(at, what))
+                .and_then(|(payload, next, data_bytes)| {
+                    self.check_bytes(payload.len() as u64, data_bytes).map(|()| (payload, next))
+                });
+            let (payload, next) = match checked {
+                Ok(one) => one,
+                // What is before it is told first; the next call begins here and says this.
+                Err(_) if count > 0 => break,
+                Err(error) => return Err(error),
+            };
+            if !is_open
+                || self.put_with(payload.len() as u64, |out| out.copy_from_slice(payload)).is_err()
+            {
+                break;
+            }
+            (count, at) = (count + 1, next);
+        }
+        if count > 0 {
+            self.publish();
+        }
+        Ok((count, at, self.last_ticket))
+    }
+
     fn drain(&mut self) -> PyResult<(u64, Vec<EntryTuple>)> {
         if !self.stamp.is_current() || self.garbage {
             return Ok((self.settled, Vec::new()));
@@ -320,11 +360,16 @@ impl Ring {
     /// Bytes of the payload, checked against every limit; nothing is written.
     fn payload_bytes(&self, attributes: &Attributes<'_>, data: &[u8]) -> PyResult<u64> {
         let bytes = (PREFIX_BYTES + attributes.bytes() + data.len()) as u64;
-        if data.len() > self.event_bytes_max {
+        self.check_bytes(bytes, data.len())?;
+        Ok(bytes)
+    }
+
+    /// Whether a payload of `bytes`, `data_bytes` of them data, is within every limit.
+    fn check_bytes(&self, bytes: u64, data_bytes: usize) -> PyResult<()> {
+        if data_bytes > self.event_bytes_max {
             return Err(PyValueError::new_err(format!(
-                "cannot append: data has {} bytes, the daemon takes {}; split it, or raise \
-                 event_bytes_max in its configuration",
-                data.len(),
+                "cannot append: data has {data_bytes} bytes, the daemon takes {}; split it, or \
+                 raise event_bytes_max in its configuration",
                 self.event_bytes_max
             )));
         }
@@ -338,7 +383,7 @@ impl Ring {
                 )));
             }
         }
-        Ok(bytes)
+        Ok(())
     }
 
     fn put(
@@ -348,11 +393,14 @@ impl Ring {
         data: &[u8],
         payload_bytes: u64,
     ) -> Result<(), Full> {
+        self.put_with(payload_bytes, |out| write_payload_to(out, attributes, flags, data))
+    }
+
+    fn put_with(&mut self, payload_bytes: u64, write: impl FnOnce(&mut [u8])) -> Result<(), Full> {
         let producer = &mut self.inner.producer;
         let claim = producer.claim(payload_bytes)?;
         // SAFETY: within the claim that this side holds.
-        let out = unsafe { producer.memory().slice(claim.payload_index, payload_bytes) };
-        write_payload_to(out, attributes, flags, data);
+        write(unsafe { producer.memory().slice(claim.payload_index, payload_bytes) });
         producer.commit(claim, payload_bytes, KIND_EVENT_FRAME, 0, self.last_ticket + 1);
         self.last_ticket += 1;
         Ok(())
