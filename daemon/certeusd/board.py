@@ -23,7 +23,7 @@ PAGE_WORDS = PAGE_BYTES // 8
 BOARD_BYTES = _native.BOARD_PAGES * PAGE_BYTES
 HISTOGRAM_WORDS = 64
 WORD_MAX = (1 << 64) - 1
-WORKERS_MAX = _native.BOARD_PAGES - _native.BOARD["worker"][0]
+WORKERS_MAX = _native.BOARD["api"][0] - _native.BOARD["worker"][0]
 
 HISTOGRAM_SUFFIX = "_buckets_64"
 

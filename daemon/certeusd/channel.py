@@ -23,8 +23,9 @@ of one version: what does not parse is a bug and raises.
 
 A child is a fresh interpreter in its own session. It calls `adopt` before anything else.
 
-Descriptors of `Start`: worker: board, then one listening socket for each `[[ingest]]`, in order;
-log: board, follower bell; flush: board, follower bell. Who receives a descriptor owns it.
+Descriptors of `Start`: worker: board, then one listening socket for each `[[ingest]]` and for each
+door, in order; log: board, follower bell; flush: board, follower bell; a door: board, then what it
+listens on. Who receives a descriptor owns it.
 The log's key is in `<state-dir>/keys/log.key` (32 bytes), made before any child is started.
 """
 
@@ -38,7 +39,7 @@ import msgspec
 from certeusd.config import Config
 from certeusd.pdeathsig import set_parent_death_signal
 
-Role = Literal["worker", "log", "flush"]
+Role = Literal["worker", "log", "flush", "api"]
 
 PACKET_BYTES_MAX = 128 * 1024
 DESCRIPTORS_MAX = 64
@@ -63,6 +64,8 @@ class Start(msgspec.Struct, tag_field="type", tag="start", frozen=True):
     board_bytes: int
     postgres_dsn: str | None = None
     """For the flusher alone; may carry a password, so it is never logged."""
+    api_key: str | None = None
+    """For `api` alone; never logged."""
 
 
 class Attach(msgspec.Struct, tag_field="type", tag="attach", frozen=True):

@@ -1,7 +1,7 @@
 """The configuration: one Struct a section, units last. `etc/certeus.toml` documents every key.
 
 `certeusd.config_sources` reads it. Children get the effective one by the channel: `[[ingest]]`
-resolved to numbers, `worker.count` counted out, no secrets in it.
+and `[api]` resolved to numbers, `worker.count` counted out, no secrets in it.
 """
 
 from typing import Annotated, Literal
@@ -46,10 +46,10 @@ class MemorySection(Section, frozen=True):
     lock: bool = False
 
 
-class IngestSection(Section, frozen=True):
-    """One `[[ingest]]`: a listening socket, and who may append there as which tenant."""
+class ListenerSection(Section, frozen=True):
+    """A listening socket, and who may append there as which tenant."""
 
-    path: Name = "ingest.sock"
+    path: Name
     mode: Annotated[int, msgspec.Meta(ge=0, le=0o777)] = 0o666
     tenant: Name = "default"
     uids: tuple[CountOrZero, ...] = ()
@@ -57,6 +57,27 @@ class IngestSection(Section, frozen=True):
     gids: tuple[CountOrZero, ...] = ()
     groups: tuple[Name, ...] = ()
     sources: tuple[Name, ...] = ("*",)
+
+
+class IngestSection(ListenerSection, frozen=True):
+    """One `[[ingest]]`: for the library."""
+
+    path: Name = "ingest.sock"
+
+
+class ApiSection(ListenerSection, frozen=True):
+    """`[api]`: HTTP, for who does not have the library."""
+
+    path: Name = "api.sock"
+    enabled: bool = True
+    readers: tuple[Name, ...] = ()
+    listen: str = ""
+    key_file: str = ""
+    connections_max: Count = 4096
+    connections_per_peer_max: Count = 1024
+    body_bytes_max: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = 16 * MIB
+    body_timeout_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 30_000
+    events_per_s_max: CountOrZero = 0
 
 
 class LimitsSection(Section, frozen=True):
@@ -159,6 +180,7 @@ class Config(Section, frozen=True):
     cpu: CpuSection = CpuSection()
     memory: MemorySection = MemorySection()
     ingest: tuple[IngestSection, ...] = (IngestSection(),)
+    api: ApiSection = ApiSection()
     limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()
     dedup: DedupSection = DedupSection()

@@ -17,13 +17,21 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
 from certeusd import cpus, systemd
-from certeusd.config import KIB, Config, ControlSection, IngestSection, Section
+from certeusd.config import (
+    KIB,
+    ApiSection,
+    Config,
+    ControlSection,
+    IngestSection,
+    ListenerSection,
+    Section,
+)
 from certeusd.control import exposed
 from certeusd.control.access import Roles, Who
 from certeusd.exits import Exit, ExitError
@@ -32,6 +40,8 @@ DEFAULT_FILE = Path("/etc/certeus/certeus.toml")
 PREFIX = "CERTEUS_"
 DB_URL = "CERTEUS_DB_URL"
 CREDENTIAL = "postgres-password"
+API_KEY = "api-key"
+API_KEY_LENGTH_MIN = 16
 APPEND_GROUP = "certeus"
 NOBODY = 65534
 """Ids that a user namespace cannot show: never allowed to append."""
@@ -41,6 +51,7 @@ _SIZES = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 
 _RECORD_OVERHEAD_BYTES = 72 * KIB
 
 Table = dict[str, object]
+Listener = TypeVar("Listener", bound=ListenerSection)
 
 
 class ConfigError(ExitError):
@@ -251,6 +262,12 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
     paths = [listener.path for listener in config.ingest]
     if len(set(paths)) != len(paths):
         refuse("ingest.path", "two [[ingest]] have the same path")
+    if config.api.path in paths:
+        refuse("api.path", "an [[ingest]] has the same path")
+    try:
+        exposed.address(config.api.listen)
+    except ValueError as error:
+        refuse("api.listen", str(error))
 
 
 def _check_metrics(
@@ -284,12 +301,15 @@ def effective(config: Config, workers: int, uid: int) -> Config:
     A listener that names nobody allows `uid` (the daemon's), root and group `certeus`, if there is
     one.
     """
-    listeners = tuple(_resolve(listener, uid) for listener in config.ingest)
+    listeners = tuple(_resolve("ingest", listener, uid) for listener in config.ingest)
+    readers = who("api.readers", config.api.readers)
+    numbers = (*map(str, sorted(readers.uids)), *(f"@{gid}" for gid in sorted(readers.gids)))
+    api = msgspec.structs.replace(_resolve("api", config.api, uid), readers=numbers)
     worker = msgspec.structs.replace(config.worker, count=workers)
-    return msgspec.structs.replace(config, ingest=listeners, worker=worker)
+    return msgspec.structs.replace(config, ingest=listeners, api=api, worker=worker)
 
 
-def _resolve(listener: IngestSection, uid: int) -> IngestSection:
+def _resolve(section: str, listener: Listener, uid: int) -> Listener:
     uids, gids = set(listener.uids), set(listener.gids)
     if not (uids or gids or listener.users or listener.groups):
         uids = {uid, 0}
@@ -302,7 +322,7 @@ def _resolve(listener: IngestSection, uid: int) -> IngestSection:
         gids |= {grp.getgrnam(name).gr_gid for name in listener.groups}
     except KeyError as error:
         raise ConfigError(
-            f"cannot use ingest.users or ingest.groups of {listener.path}: {error.args[0]};"
+            f"cannot use {section}.users or {section}.groups of {listener.path}: {error.args[0]};"
             " make that user or group, or give numbers"
         ) from error
     return msgspec.structs.replace(
@@ -312,24 +332,30 @@ def _resolve(listener: IngestSection, uid: int) -> IngestSection:
 
 def roles(control: ControlSection) -> Roles:
     """Return who may ask what on the control socket; the control group's members are admins."""
-    admins = _who("control.admins", control.admins)
+    admins = who("control.admins", control.admins)
     with contextlib.suppress(KeyError):  # Made with the package; a daemon by hand does without.
         admins = admins._replace(gids=admins.gids | {grp.getgrnam(control.group).gr_gid})
     return Roles(
-        readers=_who("control.readers", control.readers),
-        operators=_who("control.operators", control.operators),
+        readers=who("control.readers", control.readers),
+        operators=who("control.operators", control.operators),
         admins=admins,
     )
 
 
-def _who(key: str, names: tuple[str, ...]) -> Who:
+def who(key: str, names: tuple[str, ...]) -> Who:
+    """Return users and groups (`@name`) by their numbers.
+
+    Raises:
+        ConfigError: there is no such user or group.
+    """
     uids, gids = set[int](), set[int]()
     for name in names:
         try:
             if name.startswith("@"):
-                gids.add(grp.getgrnam(name[1:]).gr_gid)
+                gid = name[1:]
+                gids.add(int(gid) if gid.isdecimal() else grp.getgrnam(gid).gr_gid)
             else:
-                uids.add(pwd.getpwnam(name).pw_uid)
+                uids.add(int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid)
         except KeyError as error:
             raise ConfigError(
                 f"cannot use {key}: {error.args[0]}; write names of users, and of groups as @name"
@@ -347,6 +373,32 @@ def without_password(dsn: str) -> str:
         return dsn
     netloc = user.partition(":")[0] + at + host
     return urlunsplit((parts.scheme, netloc, parts.path, kept, parts.fragment))
+
+
+def api_key(api: ApiSection, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return the key of the api's loopback port, from file or credential; none: no port is served.
+
+    Raises:
+        ConfigError: a port is asked for, and no key that is long enough is there.
+    """
+    if not api.listen:
+        return None
+    file = Path(api.key_file) if api.key_file else systemd.credential(API_KEY, environ)
+    if file is None:
+        raise ConfigError(
+            "cannot use api.listen: whoever is on this host could append there; set api.key_file"
+            f" (or LoadCredential={API_KEY}:...) to a file with a key"
+        )
+    try:
+        key = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read api.key_file {file}: {error}") from error
+    if len(key) < API_KEY_LENGTH_MIN or not key.isascii() or not key.isprintable():
+        raise ConfigError(
+            f"cannot use the key in {file}: it has not {API_KEY_LENGTH_MIN} printable ASCII"
+            " characters at least; make one with `openssl rand -hex 32`"
+        )
+    return key
 
 
 def postgres_dsn(loaded: Loaded, environ: Mapping[str, str] = os.environ) -> str:

@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol
 
 from structlog.typing import EventDict
 
-from certeusd import journal
-from certeusd.journal import Journal
+from certeusd import log_journal
+from certeusd.log_journal import Journal
 
 IDENTIFIER = "certeusd"
 MESSAGE_NAMESPACE = uuid.UUID("6f1c52ae-9d0b-4c1e-8a57-3b7a4ce1f0d2")
@@ -130,7 +130,7 @@ class ToJournal:
     def write(self, event: EventDict) -> bool:
         """Send one record if the journal has room; whether it is sent."""
         try:
-            return self._journal.send_nowait(journal.encode(fields(event)))
+            return self._journal.send_nowait(log_journal.encode(fields(event)))
         except OSError:
             return self._fallback.write(event)
 
@@ -188,9 +188,9 @@ def message_id(event: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _own_name(key: str) -> str:
-    name = journal.field_name(key)
+    name = log_journal.field_name(key)
     if name in _TAKEN or name.startswith(_TAKEN_BEGINNINGS):
-        return f"CERTEUS_{name}"[: journal.NAME_LENGTH_MAX]
+        return f"CERTEUS_{name}"[: log_journal.NAME_LENGTH_MAX]
     return name
 
 

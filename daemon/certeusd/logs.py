@@ -14,7 +14,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from certeusd import systemd
-from certeusd.journal import Journal
+from certeusd.log_journal import Journal
 from certeusd.log_sinks import Outlet, Sink, Stream, ToJournal, as_json, prefixed
 
 LEVELS = {
@@ -27,7 +27,7 @@ STDERR = 2
 
 Logger = FilteringBoundLogger
 
-Module = Literal["supervisor", "worker", "log", "flush"]
+Module = Literal["supervisor", "worker", "log", "flush", "api"]
 """What may have a level of its own: all processes of a role."""
 MODULES: tuple[Module, ...] = get_args(Module)
 

@@ -4,7 +4,8 @@
 //! page 0        durability: durable_seq is the one word that commits; the others only inform
 //! page 1        follower `postgres`
 //! page 2, 3     log writer, flusher
-//! page 4..      workers
+//! page 4..67    workers
+//! page 68..     doors: api, syslog, journal
 //! ```
 //!
 //! The supervisor makes the board, unlinks it at once and hands the descriptor to its children.
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use certeus_ipc::memory::Mapping;
 
-pub const BOARD_PAGES: usize = 68;
+pub const BOARD_PAGES: usize = 71;
 pub const PAGE_BYTES: usize = 4096;
 pub const WORKERS_MAX: usize = 64;
 pub const HISTOGRAM_WORDS: usize = 64;
@@ -28,6 +29,9 @@ pub const PAGE_FOLLOWER: usize = 1;
 pub const PAGE_LOG: usize = 2;
 pub const PAGE_FLUSH: usize = 3;
 pub const PAGE_WORKER: usize = 4;
+pub const PAGE_API: usize = PAGE_WORKER + WORKERS_MAX;
+pub const PAGE_SYSLOG: usize = PAGE_API + 1;
+pub const PAGE_JOURNAL: usize = PAGE_API + 2;
 
 macro_rules! fields {
     ($(#[$doc:meta])* $table:ident: $($name:ident = $index:literal),* $(,)?) => {
@@ -103,6 +107,20 @@ fields! {
     NUMBER_OUT_OF_RANGE_TOTAL = 39, INVALID_TIME_TOTAL = 40, INVALID_ATTRIBUTE_TOTAL = 41,
     INVALID_EXTENSIONS_TOTAL = 42, SOURCE_NOT_ALLOWED_TOTAL = 43,
     LOG_LINES_DROPPED_TOTAL = 60,
+}
+
+fields! {
+    /// A door. What its protocol does not have stays 0.
+    door:
+    CONNECTIONS = 0, CONNECTIONS_TOTAL = 1, TURNED_AWAY_TOTAL = 2, REQUESTS_TOTAL = 3,
+    // Events handed over to the ring; those that were none, told to the peer where it can be told.
+    EVENTS_TOTAL = 4, BYTES_TOTAL = 5, REFUSED_TOTAL = 6,
+    // What a peer without back-pressure sent and nobody could take.
+    DROPPED_TOTAL = 7,
+    THROTTLED_TOTAL = 8, SUBSCRIBERS = 9, PRODUCERS = 10, HEARTBEAT_NS = 14,
+    LOG_LINES_DROPPED_TOTAL = 60,
+    // From a request's first byte to its answer's, where the door answers.
+    REQUEST_US_SUM = 20, REQUEST_NS_BUCKETS_64 = 64,
 }
 
 /// For heartbeats: a clock that is set must not look like a process that stands still.

@@ -1,7 +1,7 @@
 """What became of each ticket: runs of the last 64 K, counts of all, rejections not yet told."""
 
 from bisect import bisect_right, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -39,6 +39,12 @@ class Receipt:
     reason: str
     """A stable word for a rejection, else empty."""
 
+    def moved(self, offset: int) -> "Receipt":
+        """Return that of the ticket so many behind, of the same run."""
+        if offset == 0:
+            return self
+        return Receipt(self.log_id, self.seq + offset, self.group, self.verdict, self.reason)
+
 
 class Entry(NamedTuple):
     """``length`` tickets from ``ticket`` on, with one verdict and consecutive ``seq``."""
@@ -51,11 +57,16 @@ class Entry(NamedTuple):
     reason: str
 
 
+_END = (1 << 63, 0, Receipt("", 0, 0, Verdict.ACCEPTED, ""))
+"""Stands behind the last run."""
+
+
 class Receipts:
     """Verdicts of one producer, in ticket order, each counted once. Not locked."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = RECEIPTS_KEPT) -> None:
         self.settled = 0
+        self._kept = kept
         self.escalated = 0
         self.duplicates = 0
         self.rejected = 0
@@ -93,11 +104,28 @@ class Receipts:
         offset = ticket - first
         if offset >= count:
             return None
-        if offset == 0:
-            return receipt
-        return Receipt(
-            receipt.log_id, receipt.seq + offset, receipt.group, receipt.verdict, receipt.reason
-        )
+        return receipt.moved(offset)
+
+    def runs(self, first: int, last: int) -> Iterator[tuple[int, Receipt | None]]:
+        """Yield runs of settled tickets in order: how many, and what became of the first of them.
+
+        The others of a run have consecutive ``seq``. None: accepted, and the receipt is not kept,
+        or was never given because the verdict ring was full.
+        """
+        index = max(bisect_right(self._runs, first, key=lambda run: run[0]) - 1, 0)
+        ticket = first
+        while ticket <= last:
+            start, count, receipt = self._runs[index] if index < len(self._runs) else _END
+            if start > ticket:
+                end = min(start - 1, last)
+                yield end - ticket + 1, None
+                ticket = end + 1
+            elif start + count > ticket:
+                end = min(start + count - 1, last)
+                yield end - ticket + 1, receipt.moved(ticket - start)
+                ticket = end + 1
+            else:
+                index += 1
 
     def tell_rejections(self, up_to: int) -> RejectedError | None:
         """Return the rejections up to this ticket that were not told before; they are now."""
@@ -125,7 +153,7 @@ class Receipts:
         insort(self._runs, (entry.ticket, entry.length, receipt), key=lambda run: run[0])
 
     def _forget(self) -> None:
-        oldest = self._mark - RECEIPTS_KEPT
+        oldest = self._mark - self._kept
         # Many at a time: deleting from the front of a list moves the rest.
         if self._runs and self._runs[len(self._runs) // 2][0] <= oldest:
             keep = bisect_right(self._runs, oldest, key=lambda run: run[0])

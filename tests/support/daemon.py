@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from certeusd.doors import DOORS
 from support.waiting import wait_until
 
 ROLES = ("worker", "log", "flush")
@@ -35,14 +36,22 @@ class _Connection(http.client.HTTPConnection):
 class Daemon:
     """One certeusd: started, asked, killed and started again on the same state."""
 
-    def __init__(self, root: Path, config: str = "", env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        config: str = "",
+        env: Mapping[str, str] | None = None,
+        doors: Collection[str] = (),
+    ) -> None:
         self.root = root
         self.state_dir = root / "state"
         self.runtime_dir = root / "run"
         self.log_path = root / "certeusd.log"
         self.config_path = root / "certeus.toml"
         self.config_path.write_text(config)
-        self.env = {**os.environ, **(env or {})}
+        # Every process costs its start: the doors are there for those who test them.
+        opened = {f"CERTEUS_{door.upper()}__ENABLED": str(door in doors).lower() for door in DOORS}
+        self.env = {**os.environ, **opened, **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
     # --- life ---------------------------------------------------------------------------------
@@ -188,10 +197,12 @@ def scratch_dir(prefix: str = "certeus-test-") -> Generator[Path]:
 
 
 @contextmanager
-def running(config: str = "", env: Mapping[str, str] | None = None) -> Generator[Daemon]:
+def running(
+    config: str = "", env: Mapping[str, str] | None = None, doors: Collection[str] = ()
+) -> Generator[Daemon]:
     """A daemon in a scratch directory, ready; ended by force if the test did not end it."""
     with scratch_dir() as root:
-        daemon = Daemon(root, config, env)
+        daemon = Daemon(root, config, env, doors)
         try:
             yield daemon.start()
         finally:

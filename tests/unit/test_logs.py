@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certeusd import log_sinks
-from certeusd.journal import Journal
+from certeusd.log_journal import Journal
 from certeusd.log_sinks import Sink, Stream, ToJournal, as_json, prefixed
 from support.as_user import as_user
 from support.fake_journal import FakeJournal

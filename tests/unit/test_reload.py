@@ -6,7 +6,7 @@ import pytest
 from certeusd.channel import Role
 from certeusd.config import Config, IngestSection, Section
 from certeusd.supervisor import reload
-from certeusd.supervisor.reload import Plan, plan
+from certeusd.supervisor.reload import PASSWORD, Plan, plan
 
 
 def changed(**sections: dict[str, object]) -> Config:
@@ -23,7 +23,7 @@ def section_of(name: str) -> type[Section]:
 
 
 def plan_of(new: Config, old: Config | None = None) -> Plan:
-    return plan(old or Config(), new, password_changed=False)
+    return plan(old or Config(), new)
 
 
 def test_every_key_says_who_needs_it() -> None:
@@ -51,6 +51,9 @@ def test_the_same_configuration_changes_nothing() -> None:
         (changed(log={"disk_reserve_bytes": 0}), ("log.disk_reserve_bytes",), ("log", "flush")),
         (changed(dedup={"keys": 5}), ("dedup.keys",), ("log",)),
         (changed(limits={"depth_max": 3}), ("limits.depth_max",), ("worker",)),
+        (changed(limits={"event_bytes_max": 4096}), ("limits.event_bytes_max",), ("worker", "api")),
+        (changed(api={"readers": ("0",)}), ("api.readers",), ("api",)),
+        (changed(api={"tenant": "shop"}), ("api.tenant",), ("worker", "api")),
         (changed(memory={"lock": True}), ("memory.lock",), ("log", "worker")),
         (changed(logging={"level": "debug"}), ("logging.level",), ()),
         (changed(metrics={"textfile": "/x.prom"}), ("metrics.textfile",), ()),
@@ -73,6 +76,7 @@ def test_who_uses_a_key_begins_anew(
     [
         (changed(worker={"count": 3}), "worker.count"),
         (changed(cpu={"pin": "off"}), "cpu.pin"),
+        (changed(api={"enabled": False}), "api.enabled"),
         (changed(supervisor={"stop_timeout_ms": 100}), "supervisor.stop_timeout_ms"),
         (changed(control={"group": "wheel"}), "control.group"),
         (changed(postgres={"user": "nobody"}), "postgres.user"),
@@ -95,7 +99,7 @@ def test_another_server_is_another_flusher_and_not_another_daemon() -> None:
 
 
 def test_another_password_is_told_and_not_shown() -> None:
-    done = plan(Config(), Config(), password_changed=True)
+    done = plan(Config(), Config(), secrets=[PASSWORD])
     assert done == Plan(Config(), ("postgres.password",), (), ("flush",))
 
 

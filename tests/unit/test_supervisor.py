@@ -27,12 +27,15 @@ PATIENCE_S = 30.0
 class Daemon:
     """A running supervisor in a process of its own, asked by its control API."""
 
-    def __init__(self, directory: Path, workers: int = 2, cpu: str = "pin = 'off'") -> None:
+    def __init__(
+        self, directory: Path, workers: int = 2, cpu: str = "pin = 'off'", *, api: bool = False
+    ) -> None:
         self.directory = directory
         config = directory / "certeus.toml"
         config.write_text(
             f"[worker]\ncount = {workers}\n[cpu]\n{cpu}\n"
             "[postgres]\ndsn = 'postgresql://u:geheim@127.0.0.1:1/none'\n"
+            f"[api]\nenabled = {str(api).lower()}\n"
             "[supervisor]\ndrain_timeout_ms = 200\nstop_timeout_ms = 200\n"
         )
         self.config = str(config)
@@ -257,6 +260,19 @@ def test_sigterm_drains_workers_then_log_then_flusher(daemon: Daemon) -> None:
     assert order[2:] == ["log-0", "flush-0"]
     assert [name.name for name in (daemon.directory / "run").iterdir()] == ["lock"]
     assert "geheim" not in message
+
+
+def test_a_door_settles_before_its_workers_end(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, api=True)
+    try:
+        daemon.until_joined()
+        daemon.until(lambda daemon: "api-0" in daemon.reports())
+        daemon.process.send_signal(signal.SIGTERM)
+        _, message = daemon.process.communicate(timeout=PATIENCE_S)
+        assert daemon.process.returncode == 0, message
+        assert (daemon.directory / "drained").read_text().split()[0] == "api-0"
+    finally:
+        daemon.end()
 
 
 def test_drain_by_the_api_ends_the_daemon(daemon: Daemon) -> None:

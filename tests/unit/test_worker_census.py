@@ -9,8 +9,8 @@ from certeusd import channel
 from certeusd.channel import AskSessions
 from certeusd.config import IngestSection
 from certeusd.peer import Peer
+from certeusd.rule import Rule
 from certeusd.worker import census
-from certeusd.worker.access import Rule
 from certeusd.worker.clients import Client
 from certeusd.worker.handshake import Hello
 from certeusd.worker.kernel import Seen

@@ -15,7 +15,7 @@ from certeusd import logs
 from certeusd.channel import Attach, Detach, Drain, Progress, Ready
 from certeusd.config import IngestSection, LimitsSection, MemorySection
 from certeusd.preparation import Outcome, Preparation
-from certeusd.worker.access import Rule
+from certeusd.rule import Rule
 from certeusd.worker.audit import Audit
 from certeusd.worker.clients import Clients
 from certeusd.worker.kernel import Event, Seen

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from certeusd.config import IngestSection, LimitsSection
 from certeusd.peer import Peer
-from certeusd.worker.access import OVERFLOW_ID, Rule, decide
+from certeusd.rule import OVERFLOW_ID, Rule
+from certeusd.worker.access import decide
 from certeusd.worker.handshake import (
     ENDED,
     HELLO_TIMEOUT_S,

@@ -3,6 +3,7 @@
 import os
 import secrets
 
+from certeusd import doors
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths
 
@@ -27,6 +28,7 @@ def make(paths: Paths) -> None:
                     missing.chmod(mode)  # Whatever the umask.
         for inner in (paths.log, paths.followers, paths.quarantine, paths.log_key.parent):
             inner.mkdir(mode=0o700, exist_ok=True)
+        (paths.runtime_dir / doors.DIRECTORY).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ExitError(
             Exit.CONFIGURATION,

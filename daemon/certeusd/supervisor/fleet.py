@@ -16,7 +16,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from certeusd.board import BOARD_BYTES, Board
@@ -37,6 +37,7 @@ from certeusd.channel import (
     State,
 )
 from certeusd.config import Config, SupervisorSection
+from certeusd.doors import DOORS
 from certeusd.exits import Exit
 from certeusd.logs import Logger
 from certeusd.paths import Paths
@@ -53,10 +54,12 @@ FORGIVEN_AFTER_S = 60.0
 END_GRACE_S = 5.0
 RESTART_TIMEOUT_S = 60.0
 RESTART_LOOK_S = 0.2
+DOOR_GAUGES = ("connections", "subscribers", "producers")
 GAUGES: dict[Role, tuple[str, ...]] = {
     "worker": ("sessions", "ring_bytes", "in_flight"),
     "log": (),
     "flush": ("connected", "breaker_state", "breaker_failures"),
+    "api": DOOR_GAUGES,
 }
 """Words of the board that end with the life of who wrote them."""
 FLUSHER_REPORTS = ("breaker", "gap")
@@ -77,7 +80,11 @@ class Equipment(NamedTuple):
     board_fd: int
     follower_bell: int
     listeners: Sequence[int]
+    """One for each `[[ingest]]` and each door, in order."""
+    doors: Mapping[Role, Sequence[int]]
+    """What each door listens on."""
     postgres_dsn: str
+    api_key: str | None
     command: Callable[[Role], Sequence[str]]
 
 
@@ -113,7 +120,7 @@ class Slot:
     @property
     def ends_within_s(self) -> float:
         """How long its child may take to end in order."""
-        if self.role == "worker":
+        if self.role == "worker" or self.role in DOORS:
             # It keeps to `drain_timeout_ms` itself; the rest is for saying so.
             return self.limits.drain_timeout_ms / 1000 + 1.0
         return self.limits.stop_timeout_ms / 1000
@@ -138,6 +145,7 @@ class Fleet:
         self.log = Slot("log", 0, placement.log)
         self.flush = Slot("flush", 0, placement.flush)
         self.workers = [Slot("worker", at, cpu) for at, cpu in enumerate(placement.worker)]
+        self.doors = [Slot(role, 0, None) for role in equipment.doors]
         self.reports: dict[str, dict[str, object]] = {}
         self.questions = Questions()
         """To the flusher."""
@@ -153,7 +161,7 @@ class Fleet:
     @property
     def slots(self) -> list[Slot]:
         """Every slot, the log writer first."""
-        return [self.log, *self.workers, self.flush]
+        return [self.log, *self.workers, self.flush, *self.doors]
 
     def of(self, role: Role) -> list[Slot]:
         """Every slot of a role."""
@@ -198,12 +206,15 @@ class Fleet:
             log_level=self.levels.of(slot.role),
             board_bytes=BOARD_BYTES,
             postgres_dsn=equipment.postgres_dsn if slot.role == "flush" else None,
+            api_key=equipment.api_key if slot.role == "api" else None,
         )
 
     def _start_descriptors(self, role: Role) -> list[int]:
         equipment = self._equipment
         if role == "worker":
             return [equipment.board_fd, *equipment.listeners]
+        if role in equipment.doors:
+            return [equipment.board_fd, *equipment.doors[role]]
         return [equipment.board_fd, equipment.follower_bell]
 
     def _send_level(self, role: Role, level: str) -> None:
@@ -393,9 +404,11 @@ class Fleet:
 
     # --- another configuration ---------------------------------------------------------------
 
-    def configure(self, config: Config, postgres_dsn: str) -> None:
+    def configure(self, config: Config, postgres_dsn: str, api_key: str | None) -> None:
         """Give children that start from now on another configuration."""
-        self._equipment = self._equipment._replace(config=config, postgres_dsn=postgres_dsn)
+        self._equipment = self._equipment._replace(
+            config=config, postgres_dsn=postgres_dsn, api_key=api_key
+        )
         self.levels.configure(config.logging.level)
 
     async def restart(self, slot: Slot) -> None:
@@ -432,12 +445,13 @@ class Fleet:
     # --- the end -----------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Workers first, then the log writer (seal, sync), then the flusher; PostgreSQL never."""
+        """Doors, workers, the log writer (seal, sync), the flusher; PostgreSQL never."""
         self.draining = True
         for slot in self.slots:
             if slot.timer is not None:
                 slot.timer.cancel()
-        await self._stop(self.workers, max(slot.ends_within_s for slot in self.workers))
+        for slots in (self.doors, self.workers):
+            await self._stop(slots, max((slot.ends_within_s for slot in slots), default=0.0))
         await self._stop([self.log], self.log.ends_within_s)
         await self._stop([self.flush], self.flush.ends_within_s)
 

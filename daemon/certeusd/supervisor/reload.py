@@ -23,6 +23,7 @@ NOBODY: Needs = frozenset()
 _WORKER: Needs = frozenset({"worker"})
 _LOG: Needs = frozenset({"log"})
 _FLUSH: Needs = frozenset({"flush"})
+_API: Needs = frozenset({"api"})
 _DAEMON: Needs = frozenset({DAEMON})
 
 SECTIONS: dict[str, Needs] = {
@@ -30,31 +31,38 @@ SECTIONS: dict[str, Needs] = {
     "cpu": _DAEMON,
     "memory": frozenset({"worker", "log"}),
     "ingest": _WORKER,
+    "api": _API,
     "limits": _WORKER,
     "log": _LOG,
     "dedup": _LOG,
     "postgres": _FLUSH,
     "control": NOBODY,
     "logging": NOBODY,
-    "supervisor": _WORKER,
+    "supervisor": _WORKER | _API,
     "metrics": NOBODY,
     "thresholds": NOBODY,
 }
 KEYS: dict[str, Needs] = {
     "worker.count": _DAEMON,
+    "api.enabled": _DAEMON,
+    "api.path": _DAEMON,
+    "api.mode": _DAEMON,
+    "api.tenant": _WORKER | _API,
     "control.group": _DAEMON,
     "ingest.path": _DAEMON,
     "ingest.mode": _DAEMON,
+    "limits.event_bytes_max": _WORKER | _API,
     "log.disk_reserve_bytes": frozenset({"log", "flush"}),
     "postgres.user": _DAEMON,
     "supervisor.stop_timeout_ms": _DAEMON,
 }
 """Where a key needs another than its section."""
 
-PASSWORD = "postgres.password"
-"""What stands for the password in the list of what has changed; it is no key."""
+PASSWORD, API_KEY = "postgres.password", "api.key"
+SECRETS: dict[str, Needs] = {PASSWORD: _FLUSH, API_KEY: _API}
+"""What stands for a secret in the list of what has changed; it is no key."""
 
-ORDER: tuple[Role, ...] = ("log", "worker", "flush")
+ORDER: tuple[Role, ...] = ("log", "worker", "flush", "api")
 """In this order they begin anew: what the one decides, the next ones ask for."""
 
 
@@ -71,8 +79,8 @@ class Plan(NamedTuple):
     """Who begins anew, in order."""
 
 
-def plan(old: Config, new: Config, *, password_changed: bool) -> Plan:
-    """Compare two effective configurations."""
+def plan(old: Config, new: Config, *, secrets: Collection[str] = ()) -> Plan:
+    """Compare two effective configurations; `secrets`: which of `SECRETS` have changed."""
     changed = list[str]()
     pending = list[str]()
     needed = set[str]()
@@ -85,9 +93,9 @@ def plan(old: Config, new: Config, *, password_changed: bool) -> Plan:
         else:
             changed.append(key)
             needed |= needs
-    if password_changed:
-        changed.append(PASSWORD)
-        needed |= _FLUSH
+    for secret in secrets:
+        changed.append(secret)
+        needed |= SECRETS[secret]
     kept = _with_old(new, old, pending)
     return Plan(kept, tuple(changed), tuple(pending), tuple(r for r in ORDER if r in needed))
 

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,7 +25,7 @@ from certeusd.config_sources import Loaded
 from certeusd.control import access, metrics, types
 from certeusd.control.exposed import Exposed
 from certeusd.control.measures import Measures
-from certeusd.control.server import SOCKET_MODE, ControlServer
+from certeusd.control.server import ControlServer
 from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
 from certeusd.logs import Logger
@@ -34,7 +33,6 @@ from certeusd.paths import Paths
 from certeusd.supervisor import (
     answers,
     directories,
-    listeners,
     locks,
     memory,
     pinning,
@@ -53,6 +51,7 @@ from certeusd.supervisor.orders import Orders
 from certeusd.supervisor.postgres import EmbeddedPostgres
 from certeusd.supervisor.pressure import Pressure
 from certeusd.supervisor.progress import Progress
+from certeusd.supervisor.sockets import Binder
 from certeusd.supervisor.state import TAKES_EVENTS, Facts, Reasons, State, next_state
 from certeusd.supervisor.watchdog import Watchdog
 
@@ -107,7 +106,7 @@ class Supervisor:
             ExitError: 75 another daemon is here, 78 something must be configured.
         """
         paths, loaded = self._paths, self._loaded
-        given = listeners.Given(systemd.listening())
+        binder = Binder(paths, self._owned, self._logger)
         directories.make(paths)
         for directory in dict.fromkeys((paths.state_dir, paths.runtime_dir)):
             self._owned.callback(os.close, locks.hold(directory / "lock"))
@@ -118,6 +117,7 @@ class Supervisor:
         self._config = config_sources.effective(loaded.config, workers, os.geteuid())
         self._asked = self._asked_for(loaded.config)
         self._dsn = config_sources.postgres_dsn(loaded)
+        self._api_key = config_sources.api_key(loaded.config.api)
         if not self._dsn:
             self._postgres = EmbeddedPostgres(
                 paths.postgres,
@@ -134,17 +134,8 @@ class Supervisor:
         self._progress = Progress(self.board, self._reasons)
         self._follower_bell = memory.bell()
         self._owned.callback(os.close, self._follower_bell)
-        self._listeners = [
-            self._listen(given, paths.runtime_dir / one.path, socket.SOCK_SEQPACKET, one.mode)
-            for one in self._config.ingest
-        ]
-        self._control = self._listen(given, paths.control_socket, socket.SOCK_STREAM, SOCKET_MODE)
+        self._sockets = binder.bind(self._config)
         self._let_in(config_sources.roles(self._config.control))
-        for path in given.close():
-            self._logger.warning(
-                "socket_not_used", path=path,
-                next="systemd listens there: give it an [[ingest]], or take it out of the unit",
-            )  # fmt: skip
         self._fleet = Fleet(self._equipment(), self._reasons, self._logger, self._update)
         self.orders = Orders(self._fleet, self._reasons)
         self.census = Census(self._fleet)
@@ -171,19 +162,6 @@ class Supervisor:
             except OSError as error:  # A sandbox may forbid it: slower, and no reason to stop.
                 self._logger.warning("supervisor_not_pinned", error=str(error))
 
-    def _listen(
-        self, given: listeners.Given, path: Path, kind: socket.SocketKind, mode: int
-    ) -> socket.socket:
-        """Take the socket that systemd has there, or make one and its end ours."""
-        end = given.take(path, kind)
-        if end is None:
-            end = listeners.bind(path, kind, mode)
-            self._owned.callback(path.unlink, missing_ok=True)
-            group = self._config.control.group
-            if path == self._paths.control_socket and not listeners.give_to_group(path, group):
-                self._logger.warning("control_group_not_given", group=group)
-        return self._owned.enter_context(end)
-
     def _let_in(self, roles: access.Roles) -> None:
         """Open the control socket to whoever has a role there."""
         self._roles = roles
@@ -200,8 +178,12 @@ class Supervisor:
             board=self.board,
             board_fd=self._board_fd,
             follower_bell=self._follower_bell,
-            listeners=[listener.fileno() for listener in self._listeners],
+            listeners=[end.fileno() for end in self._sockets.ingest],
+            doors={
+                role: [end.fileno() for end in ends] for role, ends in self._sockets.doors.items()
+            },
             postgres_dsn=self._dsn,
+            api_key=self._api_key,
             command=self._command,
         )
 
@@ -221,7 +203,7 @@ class Supervisor:
         self._exposed = Exposed(self._config.metrics, render, tell, self._logger)
         exposed = loop.create_task(self._exposed.run())
         try:
-            await control.start(self._control)
+            await control.start(self._sockets.control)
             self._fleet.start()
             if self._postgres is not None:
                 postgres = loop.create_task(self._postgres.run())
@@ -345,7 +327,7 @@ class Supervisor:
         """Compare with what files and variables say by now; ExitError: they cannot be used."""
         loaded = config_sources.load(self._config_file)
         read = self._asked_for(loaded.config)
-        pending = reload.plan(self._asked, read, password_changed=False).pending
+        pending = reload.plan(self._asked, read).pending
         return types.Differences(
             differences=[
                 types.Difference(
@@ -382,9 +364,12 @@ class Supervisor:
         dsn = config_sources.postgres_dsn(loaded) or self._dsn
         told = bool(loaded.dsn) and self._postgres is None
         same_server = asked.postgres.dsn == self._asked.postgres.dsn
-        plan = reload.plan(
-            self._asked, asked, password_changed=told and same_server and dsn != self._dsn
-        )
+        key = config_sources.api_key(asked.api)
+        secrets = [
+            *([reload.PASSWORD] if told and same_server and dsn != self._dsn else []),
+            *([reload.API_KEY] if key != self._api_key else []),
+        ]
+        plan = reload.plan(self._asked, asked, secrets=secrets)
         roles = config_sources.roles(plan.config.control)
         if "log" in plan.roles and not self._fleet.log.ready:
             raise ExitError(Exit.TRY_AGAIN, "the log is being recovered; try again when it is open")
@@ -395,7 +380,8 @@ class Supervisor:
         # Users and groups are numbers by now, and must not be resolved twice.
         worker = msgspec.structs.replace(plan.config.worker, count=self.placement.workers)
         self._config = msgspec.structs.replace(plan.config, worker=worker)
-        self._fleet.configure(self._config, self._dsn)
+        self._api_key = key
+        self._fleet.configure(self._config, self._dsn, key)
         self._exposed.configure(self._config.metrics)
         self._let_in(roles)
         self._server.roles = roles
@@ -473,8 +459,9 @@ class Supervisor:
         return [answers.process(self.board, slot) for slot in self._fleet.workers]
 
     def processes(self) -> list[types.Process]:
-        """Log writer and flusher."""
-        return [answers.process(self.board, slot) for slot in (self._fleet.log, self._fleet.flush)]
+        """Log writer, flusher, doors."""
+        rest = (self._fleet.log, self._fleet.flush, *self._fleet.doors)
+        return [answers.process(self.board, slot) for slot in rest]
 
     def dsn(self, show_password: bool) -> str | None:
         """URL of the database, once the flusher has found its schema there."""

@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from certeusd import _native, logs, timeslice
+from certeusd import _native, doors, logs, timeslice
 from certeusd.board import Board
 from certeusd.channel import Start, adopt
 from certeusd.preparation import Preparation
+from certeusd.rule import Rule
 from certeusd.uncaught import log_uncaught
-from certeusd.worker.access import Rule
 from certeusd.worker.audit import Audit
 from certeusd.worker.clients import Clients
 from certeusd.worker.ledger import Caps, Ledger
@@ -63,7 +63,8 @@ def main() -> int:
     log_uncaught(logger)
     timeslice.shorten(logger)
     listeners = [socket.socket(fileno=fd) for fd in listener_fds]
-    assert len(listeners) == len(config.ingest), "one listener for each [[ingest]]"
+    sections = [*config.ingest, *doors.private_listeners(config, os.geteuid())]
+    assert len(listeners) == len(sections), "one listener for each [[ingest]] and each door"
     for listener in listeners:
         listener.setblocking(False)
     key = (Path(start.state_dir) / "keys" / "log.key").read_bytes()
@@ -74,7 +75,7 @@ def main() -> int:
     os.close(board_fd)
     clients = Clients(
         kernel,
-        [(end, Rule.of(section)) for end, section in zip(listeners, config.ingest, strict=True)],
+        [(end, Rule.of(section)) for end, section in zip(listeners, sections, strict=True)],
         limits=limits,
         ledger=Ledger(Caps.of(limits, max(1, config.worker.count))),
         audit=Audit(logger),

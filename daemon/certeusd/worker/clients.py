@@ -23,8 +23,9 @@ from typing import Protocol
 
 from certeusd.config import LimitsSection
 from certeusd.peer import Peer, peer_of
+from certeusd.rule import Rule
 from certeusd.worker import descriptors
-from certeusd.worker.access import Rule, decide
+from certeusd.worker.access import decide
 from certeusd.worker.audit import Audit
 from certeusd.worker.descriptors import Descriptors
 from certeusd.worker.handshake import (

@@ -20,6 +20,9 @@ fn board_tables<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         ("log", board::PAGE_LOG, board::log::FIELDS),
         ("flush", board::PAGE_FLUSH, board::flush::FIELDS),
         ("worker", board::PAGE_WORKER, board::worker::FIELDS),
+        ("api", board::PAGE_API, board::door::FIELDS),
+        ("syslog", board::PAGE_SYSLOG, board::door::FIELDS),
+        ("journal", board::PAGE_JOURNAL, board::door::FIELDS),
     ] {
         let table = PyDict::new(py);
         for (field, index) in fields {

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certeusd import journal
-from certeusd.journal import Journal
+from certeusd import log_journal
+from certeusd.log_journal import Journal
 from support.fake_journal import VALID_NAME, FakeJournal, parse
 
 LARGE_BYTES = 12 << 20
@@ -30,8 +30,8 @@ def to(there: FakeJournal) -> Iterator[Journal]:
 
 @given(st.dictionaries(st.text(), st.text(st.characters(exclude_categories=[])), max_size=6))
 def test_any_key_and_any_text_is_a_record_that_the_journal_takes(given: dict[str, str]) -> None:
-    named = {journal.field_name(key): text for key, text in given.items()}
-    read = parse(journal.encode(named.items()))
+    named = {log_journal.field_name(key): text for key, text in given.items()}
+    read = parse(log_journal.encode(named.items()))
     assert read == {name: text.encode(errors="backslashreplace") for name, text in named.items()}
 
 
@@ -43,13 +43,13 @@ def test_any_key_and_any_text_is_a_record_that_the_journal_takes(given: dict[str
     ],
 )  # fmt: skip
 def test_a_key_becomes_the_nearest_valid_name(key: str, name: str) -> None:
-    assert journal.field_name(key) == name
+    assert log_journal.field_name(key) == name
     assert VALID_NAME.fullmatch(name.encode())
 
 
 def test_line_breaks_and_surrogates_arrive(there: FakeJournal, to: Journal) -> None:
     fields = {"MESSAGE": "one\ntwo=2\n", "NAME": "\udc80 = ü", "EMPTY": ""}
-    assert to.send_nowait(journal.encode(fields.items()))
+    assert to.send_nowait(log_journal.encode(fields.items()))
     assert there.receive() == {
         "MESSAGE": b"one\ntwo=2\n", "NAME": "\\udc80 = ü".encode(), "EMPTY": b"",
     }  # fmt: skip
@@ -58,7 +58,7 @@ def test_line_breaks_and_surrogates_arrive(there: FakeJournal, to: Journal) -> N
 def test_what_no_datagram_holds_comes_by_a_sealed_descriptor(
     there: FakeJournal, to: Journal
 ) -> None:
-    assert to.send_nowait(journal.encode([("MESSAGE", "x" * LARGE_BYTES), ("N", "1")]))
+    assert to.send_nowait(log_journal.encode([("MESSAGE", "x" * LARGE_BYTES), ("N", "1")]))
     assert there.receive() == {"MESSAGE": b"x" * LARGE_BYTES, "N": b"1"}
     assert there.large == 1
 
@@ -67,7 +67,7 @@ def test_what_no_datagram_holds_comes_by_a_sealed_descriptor(
 def test_a_full_journal_takes_nothing_and_nobody_waits(
     there: FakeJournal, to: Journal, length: int
 ) -> None:
-    small, record = journal.encode([("N", "1")]), journal.encode([("N", "1" * length)])
+    small, record = log_journal.encode([("N", "1")]), log_journal.encode([("N", "1" * length)])
     sent = 0
     while to.send_nowait(small):
         sent += 1
