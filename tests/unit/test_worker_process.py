@@ -15,7 +15,7 @@ import pytest
 from certeusd import channel as channels
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import Attach, Drain, Ready, Start
-from certeusd.config import Config, IngestSection, SupervisorSection
+from certeusd.config import ApiSection, Config, IngestSection, SupervisorSection
 
 WAIT_MS = 60_000
 PAIR_PAGES_BYTES = 4 * 4096
@@ -46,6 +46,7 @@ class Process:
         config = Config(
             worker=worker,
             ingest=(IngestSection(uids=(os.getuid(),)),),
+            api=ApiSection(enabled=False),
             supervisor=SupervisorSection(drain_timeout_ms=0),
         )
         start = Start("worker", 0, config, str(path), str(path), "info", BOARD_BYTES)
