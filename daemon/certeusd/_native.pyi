@@ -4,9 +4,9 @@ Longer than 500 lines: one module has one stub.
 """
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Literal, Self, TypedDict
+from typing import Literal, Self, TypedDict, final
 
 BOARD: dict[str, tuple[int, dict[str, int]]]
 """`{table: (first page, {field: word index})}` of `daemon/src/board.rs`, names in lower case."""
@@ -335,6 +335,150 @@ def shorten_slice() -> bool:
     Raises:
         OSError: it is forbidden.
     """
+
+@final
+class Encoded:
+    """What became of one block: payloads for `Ring.append_payloads`, and what was refused."""
+
+    @property
+    def payloads(self) -> bytes:
+        """A sequence of `bytes u32, little-endian | payload` (`ipc/src/record.rs`)."""
+
+    @property
+    def count(self) -> int:
+        """Payloads in it, in the order of the events."""
+
+    @property
+    def seen(self) -> int:
+        """Events of the input, refused ones included: `count + len(refused)`."""
+
+    @property
+    def refused(self) -> list[tuple[int, str]]:
+        """Index among those seen, ascending, and a stable word.
+
+        The words of verdicts (`certeus_ipc::verdict::Reason`), where one fits, and the door's own:
+        `specversion`, `missing-id`, `missing-source`, `missing-type`, `invalid-base64`,
+        `data-and-base64`, `reserved-name`, `not-an-object`, `no-field-NAME`,
+        `field-NAME-is-no-text`.
+        """
+
+    @property
+    def consumed(self) -> int:
+        """Bytes of the input that were used: give the rest again, before what comes next."""
+
+@final
+class DoorEncoder:
+    """Makes payloads of what comes in a known format; holds no state but its rules.
+
+    What it refuses is what cannot be handed on. All else is the worker's to judge: depth, numbers
+    and times of an event that is encoded may still be told by its verdict. Blocks of 4 KiB and more
+    are encoded without the GIL.
+    """
+
+    def __new__(cls, event_bytes_max: int, source: str, sources: Sequence[str]) -> DoorEncoder:
+        """Fix the rules of one session.
+
+        Args:
+            event_bytes_max: The most bytes of data, as the welcome says (2 MiB at most); more is
+                `too-large`.
+            source: The session's own source: an event that has it, or none, carries none.
+            sources: Names, or prefixes that end in `*`, of other sources that may be claimed; else
+                `source-not-allowed`.
+
+        Raises:
+            ValueError: event_bytes_max is larger than any ring.
+        """
+
+    @property
+    def payload_bytes_max(self) -> int:
+        """The longest payload that can come out; a ring takes an eighth of itself less 16 bytes."""
+
+    def data_lines(
+        self,
+        block: bytes,
+        type: str,
+        source: str | None = None,
+        id_field: str | None = None,
+        subject_field: str | None = None,
+        final: bool = False,
+    ) -> Encoded:
+        r"""Take each line as the data of an event, as `certeus append` does.
+
+        A line is a JSON object; its own bytes are the data. It ends in LF or CR LF. Lines of
+        nothing but white space are skipped and not counted. It is parsed only for a field.
+
+        Args:
+            block: Whole lines, and perhaps the beginning of one, which is not consumed. Whoever
+                reads bounds what one line may have: nothing is consumed of a block without an LF.
+            type: Of each event.
+            source: Of each event; none: the session's own.
+            id_field: The member that is the event's id: a string, or an integer as it is written.
+                A name that stands twice counts where it stands last.
+            subject_field: The same for its subject.
+            final: Nothing comes behind this block: its end is the end of a line, too.
+        """
+
+    def cloudevents_lines(self, block: bytes, final: bool = False) -> Encoded:
+        """Take each line as one CloudEvent in JSON; lines as for `data_lines`.
+
+        Required are `specversion` "1.0", `id`, `source` and `type`, not empty. Extensions have
+        names of `[a-z0-9]{1,20}` and strings, booleans or integers (64 bits). A member that is null
+        was not given; a name that stands twice is `invalid-json`.
+
+        `data` is logged by its own bytes, whatever its content type: text stays a JSON string.
+        `data_base64` is logged as opaque bytes (without `datacontenttype`:
+        `application/octet-stream`), but as JSON if that is its content type. An event with neither
+        has the data `null`.
+
+        What certeus shows of an event can be sent again: where there is `recorded_at`, the members
+        `seq`, `recorded_at`, `tenant`, `verdict` and `schema_version` are left out; elsewhere they
+        are refused (`reserved-name`).
+        """
+
+    def cloudevents_batch(self, body: bytes) -> Encoded:
+        """Take each element of a JSON array as one CloudEvent; a bad one does not harm the rest.
+
+        Raises:
+            ValueError: the body is no array, or has no end.
+        """
+
+    def cloudevent(self, body: bytes) -> Encoded:
+        """Take the body as one CloudEvent.
+
+        Raises:
+            ValueError: the body is no object, or has no end.
+        """
+
+    def event(
+        self,
+        data: bytes | None,
+        opaque: bool | None,
+        type: str,
+        id: str | None = None,
+        subject: str | None = None,
+        time: str | None = None,
+        source: str | None = None,
+        dataschema: str | None = None,
+        content_type: str | None = None,
+        extensions: str | None = None,
+    ) -> Encoded:
+        """Take one event whose attributes came apart, as in CloudEvents' binary mode.
+
+        Nothing is required but the type; what a format asks for beyond that is its door's to see.
+
+        Args:
+            data: Its own bytes; none: there is no data, and `null` is logged.
+            opaque: Whether data is bytes and not JSON; none: the content type says so. It is JSON
+                where there is none, or `application/json`, or one that ends in `+json`.
+            type: And the others: CloudEvents attributes; an empty one is refused.
+            id: Key by which a retry is recognised, together with the source.
+            subject: See type.
+            time: RFC 3339.
+            source: None: the session's own.
+            dataschema: See type.
+            content_type: Of data; needed where data is opaque, and then not that of JSON.
+            extensions: A flat JSON object, as text.
+        """
 
 class Worker:
     """The kernel of one worker (`daemon/src/worker`). One thread uses it.

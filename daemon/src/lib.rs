@@ -8,6 +8,7 @@ pub mod board;
 pub mod copy;
 pub mod direct;
 pub mod disk;
+pub mod door;
 pub mod envelope;
 pub mod failpoint;
 pub mod format;

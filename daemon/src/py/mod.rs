@@ -5,6 +5,7 @@ use pyo3::types::PyDict;
 
 use crate::board;
 
+mod door;
 mod log;
 mod look;
 mod memory;
@@ -43,6 +44,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BOARD", board_tables(module.py())?)?;
     module.add("FAILPOINTS", crate::failpoint::names())?;
     module.add("BOARD_PAGES", board::BOARD_PAGES)?;
+    module.add_class::<door::DoorEncoder>()?;
+    module.add_class::<door::Encoded>()?;
     module.add_class::<worker::Worker>()?;
     module.add_function(wrap_pyfunction!(worker::check_json, module)?)?;
     module.add_function(wrap_pyfunction!(worker::check_text, module)?)?;

@@ -24,68 +24,22 @@ type Check = Result<(), Reason>;
 
 /// Whether `text` is one JSON text that PostgreSQL takes, with at most `depth_max` brackets open.
 pub fn check(text: &[u8], depth_max: u32) -> Check {
-    assert!(depth_max <= DEPTH_LIMIT);
     let mut cursor = Cursor { text, at: 0 };
-    let mut open = Open::default();
-    loop {
-        cursor.skip_space();
-        match cursor.take()? {
-            b'"' => cursor.string()?,
-            b'{' => {
-                open.push(true, depth_max)?;
-                cursor.skip_space();
-                if cursor.peek() == Some(b'}') {
-                    cursor.at += 1;
-                    open.pop();
-                } else {
-                    cursor.name()?;
-                    continue;
-                }
-            }
-            b'[' => {
-                open.push(false, depth_max)?;
-                cursor.skip_space();
-                if cursor.peek() == Some(b']') {
-                    cursor.at += 1;
-                    open.pop();
-                } else {
-                    continue;
-                }
-            }
-            first @ (b'-' | b'0'..=b'9') => cursor.number(first)?,
-            b't' => cursor.word(b"rue")?,
-            b'f' => cursor.word(b"alse")?,
-            b'n' => cursor.word(b"ull")?,
-            other => return Err(unexpected(other)),
-        }
-        if behind_value(&mut cursor, &mut open)? {
-            return Ok(());
-        }
-    }
+    cursor.value(depth_max)?;
+    cursor.skip_space();
+    cursor.peek().map_or(Ok(()), |byte| Err(unexpected(byte)))
 }
 
-/// Closes what closes here. True: the text is complete; false: another value follows.
-fn behind_value(cursor: &mut Cursor<'_>, open: &mut Open) -> Result<bool, Reason> {
-    loop {
-        cursor.skip_space();
-        if open.depth == 0 {
-            return cursor.peek().map_or(Ok(true), |byte| Err(unexpected(byte)));
-        }
-        match (cursor.take()?, open.object()) {
-            (b',', true) => {
-                cursor.skip_space();
-                cursor.name()?;
-                return Ok(false);
-            }
-            (b',', false) => return Ok(false),
-            (b'}', true) | (b']', false) => open.pop(),
-            (other, _) => return Err(unexpected(other)),
-        }
-    }
+/// Where the value ends that begins at `at`, checked as [`check`] does; space before it is skipped.
+pub fn skip(text: &[u8], at: usize, depth_max: u32) -> Result<usize, Reason> {
+    let mut cursor = Cursor { text, at };
+    cursor.value(depth_max)?;
+    Ok(cursor.at)
 }
 
 /// A NUL is told by its name wherever it stands; any other stray byte is only bad JSON.
-fn unexpected(byte: u8) -> Reason {
+#[must_use]
+pub fn unexpected(byte: u8) -> Reason {
     if byte == 0 { Reason::NulCharacter } else { Reason::InvalidJson }
 }
 
@@ -123,6 +77,77 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
+    /// One value, with all that is in it.
+    #[inline]
+    fn value(&mut self, depth_max: u32) -> Check {
+        assert!(depth_max <= DEPTH_LIMIT);
+        self.skip_space();
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return self.string();
+        }
+        self.nested(depth_max)
+    }
+
+    fn nested(&mut self, depth_max: u32) -> Check {
+        let mut open = Open::default();
+        loop {
+            self.skip_space();
+            match self.take()? {
+                b'"' => self.string()?,
+                b'{' => {
+                    open.push(true, depth_max)?;
+                    self.skip_space();
+                    if self.peek() == Some(b'}') {
+                        self.at += 1;
+                        open.pop();
+                    } else {
+                        self.name()?;
+                        continue;
+                    }
+                }
+                b'[' => {
+                    open.push(false, depth_max)?;
+                    self.skip_space();
+                    if self.peek() == Some(b']') {
+                        self.at += 1;
+                        open.pop();
+                    } else {
+                        continue;
+                    }
+                }
+                first @ (b'-' | b'0'..=b'9') => self.number(first)?,
+                b't' => self.word(b"rue")?,
+                b'f' => self.word(b"alse")?,
+                b'n' => self.word(b"ull")?,
+                other => return Err(unexpected(other)),
+            }
+            if self.behind_value(&mut open)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Closes what closes here. True: the value is complete; false: another one follows in it.
+    fn behind_value(&mut self, open: &mut Open) -> Result<bool, Reason> {
+        loop {
+            if open.depth == 0 {
+                return Ok(true);
+            }
+            self.skip_space();
+            match (self.take()?, open.object()) {
+                (b',', true) => {
+                    self.skip_space();
+                    self.name()?;
+                    return Ok(false);
+                }
+                (b',', false) => return Ok(false),
+                (b'}', true) | (b']', false) => open.pop(),
+                (other, _) => return Err(unexpected(other)),
+            }
+        }
+    }
+
     #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
