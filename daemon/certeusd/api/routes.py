@@ -1,37 +1,10 @@
 """The table of routes: each row with what its caller must be allowed, and its handler."""
 
-from collections.abc import Awaitable, Callable
-from typing import Literal, NamedTuple
-
 from aiohttp import web
 
-from certeusd.api.about import Supervisor
+from certeusd.api.append import post_events
 from certeusd.api.peers import Caller
-from certeusd.api.producers import Producers
-from certeusd.door_process import DoorProcess
-
-Need = Literal["read", "append"]
-
-
-class Context(NamedTuple):
-    """What a handler gets besides its request."""
-
-    process: DoorProcess
-    producers: Producers
-    supervisor: Supervisor
-
-
-Handler = Callable[[Context, Caller, web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-class Route(NamedTuple):
-    """A row."""
-
-    method: str
-    path: str
-    need: Need
-    handler: Handler
-    summary: str
+from certeusd.api.routing import Context, Handler, Route
 
 
 def _passed_on(path: str) -> Handler:
@@ -43,6 +16,10 @@ def _passed_on(path: str) -> Handler:
 
 
 ROUTES = (
+    Route(
+        "POST", "/v1/ledger/events", "append", post_events,
+        "Append events, and answer when they are durable.",
+    ),
     Route(
         "GET", "/v1/ledger/health", "read", _passed_on("/v1/health/ready"),
         "Whether events are taken.",

@@ -10,7 +10,8 @@ from certeusd.api.about import Supervisor
 from certeusd.api.peers import Caller, Peers
 from certeusd.api.problems import ProblemError
 from certeusd.api.producers import Producers
-from certeusd.api.routes import ROUTES, Context, Route
+from certeusd.api.routes import ROUTES
+from certeusd.api.routing import Context, Route
 from certeusd.door_process import DoorProcess
 from certeusd.peer import peer_of
 
@@ -24,7 +25,7 @@ class Server:
     def __init__(self, process: DoorProcess) -> None:
         self._process = process
         self._peers = Peers(process.config.api, process.start.api_key)
-        self._producers = Producers(process.private_socket, process.logger)
+        self._producers = Producers(process, self._peers.rule)
         self._supervisor = Supervisor(process.paths.control_socket)
         self._context = Context(process, self._producers, self._supervisor)
         self._routes: dict[str, dict[str, Route]] = {}
