@@ -23,21 +23,18 @@ from aiohttp import web
 
 from certeus.errors import Error
 from certeusd._native import DoorEncoder, Encoded
-from certeusd.api.bodies import blocks, whole
+from certeusd.api import parameters
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.routing import Context
 from certeusd.api.verdicts import Verdicts
 from certeusd.door import LateError
 
-NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-ONE = "application/cloudevents+json"
-BATCH = "application/cloudevents-batch+json"
+NDJSON = (parameters.NDJSON, "application/ndjson", "application/jsonl")
+ONE, BATCH = parameters.CLOUDEVENT, parameters.CLOUDEVENTS
 UNTOLD = "application/x-www-form-urlencoded"
 CE = "ce-"
-QUERY = ("type", "source", "id", "subject", "time", "dataschema")
-"""Attributes that the query may give to events whose format has none."""
-TIMEOUT_S, TIMEOUT_S_MAX = 30.0, 3600.0
+TIMEOUT_S = 30.0
 LINE_OVERHEAD_BYTES = 64 * 1024
 """That a line may have beside the data of its event."""
 AGAIN_S = 1
@@ -62,19 +59,16 @@ class Asked(NamedTuple):
             ProblemError: 400.
         """
         waits, timeout = query.get("wait", "durable"), query.get("timeout_s", str(TIMEOUT_S))
-        known = (*QUERY, "id_field", "subject_field", "wait", "timeout_s")
-        if unknown := [name for name in query if name not in known]:
-            raise _bad(f"unknown parameter {unknown[0]}; there are {', '.join(known)}")
-        if waits not in ("durable", "none"):
+        if waits not in parameters.WAITS:
             raise _bad("wait is durable or none")
         try:
             timeout_s = float(timeout)
         except ValueError:
             timeout_s = -1.0
-        if not 0 < timeout_s <= TIMEOUT_S_MAX:
-            raise _bad(f"timeout_s is above 0 and at most {TIMEOUT_S_MAX:g}")
+        if not 0 < timeout_s <= parameters.TIMEOUT_S_MAX:
+            raise _bad(f"timeout_s is above 0 and at most {parameters.TIMEOUT_S_MAX}")
         return cls(
-            attributes={name: query[name] for name in QUERY if name in query},
+            attributes={name: query[name] for name in parameters.ATTRIBUTES if name in query},
             id_field=query.get("id_field"),
             subject_field=query.get("subject_field"),
             waits=waits == "durable",
@@ -96,15 +90,17 @@ async def post_events(
         ProblemError: 400, 413, 415 the request; 422 events were rejected, and the rest was taken;
             503 there was no room in time; 504 the verdicts did not come in time.
     """
+    context.throttle.check(caller)
     asked = Asked.of(dict(request.query))
     if not _names_source(request, asked) and context.producers.default_source(caller) is None:
         raise _bad("a source is needed: give ?source= one of those that [api] sources allows")
     producer = await context.producers.of(caller)
     verdicts = Verdicts(producer.door)
     try:
-        async for encoded in _encoded(context, producer.encoder, request, asked):
+        async for encoded in _encoded(context, caller, producer.encoder, request, asked):
             tickets = await producer.door.append(encoded.payloads, asked.left_s())
             verdicts.add(encoded.seen, encoded.refused, tickets)
+            await context.throttle.paced(request, caller, encoded.seen)
             context.process.count("events_total", len(tickets))
             context.process.count("refused_total", len(encoded.refused))
             if len(tickets) < encoded.count:
@@ -141,20 +137,23 @@ def _answer(asked: Asked, verdicts: Verdicts) -> web.StreamResponse:
 
 
 async def _encoded(
-    context: Context, encoder: DoorEncoder, request: web.BaseRequest, asked: Asked
+    context: Context,
+    caller: Caller,
+    encoder: DoorEncoder,
+    request: web.BaseRequest,
+    asked: Asked,
 ) -> AsyncIterator[Encoded]:
     """Yield what the encoder makes of the body, block by block.
 
     Raises:
         ProblemError: 400, 413, 415.
     """
-    api, kind = context.process.config.api, request.content_type
-    body_timeout_s = api.body_timeout_ms / 1000
+    kind = request.content_type
     binary = _is_binary(request)
     if not binary and kind in NDJSON:
         line_max = context.process.config.limits.event_bytes_max + LINE_OVERHEAD_BYTES
         lines = _Lines(encoder, asked, line_max)
-        async for block in blocks(request, body_timeout_s):
+        async for block in context.bodies.blocks(request):
             for encoded in lines.feed(block):
                 yield encoded
         for encoded in lines.end():
@@ -167,7 +166,7 @@ async def _encoded(
             " or give ?type= and ?source=",
             headers={"Accept-Post": ", ".join((NDJSON[0], ONE, BATCH))},
         )  # fmt: skip
-    body = await whole(request, api.body_bytes_max, body_timeout_s)
+    body = await context.bodies.whole(request, caller.name)
     try:
         if binary:
             yield _binary(encoder, request, body)
@@ -256,7 +255,7 @@ def _binary(encoder: DoorEncoder, request: web.BaseRequest, body: bytes) -> Enco
     for name in ("id", "source", "type"):
         if not given.get(name):
             raise _bad(f"ce-{name} is missing")
-    known = {name: given.pop(name) for name in QUERY if name in given}
+    known = {name: given.pop(name) for name in parameters.ATTRIBUTES if name in given}
     if unnamed := [name for name in given if not _EXTENSION.fullmatch(name)]:
         raise _bad(f"ce-{unnamed[0]} is no name of an extension: 1 to 20 of a-z and 0-9")
     extensions = msgspec.json.encode(given).decode() if given else None

@@ -2,9 +2,13 @@
 
 from aiohttp import web
 
+from certeusd.api import parameters
 from certeusd.api.append import post_events
 from certeusd.api.peers import Caller
+from certeusd.api.reading import get_events
 from certeusd.api.routing import Context, Handler, Route
+from certeusd.api.verdicts import Summary
+from certeusd.control.types import Health
 
 
 def _passed_on(path: str) -> Handler:
@@ -15,14 +19,30 @@ def _passed_on(path: str) -> Handler:
     return handle
 
 
-ROUTES = (
+async def _openapi(_: Context, __: Caller, ___: web.BaseRequest) -> web.StreamResponse:
+    from certeusd.api import openapi
+
+    return web.Response(body=openapi.document(ROUTES).encode(), content_type="application/json")
+
+
+ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/v1/ledger/events", "append", post_events,
         "Append events, and answer when they are durable.",
+        query=parameters.APPEND, bodies=parameters.BODIES, answer=Summary,
+    ),
+    Route(
+        "GET", "/v1/ledger/events", "read", get_events,
+        "Durable events, by number; followed with Accept: text/event-stream.",
+        query=parameters.READ, answers=(parameters.NDJSON, parameters.EVENT_STREAM),
     ),
     Route(
         "GET", "/v1/ledger/health", "read", _passed_on("/v1/health/ready"),
-        "Whether events are taken.",
+        "Whether events are taken.", answer=Health,
     ),
-    Route("GET", "/v1/ledger/metrics", "read", _passed_on("/metrics"), "Prometheus text."),
+    Route(
+        "GET", "/v1/ledger/metrics", "read", _passed_on("/metrics"), "Prometheus text.",
+        answers=("text/plain",),
+    ),
+    Route("GET", "/openapi.json", "read", _openapi, "This API (OpenAPI 3.1)."),
 )  # fmt: skip

@@ -36,6 +36,7 @@ CODES = (
     "flush-paused",
     "metrics-port",
     "metrics-textfile",
+    "api-port",
     "crash-loop",
     "restarting",
 )

@@ -37,6 +37,7 @@ from certeusd.control.types import (
 from certeusd.exits import Exit, ExitError
 from certeusd.letters import PAGE_LETTERS_MAX, Dropped, Letters, NoAnswerError, Retried
 from certeusd.logs import LEVELS, MODULES, Module
+from certeusd.openapi import Query
 
 WAIT_POLL_S = 0.005
 WAIT_TIMEOUT_S_MAX = 86_400.0
@@ -66,15 +67,6 @@ class Request(NamedTuple):
 
 Handler = Callable[[Request], Awaitable[msgspec.Struct | str | bytes]]
 """Gives the answer, its text, or its JSON."""
-
-
-class Query(NamedTuple):
-    """A parameter of a route; any other is refused."""
-
-    name: str
-    schema: dict[str, object]
-    """JSON Schema of its value."""
-    required: bool = False
 
 
 class Route(NamedTuple):

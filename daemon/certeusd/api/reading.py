@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from certeusd.api.parameters import EVENT_STREAM, NDJSON, PAGE_EVENTS, PAGE_EVENTS_MAX, SEQ_MAX
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.routing import Context
+from certeusd.door_process import DoorProcess
 from certeusd.log.reader import Filter
 from certeusd.log.tailing import Form, Tailing
 
-LIMIT, LIMIT_MAX = 1000, 100_000
-SEQ_MAX = 2**63 - 1
 POLL_S = 0.02
 """Between two looks at the durable seq while somebody follows."""
 QUIET_S = 15.0
@@ -27,8 +27,6 @@ QUIET_S = 15.0
 WRITE_TIMEOUT_S = 30.0
 SUBSCRIBERS_MAX = 256
 SUBSCRIBERS_PER_PEER_MAX = 64
-EVENT_STREAM = "text/event-stream"
-PARAMETERS = ("after_seq", "type", "source", "limit")
 
 
 class Asked(NamedTuple):
@@ -45,8 +43,6 @@ class Asked(NamedTuple):
         Raises:
             ProblemError: 400.
         """
-        if unknown := [name for name in query if name not in PARAMETERS]:
-            raise _bad(f"unknown parameter {unknown[0]}; there are {', '.join(PARAMETERS)}")
         after = _number("after_seq", query["after_seq"], 0) if "after_seq" in query else None
         limit = _number("limit", query["limit"], 1) if "limit" in query else None
         wanted = Filter(tenant=tenant, type=query.get("type"), source=query.get("source"))
@@ -63,8 +59,8 @@ def _number(name: str, text: str, least: int) -> int:
 class Reading:
     """The durable log, for whoever asks; knows who follows it."""
 
-    def __init__(self, context: Context) -> None:
-        self._process = context.process
+    def __init__(self, process: DoorProcess) -> None:
+        self._process = process
         self._subscribers: dict[str, int] = {}
 
     @property
@@ -77,11 +73,11 @@ class Reading:
         return Tailing(log_dir, asked.wanted, after_seq, form=form, versioned=form == "lines")
 
     async def lines(self, asked: Asked, request: web.BaseRequest) -> web.StreamResponse:
-        """Send events as NDJSON, `limit` at most; where the next page begins is in a header."""
-        limit = min(asked.limit or LIMIT, LIMIT_MAX)
+        """Send at most `limit` events as NDJSON; the next page begins behind the last one."""
+        limit = min(asked.limit or PAGE_EVENTS, PAGE_EVENTS_MAX)
         until_seq = self.durable_seq
         tailing = await asyncio.to_thread(self._tailing, asked, asked.after_seq or 0, "lines")
-        answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        answer = web.StreamResponse(headers={"Content-Type": NDJSON})
         answer.enable_chunked_encoding()
         await answer.prepare(request)
         while limit:
