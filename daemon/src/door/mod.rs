@@ -7,7 +7,7 @@
 //! ring.
 //!
 //! ```text
-//!   socket ── block ──▶ cloudevents / lines ──▶ Encoder ── payloads ──▶ ring ──▶ worker
+//!   socket ── block ──▶ formats ──▶ Encoder ── payloads ──▶ ring ──▶ worker
 //!                               │ refused: index, word                            │ verdict
 //! ```
 //!
@@ -24,6 +24,7 @@ pub mod cloudevents;
 pub mod encoder;
 pub mod lines;
 mod object;
+pub mod otlp;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +53,9 @@ impl Refusal {
     pub const RESERVED_NAME: Self = Self(Cow::Borrowed("reserved-name"));
     /// Something else where a JSON object has to be.
     pub const NOT_AN_OBJECT: Self = Self(Cow::Borrowed("not-an-object"));
+
+    /// OTLP: a message is not one in protobuf's binary notation.
+    pub const INVALID_PROTOBUF: Self = Self(Cow::Borrowed("invalid-protobuf"));
 
     #[must_use]
     pub fn no_field(name: &str) -> Self {

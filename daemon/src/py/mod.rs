@@ -10,6 +10,7 @@ mod door;
 mod log;
 mod look;
 mod memory;
+mod otlp;
 mod reader;
 mod render;
 mod worker;
@@ -48,6 +49,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BOARD_PAGES", board::BOARD_PAGES)?;
     module.add_class::<door::DoorEncoder>()?;
     module.add_class::<door::Encoded>()?;
+    module.add_class::<otlp::OtlpLogs>()?;
     module.add_class::<worker::Worker>()?;
     module.add_function(wrap_pyfunction!(worker::check_json, module)?)?;
     module.add_function(wrap_pyfunction!(worker::check_text, module)?)?;

@@ -346,7 +346,7 @@ fn write_on_one_line(text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// RFC 4648, section 4.
-fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for chunk in bytes.chunks(3) {
         let mut three = [0; 3];
