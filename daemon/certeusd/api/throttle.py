@@ -39,6 +39,10 @@ class Throttle:
         """
         self._refuse(self._bucket.take(caller.name, events, time.monotonic()))
 
+    def charge(self, caller: Caller, events: int) -> None:
+        """Charge what a request that was let in has brought; the next one waits for it."""
+        self._bucket.charge(caller.name, events, time.monotonic())
+
     async def paced(self, request: web.BaseRequest, caller: Caller, events: int) -> None:
         """Charge a block of a stream that was let in; wait while its peer has used up its share.
 

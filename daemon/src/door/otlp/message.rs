@@ -337,7 +337,8 @@ impl Walk {
     fn place(&mut self, text: &[u8], brackets: &Index, close: u8) -> Result<Option<Span>, ()> {
         let mut at = space(text, self.at);
         if text.get(at) == Some(&close) {
-            self.at = at + 1;
+            // Who asks again at the end of the message is told the same.
+            self.at = if close == b']' { at + 1 } else { at };
             return Ok(None);
         }
         if !self.first {

@@ -49,6 +49,7 @@ fn taken(body: &[u8], notation: Notation) -> (Vec<Event>, Vec<(usize, String)>) 
         refused.extend(words(&encoder).iter().map(|(at, word)| (seen + at, (*word).to_owned())));
         seen += encoder.seen;
         if !more {
+            assert!(!logs.fill(body, &mut Encoder::new(&rules, 0)));
             return (found, refused);
         }
     }
