@@ -281,7 +281,7 @@ class Batch:
     def render(
         self,
         filter: Filter,
-        form: Literal["lines", "sse"],
+        form: Literal["lines", "events", "sse"],
         *,
         after_seq: int = 0,
         until_seq: int | None = None,
@@ -292,7 +292,7 @@ class Batch:
     ) -> Rendered:
         """Render what the filter takes, without making an object an event.
 
-        `lines` is one JSON object a line; a gap is `{"gap": {"first_seq", "last_seq", "reason"}}`.
+        `lines` is one JSON object a line, `events` the same as a CloudEvent; a gap is `{"gap": {"first_seq", "last_seq", "reason"}}`.
         `sse` is server-sent events with `id` the event's seq; a gap is an `event: gap`; where the
         last numbers were not taken, an `id:` alone moves the client's Last-Event-ID.
 
@@ -507,9 +507,9 @@ class DoorEncoder:
         `application/octet-stream`), but as JSON if that is its content type. An event with neither
         has the data `null`.
 
-        What certeus shows of an event can be sent again: where there is `recorded_at`, the members
-        `seq`, `recorded_at`, `tenant`, `verdict` and `schema_version` are left out; elsewhere they
-        are refused (`reserved-name`).
+        What certeus shows of an event can be sent again: where there is `recorded_at`, or all of
+        `seq`, `recordedat`, `tenant` and `verdict`, these and `schema_version` are left out;
+        elsewhere they are refused (`reserved-name`).
         """
 
     def cloudevents_batch(self, body: bytes) -> Encoded:
