@@ -58,6 +58,18 @@ class Client(threading.Thread):
         assert not self.is_alive()
 
 
+def until_each_has(clients: list[Client], more: int) -> None:
+    """Wait until each has so many more acknowledged."""
+    wanted = [client.acknowledged + more for client in clients]
+    wait_until(
+        "more events",
+        lambda: all(
+            client.acknowledged >= one for client, one in zip(clients, wanted, strict=True)
+        ),
+        WAIT_S,
+    )
+
+
 @pytest.mark.parametrize("role", ["api", "worker", "log", "flush"])
 def test_what_was_acknowledged_is_there_once_and_in_order(daemon: Daemon, role: str) -> None:
     path = daemon.runtime_dir / "api.sock"
@@ -65,22 +77,10 @@ def test_what_was_acknowledged_is_there_once_and_in_order(daemon: Daemon, role: 
     for client in clients:
         client.start()
     for _ in range(4):
-        more = [client.acknowledged + 4 * BATCH for client in clients]
-        wait_until(
-            "more events",
-            lambda more=more: all(
-                client.acknowledged >= one for client, one in zip(clients, more, strict=True)
-            ),
-            WAIT_S,
-        )
+        until_each_has(clients, 4 * BATCH)
         wait_until(f"a {role}", lambda: bool(daemon.pids(role)), WAIT_S)
         daemon.kill(role)
-    more = [client.acknowledged + BATCH for client in clients]
-    wait_until(
-        "an answer after the last kill",
-        lambda: all(c.acknowledged >= one for c, one in zip(clients, more, strict=True)),
-        WAIT_S,
-    )
+    until_each_has(clients, BATCH)
     for client in clients:
         client.end()
     for client in clients:

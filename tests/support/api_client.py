@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,7 +76,7 @@ class Api:
         return self.post(body, NDJSON, query)
 
     @contextmanager
-    def followed(self, query: str = "", **headers: str) -> Iterator[Iterator[dict[str, str]]]:
+    def followed(self, query: str = "", **headers: str) -> Generator[Iterator[dict[str, str]]]:
         """The server-sent events of a subscription, as fields."""
         connection = _Connection(self.path, self._timeout_s)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
