@@ -39,6 +39,7 @@ SECTIONS: dict[str, Needs] = {
     "supervisor": _WORKER,
     "metrics": NOBODY,
     "thresholds": NOBODY,
+    "sla": NOBODY,
 }
 KEYS: dict[str, Needs] = {
     "worker.count": _DAEMON,
