@@ -110,13 +110,21 @@ def test_counts_that_go_back_are_counted_from_nothing() -> None:
 def test_availability_is_the_share_of_time_with_events_taken_at_both_ends() -> None:
     made = levels(
         seen(0.0, taken=False), seen(1.0), seen(2.0), seen(4.0), seen(5.0, taken=False), seen(10.0),
-        availability=0.3,
+        availability=0.88, window_s=60,
     )  # fmt: skip
     found = of(made, "availability")
-    assert (found.measured, found.unit, found.met, found.samples) == (0.3, "ratio", True, 6)
+    # Three seconds of ten were kept, and the fifty before are not known to have been missed.
+    assert (found.measured, found.unit, found.met, found.samples) == (0.883333, "ratio", True, 6)
     assert found.upper_bound is None
-    made.configure(SlaSection(availability=0.31))
+    made.configure(SlaSection(availability=0.884, window_s=60))
     assert not of(made, "availability").met
+
+
+def test_a_start_counts_for_no_more_in_its_first_minute_than_in_an_hour() -> None:
+    looks = [seen(0.0, taken=False), seen(2.0, taken=False), seen(3.0), seen(60.0)]
+    assert of(levels(*looks), "availability").met
+    looks += [seen(61.0, taken=False), seen(61.7)]
+    assert not of(levels(*looks), "availability").met, "4.7 s of 3.6 s"
 
 
 def test_nearly_always_is_not_always() -> None:

@@ -8,10 +8,12 @@
  ▲ dropped when all of it is older than the window
 ```
 
-A slot keeps by how much the histograms grew in it, and how much of its time events were taken. So
-what is measured needs no more memory after a year than after an hour. Counts that went back belong
-to another board or page: they are counted from nothing. Between two looks events were taken if both
-say so: doubt counts against us. While no daemon runs nobody looks; `since` says when it began.
+A slot keeps by how much the histograms grew in it, and how long events were not taken: no more
+memory after a year than after an hour. Counts that went back belong to another board or page: they
+are counted from nothing. Between two looks events were taken if both say so: doubt counts against
+us. What is missing is held against the whole window, as a budget is: a start of two seconds must
+not count for more in its first minutes than it does in an hour. So what was before the daemon's
+start, when nobody looked, counts as kept; `since` says when that was.
 """
 
 import math
@@ -64,7 +66,7 @@ class _Slot:
     def __init__(self, began: float) -> None:
         self.began = self.ended = began
         self.watched_s = 0.0
-        self.taken_s = 0.0
+        self.missing_s = 0.0
         self.looks = 0
         self.acks = Counter[int]()
         self.rows = Counter[int]()
@@ -74,7 +76,7 @@ class _Slot:
         if before is not None:
             elapsed = max(0.0, now.at - before.at)
             self.watched_s += elapsed
-            self.taken_s += elapsed if before.taken and now.taken else 0.0
+            self.missing_s += 0.0 if before.taken and now.taken else elapsed
         self.looks += 1
         self.ended = now.at
         _count(self.acks, before.acks if before else (), now.acks)
@@ -139,9 +141,10 @@ class ServiceLevels:
 
     def _availability(self, since: str) -> Objective:
         watched_s = sum(slot.watched_s for slot in self._slots)
-        taken_s = sum(slot.taken_s for slot in self._slots)
+        missing_s = sum(slot.missing_s for slot in self._slots)
+        share = 1.0 - missing_s / max(watched_s, self._section.window_s)
         # Cut, not rounded: nearly always is not always.
-        measured = math.floor(taken_s / watched_s * 1e6) / 1e6 if watched_s else None
+        measured = math.floor(share * 1e6) / 1e6 if watched_s else None
         objective = self._section.availability
         return Objective(
             name="availability",
