@@ -338,6 +338,7 @@ def _all() -> Iterator[tuple[str, Scenario]]:
     yield "producers", served("producers")
     yield "reload", reload
     yield "retry", printed("retry")
+    yield "sla", printed("sla")
     yield "status", status
     yield "tail", printed("tail")
     yield "top", served("top", "--interval", "1")

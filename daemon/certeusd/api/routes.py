@@ -44,5 +44,9 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/v1/ledger/metrics", "read", _passed_on("/metrics"), "Prometheus text.",
         answers=("text/plain",),
     ),
+    Route(
+        "GET", "/v1/performance/sla", "read", _passed_on("/v1/sla"),
+        "Whether the service levels of [sla] are met.", answer=Levels,
+    ),
     Route("GET", "/openapi.json", "read", _openapi, "This API (OpenAPI 3.1)."),
 )  # fmt: skip

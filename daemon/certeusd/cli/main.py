@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "producers": ("producers", "Show the producers that are connected."),
     "reload": ("reload", "Have the daemon read its configuration again."),
     "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),
+    "sla": ("sla", "Show whether the service levels are met."),
     "status": ("status", "Show state, positions and reasons."),
     "tail": ("tail", "Print the last events of the log, and follow it."),
     "top": ("top", "Show stages, workers, producers and followers at work."),
@@ -50,7 +51,7 @@ VERBS: dict[str, tuple[str, str]] = {
 # How `--help` and the manual list them.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Everyday": ("append", "tail", "status", "top", "wait", "dsn"),
-    "Look": ("workers", "producers", "followers", "log", "config", "doctor", "bundle"),
+    "Look": ("workers", "producers", "followers", "sla", "log", "config", "doctor", "bundle"),
     "Operate": ("reload", "log-level", "flush", "drain", "backup", "postgres", "completion"),
     "Repair": ("retry", "dead-letters", "gap"),
 }
