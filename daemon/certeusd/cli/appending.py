@@ -223,9 +223,9 @@ class Appender(Generic[Place]):
                     self._type, rows[at:] if at else rows, timeout=WAIT_SLICE_S
                 )
             except RingFullError as error:
-                last = error.last_ticket
-                self._note(places, at, last)
+                at += self._note(places, at, error.last_ticket)
                 self._waited()
+                continue
             except (ValueError, TypeError) as error:
                 # The library's own: this row cannot be sent; those before it were.
                 failure = error

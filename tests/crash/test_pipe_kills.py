@@ -1,0 +1,89 @@
+"""`certeus pipe --follow` is killed, and so are the daemon's processes: each line is there once."""
+
+import contextlib
+import json
+import random
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from support import piping
+from support.attack import Attack
+from support.daemon import Daemon, running
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.crash, pytest.mark.integration]
+
+AWAY = '[postgres]\ndsn = "postgresql://nobody@/none?host=/nonexistent"\n'
+
+
+@contextlib.contextmanager
+def begun(log: Path, *follow: str) -> Generator[Daemon]:
+    """A daemon, and a pipe that was there once: it knows of all rotations from now on."""
+    with running(AWAY) as daemon:
+        log.touch()
+        daemon.certeus("pipe", *follow, "--once")
+        yield daemon
+
+
+def positions(state: Path) -> object:
+    """What the position file says; it is always whole."""
+    with contextlib.suppress(FileNotFoundError):
+        found = json.loads(state.read_bytes())
+        return [(one["token"], one["position"]) for one in found["generations"]]
+    return None
+
+
+def test_a_pipe_that_is_killed_again_and_again_has_each_line_once_and_in_order(
+    attack: Attack, tmp_path: Path
+) -> None:
+    log, state = tmp_path / "app.log", tmp_path / "state.json"
+    chance = random.Random(attack.seed)
+    follow = ("--follow", str(log), "--state", str(state), "--source", "killed")
+    with begun(log, *follow) as daemon:
+        with piping.Writer(log, rotate_every=700, pause_s=0.004) as writer:
+            for _ in range(60 if attack.full else 10):
+                with piping.pipe(daemon, *follow) as process:
+                    before = positions(state)
+                    wait_until("progress", lambda seen=before: positions(state) != seen)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(chance.random() * 0.4)
+                    process.kill()
+                    process.wait(30)
+        last = json.loads(daemon.certeus("pipe", *follow, "--once", "--json").stdout)
+        assert last["lost"] == 0
+        assert writer.rotations > 2
+        assert piping.lines(daemon, "killed") == writer.expected()
+
+
+@pytest.mark.parametrize("victim", ["worker", "log", "supervisor"])
+def test_a_pipe_outlives_the_daemons_processes_and_has_each_line_once(
+    victim: str, attack: Attack, tmp_path: Path
+) -> None:
+    log, state = tmp_path / "app.log", tmp_path / "state.json"
+    follow = ("--follow", str(log), "--state", str(state), "--source", "outlives")
+    with (
+        begun(log, *follow) as daemon,
+        piping.Writer(log, rotate_every=2000, pause_s=0.002) as writer,
+        piping.pipe(daemon, *follow, "--json") as process,
+    ):
+        for _ in range(12 if attack.full else 4):
+            before = positions(state)
+            wait_until("progress", lambda seen=before: positions(state) != seen)
+            wait_until(f"a {victim}", lambda: daemon.pids(victim))
+            daemon.kill(victim)
+            if victim == "supervisor":
+                daemon.start()
+        before = positions(state)
+        wait_until("progress", lambda: positions(state) != before)
+        writer.stop()
+        wait_until(
+            "the end", lambda: piping.lines(daemon, "outlives")[-1:] == writer.expected()[-1:]
+        )
+        process.terminate()
+        code, out, err = piping.ended(process)
+        assert code == 0, err
+        assert json.loads(out)["rejected"] == 0
+        assert piping.lines(daemon, "outlives") == writer.expected()
