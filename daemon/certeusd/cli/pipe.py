@@ -5,6 +5,7 @@ is full nothing is read, and whoever writes waits. Files: `pipe_follow`.
 """
 
 import os
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -205,6 +206,10 @@ def command(
         raise click.UsageError("--follow names a file twice: leave one out")
     manner = Manner(type, source or default_source(), subject, json_lines)
     kept: list[PositionFile] = []
+    if not follow and sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise ExitError(
+            Exit.FAILED, "cannot read standard input: it is closed; give lines, or --follow FILE"
+        )
     if follow:
         from certeusd.cli.pipe_follow import position_files
 

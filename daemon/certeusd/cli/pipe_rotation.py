@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 from certeusd.cli.pipe_positions import Generation
 
-HEAD_BYTES_SURE = 64
-"""Fewer first bytes do not tell a copy from another file that begins alike."""
 COMPRESSED = (".gz", ".xz", ".bz2", ".zst", ".lz4", ".Z")
 _DIGITS = r"[.\-_]?\d[\d.\-_T:]*"
 
@@ -97,12 +95,12 @@ def look(
                 if not other and entry.size >= generation.position and same(generation, entry):
                     placed[generation.token] = entry
                 break
-    rotated = [one for one in entries if is_rotated(one.name, base)]
+    rotated = oldest_first([one for one in entries if is_rotated(one.name, base)], base)
     lost: list[Generation] = []
     for generation in generations:
         if generation.token in placed or generation.done:
             continue
-        copy = copy_of(generation, rotated, list(placed.values()), same)
+        copy = _copy_of(generation, rotated, list(placed.values()), same)
         if copy is not None:
             placed[generation.token] = copy
         elif not generation.read_out:
@@ -111,14 +109,15 @@ def look(
     return Found(placed, unseen, lost)
 
 
-def copy_of(
-    generation: Generation, rotated: Sequence[Entry], taken: Sequence[Entry], same: Same
+def _copy_of(
+    generation: Generation, later: Sequence[Entry], taken: Sequence[Entry], same: Same
 ) -> Entry | None:
-    """Find the file that begins as a generation does, up to its position; the newest one."""
-    if generation.head_bytes < HEAD_BYTES_SURE:
-        return None
-    for entry in sorted(rotated, key=lambda one: one.mtime_ns, reverse=True):
-        if entry not in taken and entry.size >= generation.position and same(generation, entry):
+    """Find the file that begins as a generation does: the first one written after it."""
+    if not generation.head_bytes:
+        return None  # Nothing of it was offered: a copy is like any file that nobody has seen.
+    for entry in later:
+        fits = entry.mtime_ns >= generation.mtime_ns and entry.size >= generation.position
+        if fits and entry not in taken and same(generation, entry):
             return entry
     return None
 
@@ -146,4 +145,4 @@ def _unseen(
         and one.mtime_ns >= newest.mtime_ns
         and (not number or not rank(one.name, base) or rank(one.name, base) < number)
     ]
-    return [*oldest_first(later, base), *fresh]
+    return [*later, *fresh]
