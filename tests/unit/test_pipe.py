@@ -1,6 +1,7 @@
 """`certeus pipe`: lines of blocks, which files to read after a rotation, what is kept of them."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certeusd.cli.appending import Complaints, Cutter
+from certeusd.cli.pipe_file import LINGER_S, READINGS_MAX, Follower
 from certeusd.cli.pipe_positions import (
     Generation,
     PositionFile,
@@ -241,6 +243,122 @@ def test_a_file_that_is_written_again_is_seen_however_long_it_is(tmp_path: Path)
         with pytest.raises(Truncated):
             read.read()
         read.close()
+
+
+class World:
+    """One follower of one file, whose lines get their verdicts at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / BASE
+        self.state = root / "state"
+        self.now = 0.0
+        self.told: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        self.file = PositionFile(self.state)
+        manner = Manner("t", "s", None, False)
+        self.follower = Follower(
+            str(self.path), self.file, manner, self.told.append, lambda: self.now
+        )
+
+    def restart(self) -> None:
+        self.follower.close(clean=True)
+        self.start()
+
+    def lines(self) -> list[bytes | None]:
+        """Read until there is nothing more."""
+        found: list[bytes | None] = []
+        while (piece := self.follower.step()) is not None:
+            found += piece.chunk.cut.lines
+            self.follower.before_offer(piece.reading)
+            self.follower.settled(piece.reading.generation, piece.chunk.mark)
+        return found
+
+    def append(self, text: bytes, name: str = BASE) -> None:
+        with self.path.with_name(name).open("ab") as file:
+            file.write(text)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.follower.close(clean=True)
+
+
+def test_the_half_line_of_a_rotated_file_counts_once_its_writer_was_quiet(world: World) -> None:
+    world.append(b"one\nhalf")
+    assert world.lines() == [b"one"]
+    world.path.rename(world.path.with_name("app.log.1"))
+    world.append(b"two\n")
+    assert world.lines() == [b"two"]
+    world.now = LINGER_S - 1
+    world.append(b" of it", "app.log.1")
+    assert world.lines() == []
+    world.now = 2 * LINGER_S - 2
+    assert world.lines() == []
+    world.now = 2 * LINGER_S
+    assert world.lines() == [b"half of it"]
+    assert world.lines() == []
+    world.restart()
+    assert world.lines() == []
+    world.append(b"late\n", "app.log.1")
+    world.restart()
+    assert world.lines() == []
+    assert world.told == []
+
+
+def test_many_rotations_at_once_do_not_keep_as_many_files_open(world: World) -> None:
+    world.append(b"begin\n")
+    assert world.lines() == [b"begin"]
+    for number in range(100):
+        world.path.rename(world.path.with_name(f"app.log-{number:04}"))
+        world.append(b"%d\n" % number)
+    assert world.lines() == [b"%d" % number for number in range(100)]
+    for _ in range(100):
+        assert world.lines() == []
+    mine = [os.readlink(f"/proc/self/fd/{fd}") for fd in open_descriptors()]
+    assert sum(str(world.path) in one for one in mine) == READINGS_MAX
+    world.restart()
+    assert world.lines() == []
+
+
+def open_descriptors() -> list[str]:
+    return [fd for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_file_that_comes_back_to_the_path_goes_on_where_it_was(quiet: bool, world: World) -> None:
+    world.append(b"one\n")
+    assert world.lines() == [b"one"]
+    world.path.rename(world.path.with_name("app.log.1"))
+    world.append(b"two\n")
+    assert world.lines() == [b"two"]
+    if quiet:
+        world.now = LINGER_S
+        assert world.lines() == []
+    world.path.unlink()
+    world.path.with_name("app.log.1").rename(world.path)
+    assert world.lines() == []
+    world.append(b"three\n")
+    assert world.lines() == [b"three"]
+    world.restart()
+    world.append(b"four\n")
+    assert world.lines() == [b"four"]
+
+
+def test_a_link_to_the_file_may_be_set_anew(world: World, tmp_path: Path) -> None:
+    (tmp_path / "days").mkdir()
+    days = [tmp_path / "days" / name for name in ("app.log.20260101", "app.log.20260102")]
+    for day in days:
+        day.write_bytes(day.name.encode() + b"\n")
+        world.path.unlink(missing_ok=True)
+        world.path.symlink_to(day)
+        assert world.lines() == [day.name.encode()]
+    world.restart()
+    assert world.lines() == []
+    assert world.told == []
 
 
 def test_a_directory_is_listed_without_the_file_itself(tmp_path: Path) -> None:

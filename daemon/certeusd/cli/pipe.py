@@ -108,7 +108,7 @@ def _tail(session: Session, manner: Manner) -> tuple[dict[str, object], int]:
     except Ended:
         raise ExitError(
             Exit.FAILED,
-            f"cannot settle everything: {read.doubt()}; certeusd is away: see `certeus status`",
+            f"cannot settle everything: {read.doubt()}; `certeus status` says why",
         ) from None
     return read.appender.summary(started), read.appender.rejected
 
@@ -204,6 +204,11 @@ def command(
         raise click.UsageError("--state is for one --follow: run one certeus pipe for each file")
     if len({os.path.abspath(one) for one in follow}) < len(follow):
         raise click.UsageError("--follow names a file twice: leave one out")
+    for one in follow:
+        try:
+            os.path.realpath(one).encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(f"{one!r} is no UTF-8: give it another name") from None
     manner = Manner(type, source or default_source(), subject, json_lines)
     kept: list[PositionFile] = []
     if not follow and sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]

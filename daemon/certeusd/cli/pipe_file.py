@@ -38,6 +38,7 @@ SAVE_S = 0.2
 LINGER_S = 60.0
 READINGS_MAX = 16
 KNOWN_MAX = 64
+GO_ON_MAX = 8
 
 
 class Piece(NamedTuple):
@@ -94,7 +95,7 @@ class Follower:
         self.waiting = False
         if not self._begun and not self._begin():
             return None
-        while True:
+        for _ in range(GO_ON_MAX):
             piece, cut = self._read()
             if piece is not None:
                 return piece
@@ -102,6 +103,8 @@ class Follower:
                 return self._finish_quiet()
             if not self._go_on(cut):
                 return None
+        self.waiting = True  # Somebody renames faster than we look: the next step sees what is.
+        return None
 
     def _read(self) -> tuple[Piece | None, Reading | None]:
         """Return the next lines, or which file was truncated, or neither."""
@@ -110,6 +113,11 @@ class Follower:
                 chunk = reading.read()
             except Truncated:
                 return None, reading
+            except OSError as error:
+                raise ExitError(
+                    Exit.FAILED,
+                    f"cannot read {reading.name}: {error.strerror}; mend that and start it again",
+                ) from error
             if chunk is not None:
                 reading.quiet_since = None
                 return Piece(reading, chunk), None
@@ -216,7 +224,30 @@ class Follower:
             else:
                 self._readings[self._readings.index(cut)] = reading
                 cut.close()
-        return self._open_unseen(found.unseen)
+        if not self._open_unseen(found.unseen):
+            return False
+        back = [
+            one for one in self._positions.generations if found.placed.get(one.token) == current
+        ]
+        return current is None or not back or self._make_newest(back[-1], current)
+
+    def _make_newest(self, generation: Generation, current: Entry) -> bool:
+        """Go on with a file that was rotated away and is at the path again."""
+        known = self._positions.generations
+        if generation is known[-1]:
+            return True
+        reading = next((one for one in self._readings if one.generation is generation), None)
+        if reading is None:
+            reading = self._open(current, generation)
+            if reading is None:
+                return False
+        else:
+            self._readings.remove(reading)
+        self._readings.append(reading)
+        known.remove(generation)
+        known.append(generation)
+        generation.done = generation.read_out = False
+        return True
 
     def _open_unseen(self, unseen: list[Entry]) -> bool:
         """Open new generations, oldest first; return whether all could be."""

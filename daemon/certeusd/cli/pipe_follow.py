@@ -166,8 +166,8 @@ def follow(
         count = len(following.appender.in_doubt())
         raise ExitError(
             Exit.TRY_AGAIN,
-            f"cannot settle the last {count} lines: certeusd is away; start it again, which offers"
-            " them again, and each is there once",
+            f"cannot settle the last {count} lines in time; start it again: they are offered again,"
+            " and each is there once",
         ) from None
     summary = following.appender.summary(started) | {"lost": following.lost}
     return summary, following.appender.rejected + following.lost

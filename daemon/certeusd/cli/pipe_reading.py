@@ -205,8 +205,8 @@ def _listed(directories: list[str]) -> list[Entry]:
     for directory in directories:
         try:
             names = sorted(os.listdir(directory))
-        except (FileNotFoundError, PermissionError):
-            continue
+        except OSError:
+            continue  # That it cannot be listed was told.
         for name in names:
             path = str(Path(directory) / name)
             try:
