@@ -36,6 +36,11 @@ def positions(state: Path) -> object:
     return None
 
 
+def wait_for_progress(state: Path) -> None:
+    before = positions(state)
+    wait_until("progress", lambda: positions(state) != before)
+
+
 def test_a_pipe_that_is_killed_again_and_again_has_each_line_once_and_in_order(
     attack: Attack, tmp_path: Path
 ) -> None:
@@ -46,8 +51,7 @@ def test_a_pipe_that_is_killed_again_and_again_has_each_line_once_and_in_order(
         with piping.Writer(log, rotate_every=700, pause_s=0.004) as writer:
             for _ in range(60 if attack.full else 10):
                 with piping.pipe(daemon, *follow) as process:
-                    before = positions(state)
-                    wait_until("progress", lambda seen=before: positions(state) != seen)
+                    wait_for_progress(state)
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(chance.random() * 0.4)
                     process.kill()
@@ -70,14 +74,12 @@ def test_a_pipe_outlives_the_daemons_processes_and_has_each_line_once(
         piping.pipe(daemon, *follow, "--json") as process,
     ):
         for _ in range(12 if attack.full else 4):
-            before = positions(state)
-            wait_until("progress", lambda seen=before: positions(state) != seen)
+            wait_for_progress(state)
             wait_until(f"a {victim}", lambda: daemon.pids(victim))
             daemon.kill(victim)
             if victim == "supervisor":
                 daemon.start()
-        before = positions(state)
-        wait_until("progress", lambda: positions(state) != before)
+        wait_for_progress(state)
         writer.stop()
         wait_until(
             "the end", lambda: piping.lines(daemon, "outlives")[-1:] == writer.expected()[-1:]

@@ -42,6 +42,10 @@ def stopped(daemon: Daemon) -> list[int]:
     return daemon.kill("log", signal.SIGSTOP)
 
 
+def wait_for(daemon: Daemon, source: str, *lines: str) -> None:
+    wait_until(f"lines {lines}", lambda: piping.lines(daemon, source) == list(lines))
+
+
 def test_each_line_of_standard_input_is_one_event(daemon: Daemon) -> None:
     done = daemon.certeus(
         "pipe", "--source", "t/lines", "--type", "t", "--subject", "s", "--json",
@@ -62,7 +66,7 @@ def test_a_line_is_durable_while_the_program_still_runs(daemon: Daemon) -> None:
         for count in (1, 2):
             process.stdin.write(b"now\n")
             process.stdin.flush()
-            wait_until("line", lambda seen=count: len(piping.lines(daemon, "t/live")) == seen)
+            wait_for(daemon, "t/live", *["now"] * count)
 
 
 def test_hostile_lines_are_told_and_refused_and_the_rest_goes_on(daemon: Daemon) -> None:
@@ -136,7 +140,7 @@ def test_a_signal_ends_the_reading_and_what_was_read_is_durable(daemon: Daemon) 
             assert process.stdin is not None
             process.stdin.write(b"one\nhalf")
             process.stdin.flush()
-            wait_until("line", lambda of=source: piping.lines(daemon, of) == ["one"])
+            wait_for(daemon, source, "one")
             process.send_signal(signum)
             assert process.wait(30) == 0
             assert piping.lines(daemon, source) == ["one", "half"]

@@ -185,7 +185,7 @@ def test_which_files_are_read_after_a_rotation(case: str) -> None:
 
 def test_without_a_file_at_the_path_what_was_rotated_is_read() -> None:
     entries = [entry("app.log.1", 2, 20), entry("app.log.2", 1, 10)]
-    found = look([generation(1, 10)], entries, None, BASE, lambda *_: True)
+    found = look([generation(1, 10)], entries, None, BASE, lambda known, one: True)
     assert [one.name for one in found.unseen] == ["app.log.1"]
 
 

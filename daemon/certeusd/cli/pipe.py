@@ -211,7 +211,7 @@ def command(
             raise click.UsageError(f"{one!r} is no UTF-8: give it another name") from None
     manner = Manner(type, source or default_source(), subject, json_lines)
     kept: list[PositionFile] = []
-    if not follow and sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+    if not follow and sys.stdin is None:
         raise ExitError(
             Exit.FAILED, "cannot read standard input: it is closed; give lines, or --follow FILE"
         )
