@@ -4,7 +4,8 @@ import contextlib
 import json
 import random
 import subprocess
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,28 @@ def test_a_pipe_outlives_the_daemons_processes_and_has_each_line_once(
         assert code == 0, err
         assert json.loads(out)["rejected"] == 0
         assert piping.lines(daemon, "outlives") == writer.expected()
+
+
+def test_whatever_dies_and_when_each_line_is_there_once_and_in_order(
+    attack: Attack, tmp_path: Path
+) -> None:
+    log, state = tmp_path / "app.log", tmp_path / "state.json"
+    chance = random.Random(attack.seed)
+    follow = ("--follow", str(log), "--state", str(state), "--source", "whatever", "--wait")
+    with begun(log, *follow) as daemon:
+        with piping.Writer(log, rotate_every=900, pause_s=0.003) as writer:
+            for _ in range(40 if attack.full else 6):
+                with piping.pipe(daemon, *follow) as process:
+                    wait_for_progress(state)
+                    victims = chance.sample(["worker", "log", "all"], 1)
+                    order: list[Callable[[], object]] = [process.kill]
+                    order += [partial(daemon.kill, one) for one in victims]
+                    wait_until("a log writer", lambda: daemon.pids("log") and daemon.pids("worker"))
+                    for kill in chance.sample(order, len(order)):
+                        kill()
+                    process.wait(30)
+                if victims == ["all"]:
+                    daemon.start()
+        last = json.loads(daemon.certeus("pipe", *follow, "--once", "--json").stdout)
+        assert (last["lost"], last["rejected"]) == (0, 0)
+        assert piping.lines(daemon, "whatever") == writer.expected()

@@ -135,6 +135,22 @@ def test_lines_that_are_offered_again_are_duplicates(followed: Followed, tmp_pat
     assert followed.lines() == ["1", "2", "3", "4", "5"]
 
 
+def test_another_line_where_one_was_offered_before_is_another_event(
+    followed: Followed, tmp_path: Path
+) -> None:
+    head = "x" * 2000
+    followed.write(f"{head}\n")
+    followed.once()
+    shutil.copy(followed.state, tmp_path / "before")
+    followed.write("kept\ngone\n")
+    followed.once()
+    shutil.copy(tmp_path / "before", followed.state)
+    os.truncate(followed.log, 2006)
+    followed.write("new\n")
+    followed.once()
+    assert followed.lines() == [head, "kept", "gone", "new"]
+
+
 def test_the_copy_of_copytruncate_goes_on_where_the_original_was(followed: Followed) -> None:
     followed.write("".join(f"{n:040}\n" for n in range(5)))
     with piping.pipe(followed.daemon, *followed.options):

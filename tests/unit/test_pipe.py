@@ -1,5 +1,6 @@
 """`certeus pipe`: lines of blocks, which files to read after a rotation, what is kept of them."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -266,6 +267,12 @@ class World:
         self.follower.close(clean=True)
         self.start()
 
+    def restart_after_power_cut(self) -> None:
+        self.follower.close(clean=False)
+        kept = json.loads(self.state.read_bytes())
+        self.state.write_text(json.dumps(kept | {"boot": "the one before"}))
+        self.start()
+
     def lines(self) -> list[bytes | None]:
         """Read until there is nothing more."""
         found: list[bytes | None] = []
@@ -348,6 +355,33 @@ def test_a_file_that_comes_back_to_the_path_goes_on_where_it_was(quiet: bool, wo
     assert world.lines() == [b"four"]
 
 
+@pytest.mark.parametrize("left", [2500, 2499, 1024])
+def test_a_file_whose_end_a_power_cut_took_is_gone_on_with(left: int, world: World) -> None:
+    world.append(b"x" * 99 + b"\n" + b"y" * 2399 + b"\n" + b"lost\n" * 9)
+    assert len(world.lines()) == 11
+    before = json.loads(world.state.read_bytes())["generations"]
+    os.truncate(world.path, left)
+    world.restart_after_power_cut()
+    assert world.lines() == []
+    world.append(b"next\n")
+    assert world.lines() == [b"next"]
+    assert ["a power cut took its end" in one for one in world.told] == [True]
+    after = json.loads(world.state.read_bytes())["generations"]
+    assert [one["inode"] for one in after] == [one["inode"] for one in before]
+    assert after[0]["token"] != before[0]["token"]
+    world.restart()
+    assert world.lines() == []
+
+
+def test_a_file_that_another_boot_made_anew_is_read_from_its_beginning(world: World) -> None:
+    world.append(b"x" * 1999 + b"\n")
+    assert len(world.lines()) == 1
+    os.truncate(world.path, 0)
+    world.append(b"new\n")
+    world.restart_after_power_cut()
+    assert world.lines() == [b"new"]
+
+
 def test_a_link_to_the_file_may_be_set_anew(world: World, tmp_path: Path) -> None:
     (tmp_path / "days").mkdir()
     days = [tmp_path / "days" / name for name in ("app.log.20260101", "app.log.20260102")]
@@ -385,7 +419,7 @@ def test_an_empty_file_agrees_with_a_generation_of_which_nothing_was_read(tmp_pa
 def test_positions_come_back_as_they_were_kept_and_one_process_has_them(tmp_path: Path) -> None:
     file = PositionFile(tmp_path / "new" / "state")
     assert file.load() is None
-    kept = Positions(1, "/p", Manner("t", "s", None, False), True, [generation(1)])
+    kept = Positions(1, "/p", Manner("t", "s", None, False), "boot", True, [generation(1)])
     file.save(kept)
     assert file.load() == kept
     with pytest.raises(ExitError, match=f"in use by pid {os.getpid()}") as refused:
@@ -396,7 +430,7 @@ def test_positions_come_back_as_they_were_kept_and_one_process_has_them(tmp_path
     again.file.write_text('{"version": 1}')
     with pytest.raises(ExitError, match="it is no position file"):
         again.load()
-    again.save(Positions(2, "/p", Manner("t", "s", None, False), True, []))
+    again.save(Positions(2, "/p", Manner("t", "s", None, False), "boot", True, []))
     with pytest.raises(ExitError, match="its version is 2"):
         again.load()
     again.close()

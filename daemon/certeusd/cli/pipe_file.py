@@ -16,6 +16,7 @@ from certeusd.cli.pipe_positions import (
     Generation,
     PositionFile,
     Positions,
+    boot_id,
     digest,
     new_generation,
 )
@@ -24,6 +25,7 @@ from certeusd.cli.pipe_reading import (
     Mark,
     Reading,
     Truncated,
+    after_power_cut,
     agrees,
     current_entry,
     open_file,
@@ -82,7 +84,8 @@ class Follower:
             _check_known(known, self.path, manner, file)
         generations = known.generations if known else []
         self._fresh = known is None
-        self._positions = Positions(VERSION, self.path, manner, False, generations)
+        self._positions = Positions(VERSION, self.path, manner, boot_id(), False, generations)
+        self._power_cut = known is not None and not known.clean and known.boot != boot_id()
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -157,6 +160,8 @@ class Follower:
             before = oldest_first([one for one in entries if is_rotated(one.name, base)], base)
             self._positions.generations = [_known(one) for one in before[-KNOWN_MAX:]]
             self._fresh = False
+        if self._power_cut:
+            self._mend_power_cut([*entries, *([current] if current else [])])
         found = look(self._positions.generations, entries, current, base, same)
         opened: list[Reading] = []
         for generation in self._positions.generations:
@@ -185,6 +190,21 @@ class Follower:
         if current is None:
             self._tell_once(f"{self.path} is not there yet; waiting for it")
         return True
+
+    def _mend_power_cut(self, entries: list[Entry]) -> None:
+        """Go on with files whose ends were not on the disk yet when everything stopped."""
+        for at, generation in enumerate(self._positions.generations):
+            if generation.done:
+                continue
+            for entry in entries:
+                mended = after_power_cut(generation, entry)
+                if mended is not None:
+                    self._positions.generations[at] = mended
+                    self._tell(
+                        f"{entry.path} is not as it was read: a power cut took its end; going on at"
+                        f" byte {mended.position}"
+                    )
+                    break
 
     def _path_is_another(self) -> bool:
         """Whether another file is at the path by now."""

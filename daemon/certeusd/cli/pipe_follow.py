@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from certeusd.cli.appending import Appender, Row
 from certeusd.cli.pipe_file import Follower, Piece
@@ -45,7 +46,8 @@ class _Rows:
         self.is_blank = manner.is_blank
 
     def row(self, line: bytes, place: Place) -> Row:
-        return self._manner.row(line, id=f"{place.token}:{place.start}")
+        # The same place may hold another line, where a power cut took what was offered.
+        return self._manner.row(line, id=f"{place.token}:{place.start}:{crc32(line):08x}")
 
 
 def position_files(files: Sequence[str], state: str | None) -> list[PositionFile]:

@@ -1,8 +1,8 @@
 """The position file of `certeus pipe --follow`: how far each generation of a log file is durable.
 
 A *generation* is one file that has been, or is, at the path: rotation makes the next one. Each has
-a random `token`; a line's event id is `TOKEN:BYTE`, so that a line which is offered again after a
-crash is the same event. The token is synced before the first line is offered, and found again by
+a random `token`; a line's event id is `TOKEN:BYTE:CRC`, so that a line which is offered again after
+a crash is the same event. The token is synced before the first line is offered, and found again by
 inode and content: the digest of the first bytes, and of those before the position. The device's
 number is not compared, for a reboot may change it.
 
@@ -58,6 +58,8 @@ class Positions(msgspec.Struct, forbid_unknown_fields=True):
     version: int
     path: str
     manner: Manner
+    boot: str
+    """Of which boot of the kernel it is."""
     clean: bool
     """The last run ended with everything settled."""
     generations: list[Generation]
@@ -67,6 +69,14 @@ class Positions(msgspec.Struct, forbid_unknown_fields=True):
 def digest(part: bytes) -> str:
     """Return what stands for some bytes of a file."""
     return hashlib.sha256(part).hexdigest()
+
+
+def boot_id() -> str:
+    """Return what is another one after each boot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def new_generation(inode: int, directory: str) -> Generation:

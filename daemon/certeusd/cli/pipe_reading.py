@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from certeusd.cli.appending import Cut, Cutter
-from certeusd.cli.pipe_positions import HEAD_BYTES, TAIL_BYTES, Generation, digest
+from certeusd.cli.pipe_positions import HEAD_BYTES, TAIL_BYTES, Generation, digest, new_generation
 from certeusd.cli.pipe_rotation import Entry
 from certeusd.exits import Exit, ExitError
 
@@ -134,6 +134,28 @@ def agrees(generation: Generation, file: int) -> bool:
         tail = os.pread(file, length, generation.position - length)
         return len(tail) == length and digest(tail) == generation.tail
     return True
+
+
+def after_power_cut(generation: Generation, entry: Entry) -> Generation | None:
+    """Return how to go on with a file whose end a power cut took; None if it is not that file.
+
+    It begins as it did. What was read of it is in the ledger, what comes now is new at the same
+    bytes: so it has another token, and goes on at the position, or at its end if that is before.
+    """
+    if generation.inode != entry.inode or generation.head_bytes < HEAD_BYTES:
+        return None
+    begins = Generation("", entry.inode, "", head_bytes=HEAD_BYTES, head=generation.head)
+    if same(generation, entry) or not same(begins, entry):
+        return None
+    with open(entry.path, "rb") as file:
+        position = min(generation.position, entry.size)
+        length = min(TAIL_BYTES, position)
+        tail = digest(os.pread(file.fileno(), length, position - length))
+    made = new_generation(entry.inode, generation.directory)
+    made.position, made.tail = position, tail
+    made.head_bytes, made.head = HEAD_BYTES, generation.head
+    made.mtime_ns = generation.mtime_ns
+    return made
 
 
 def open_file(path: str) -> int:
