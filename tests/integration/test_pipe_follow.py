@@ -260,6 +260,23 @@ def test_nothing_offered_is_lost_when_pipe_and_daemon_die_together(tmp_path: Pat
         assert followed.lines() == ["1", "2", "3"]
 
 
+def test_a_dedup_window_that_has_moved_on_is_told_after_an_unclean_end(tmp_path: Path) -> None:
+    with running(AWAY + "[dedup]\nkeys = 1000\n") as daemon:
+        followed = Followed(daemon, tmp_path / "app.log", tmp_path / "state", "window")
+        followed.write("1\n2\n")
+        with piping.pipe(daemon, *followed.options) as process:
+            followed.has("1", "2")
+            wait_until("seq", lambda: json.loads(followed.state.read_bytes())["seq"] == 2)
+            process.kill()
+        kept = followed.state.read_bytes()
+        assert followed.once().stderr == b""
+        flood = b"".join(b'{"id": %d}\n' % number for number in range(3000))
+        daemon.certeus("append", "--id-field", "id", stdin=flood)
+        assert followed.once().stderr == b"", "it ended cleanly"
+        followed.state.write_bytes(kept)
+        assert b"after the last line that is known to be there (2)" in followed.once().stderr
+
+
 def test_several_files_are_followed_by_one(daemon: Daemon, tmp_path: Path) -> None:
     names = [tmp_path / "a.log", tmp_path / "b.log"]
     for name in names:

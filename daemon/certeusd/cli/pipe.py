@@ -21,7 +21,7 @@ from certeusd.cli.appending import (
     not_connected,
     print_summary,
 )
-from certeusd.cli.common import json_option
+from certeusd.cli.common import json_option, paths_of
 from certeusd.cli.parameters import ANY_FILE, examples
 from certeusd.cli.pipe_session import Manner, Session, connect
 from certeusd.cli.pipe_stop import Ended, Stop
@@ -132,7 +132,8 @@ def _run(
             if follow:
                 from certeusd.cli.pipe_follow import follow as follow_files
 
-                summary, failed = follow_files(session, follow, kept, manner, once=once)
+                control = paths_of(context).control_socket
+                summary, failed = follow_files(session, follow, kept, manner, control, once=once)
             else:
                 summary, failed = _tail(session, manner)
         except certeus.ConnectError as error:

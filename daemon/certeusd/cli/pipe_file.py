@@ -85,6 +85,9 @@ class Follower:
         generations = known.generations if known else []
         self._fresh = known is None
         self._positions = Positions(VERSION, self.path, manner, boot_id(), False, generations)
+        self.unclean_seq = known.seq if known is not None and not known.clean else 0
+        """The newest line that is known of a run that did not end cleanly; 0 for none."""
+        self._positions.seq = known.seq if known is not None else 0
         self._power_cut = known is not None and not known.clean and known.boot != boot_id()
 
     # --- reading -----------------------------------------------------------------------------
@@ -337,8 +340,9 @@ class Follower:
         if reading.note_head():
             self.save()
 
-    def settled(self, generation: Generation, mark: Mark) -> None:
-        """All lines before the mark have a verdict."""
+    def settled(self, generation: Generation, mark: Mark, seq: int = 0) -> None:
+        """All lines before the mark have a verdict; `seq` is a late one's, if it is known."""
+        self._positions.seq = seq or self._positions.seq
         if mark.position >= generation.position:
             generation.position, generation.tail = mark
             self._dirty = True

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from zlib import crc32
 
 from certeusd.cli.appending import Appender, Row
@@ -18,6 +18,7 @@ from certeusd.cli.pipe_positions import Generation, PositionFile, default_file
 from certeusd.cli.pipe_reading import Mark
 from certeusd.cli.pipe_session import Manner, Session
 from certeusd.cli.pipe_stop import Ended
+from certeusd.control.client import ControlClient
 from certeusd.exits import Exit, ExitError
 
 POLL_S = 0.1
@@ -139,7 +140,13 @@ class Following:
         settled = self.appender.take_verdicts()
         while self._due and self._due[0].ticket <= settled:
             due = self._due.popleft()
-            due.follower.settled(due.generation, due.mark)
+            due.follower.settled(due.generation, due.mark, self._seq(due.ticket))
+
+    def _seq(self, ticket: int) -> int:
+        try:
+            return self._session.producer.receipt(ticket).seq
+        except LookupError:
+            return 0
 
     def _look(self) -> None:
         self._take()
@@ -148,11 +155,30 @@ class Following:
         self._session.look()
 
 
+def _look_at_window(session: Session, followers: Sequence[Follower], control: Path) -> None:
+    """Tell if what a killed run had offered may not be known to the ledger any more."""
+    kept = min((one.unclean_seq for one in followers if one.unclean_seq), default=0)
+    if not kept:
+        return
+    try:
+        dedup = ControlClient(control).get("/v1/status")["dedup"]
+    except ExitError:
+        return  # Who may append need not be one who may ask.
+    first = cast(dict[str, int], dedup)["from_seq"]
+    if first > kept + 1:
+        session.tell(
+            f"the dedup window begins at seq {first}, after the last line that is known to be there"
+            f" ({kept}): lines of the moment before the last run ended may come twice; raise"
+            " dedup.keys"
+        )
+
+
 def follow(
     session: Session,
     files: Sequence[str],
     kept: Sequence[PositionFile],
     manner: Manner,
+    control: Path,
     *,
     once: bool,
 ) -> tuple[dict[str, object], int]:
@@ -161,6 +187,7 @@ def follow(
     followers = [
         Follower(path, file, manner, session.tell) for path, file in zip(files, kept, strict=True)
     ]
+    _look_at_window(session, followers, control)
     following = Following(session, followers, manner)
     try:
         following.run(once=once)

@@ -64,6 +64,8 @@ class Positions(msgspec.Struct, forbid_unknown_fields=True):
     """The last run ended with everything settled."""
     generations: list[Generation]
     """Oldest first; the last one was at the path."""
+    seq: int = 0
+    """Of the newest line that had a verdict; 0 if none had one."""
 
 
 def digest(part: bytes) -> str:
