@@ -260,6 +260,27 @@ def test_nothing_offered_is_lost_when_pipe_and_daemon_die_together(tmp_path: Pat
         assert followed.lines() == ["1", "2", "3"]
 
 
+def test_what_cannot_be_settled_in_time_comes_again_and_is_there_once(tmp_path: Path) -> None:
+    with running(AWAY) as daemon:
+        followed = Followed(daemon, tmp_path / "app.log", tmp_path / "state", "late")
+        followed.write("1\n")
+        with piping.pipe(daemon, *followed.options) as process:
+            followed.has("1")
+            held = daemon.kill("log", signal.SIGSTOP)
+            before = followed.state.read_bytes()
+            followed.write("2\n3\n")
+            wait_until("offer", lambda: followed.state.read_bytes() != before)
+            process.terminate()
+            code, _, err = piping.ended(process)
+            for pid in held:
+                os.kill(pid, signal.SIGCONT)
+        assert code == Exit.TRY_AGAIN
+        assert "cannot settle the last 2 lines in time; start it again" in err
+        again = json.loads(followed.once("--json").stdout)
+        assert (again["appended"] + again["duplicates"], again["rejected"]) == (2, 0)
+        assert followed.lines() == ["1", "2", "3"]
+
+
 def test_a_dedup_window_that_has_moved_on_is_told_after_an_unclean_end(tmp_path: Path) -> None:
     with running(AWAY + "[dedup]\nkeys = 1000\n") as daemon:
         followed = Followed(daemon, tmp_path / "app.log", tmp_path / "state", "window")
