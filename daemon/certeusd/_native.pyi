@@ -292,7 +292,8 @@ class Batch:
     ) -> Rendered:
         """Render what the filter takes, without making an object an event.
 
-        `lines` is one JSON object a line, `events` the same as a CloudEvent; a gap is `{"gap": {"first_seq", "last_seq", "reason"}}`.
+        `lines` is one JSON object a line, `events` the same as a CloudEvent; a gap is
+        `{"gap": {"first_seq", "last_seq", "reason"}}`.
         `sse` is server-sent events with `id` the event's seq; a gap is an `event: gap`; where the
         last numbers were not taken, an `id:` alone moves the client's Last-Event-ID.
 
