@@ -4,6 +4,7 @@ mod cloudevents;
 mod lines;
 mod otlp;
 mod random;
+mod syslog;
 
 use certeus_ipc::record::{Attributes, FLAG_OPAQUE, PREFIX_BYTES, Tag};
 use certeus_ipc::verdict::Reason;

@@ -8,6 +8,7 @@ use certeus_ipc::verdict::Reason;
 use super::message::{Document, Node, Read, Schema, Walk};
 use super::value;
 use crate::door::Encoder;
+use crate::door::writer::Object;
 use crate::reader::batch::day_of;
 use crate::validate::attributes::check_text;
 
@@ -50,7 +51,7 @@ pub struct Origin {
     member: &'static str,
     schema: Schema,
     /// Text by its name here.
-    texts: &'static [(u32, &'static str)],
+    texts: &'static [(u32, &'static [u8])],
     attributes: u32,
     dropped: u32,
 }
@@ -70,67 +71,48 @@ pub const SCOPE: Origin = Origin {
         (3, "attributes", true),
         (4, "droppedAttributesCount", false),
     ],
-    texts: &[(1, "name"), (2, "version")],
+    texts: &[(1, b"name"), (2, b"version")],
     attributes: 3,
     dropped: 4,
 };
 
-/// Members of one object; what was not given is left out.
-struct Object<'o> {
-    out: &'o mut Vec<u8>,
-    next: u8,
+/// Writes a member whose value is text, as the document has it; none where there is none.
+fn text(
+    object: &mut Object<'_>,
+    name: &[u8],
+    document: &Document<'_>,
+    node: Option<Node>,
+) -> Read<()> {
+    match node {
+        Some(node) if !document.text(node)?.is_empty() => {
+            document.write_text(node, object.member(name))
+        }
+        _ => Ok(()),
+    }
 }
 
-impl<'o> Object<'o> {
-    fn new(out: &'o mut Vec<u8>) -> Self {
-        Self { out, next: b'{' }
+/// Writes a member whose value is a number; none where it is 0.
+fn number(object: &mut Object<'_>, name: &[u8], number: u64) {
+    if number != 0 {
+        value::write_json(number, object.member(name));
     }
+}
 
-    /// Where the value of a member goes.
-    fn member(&mut self, name: &str) -> &mut Vec<u8> {
-        self.out.push(std::mem::replace(&mut self.next, b','));
-        self.out.push(b'"');
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
-        self.out
+/// Writes the attributes that are field `field` of a message; none where there are none.
+fn pairs(object: &mut Object<'_>, document: &Document<'_>, all: Walk, field: u32) -> Read<()> {
+    let mut rest = all;
+    match rest.next_of(document, field)? {
+        Some(_) => value::write_pairs(document, all, field, object.member(b"attributes")),
+        None => Ok(()),
     }
+}
 
-    fn text(&mut self, document: &Document<'_>, name: &str, node: Option<Node>) -> Read<()> {
-        let Some(node) = node else { return Ok(()) };
-        if document.text(node)?.is_empty() {
-            Ok(())
-        } else {
-            document.write_text(node, self.member(name))
-        }
-    }
-
-    fn number(&mut self, name: &str, number: u64) {
-        if number != 0 {
-            value::write_json(number, self.member(name));
-        }
-    }
-
-    fn pairs(&mut self, document: &Document<'_>, mut walk: Walk, number: u32) -> Read<()> {
-        let all = walk;
-        if walk.next_of(document, number)?.is_some() {
-            value::write_pairs(document, all, number, self.member("attributes"))?;
-        }
-        Ok(())
-    }
-
-    fn hex(&mut self, name: &str, bytes: Option<&[u8]>) {
-        let Some(bytes) = bytes else { return };
-        let out = self.member(name);
+fn hex(object: &mut Object<'_>, name: &[u8], bytes: Option<&[u8]>) {
+    if let Some(bytes) = bytes {
+        let out = object.member(name);
         out.push(b'"');
         write_hex(bytes, out);
         out.push(b'"');
-    }
-
-    /// Whether there is anything in it.
-    fn end(self) -> bool {
-        let is_empty = self.next == b'{';
-        self.out.extend_from_slice(if is_empty { b"{}" } else { b"}" });
-        !is_empty
     }
 }
 
@@ -159,7 +141,7 @@ pub fn origin(
     schema_url: Option<Node>,
 ) -> Read<Vec<u8>> {
     let mut out = format!(",\"{}\":", origin.member).into_bytes();
-    let mut object = Object::new(&mut out);
+    let mut object = Object::begin(&mut out);
     if let Some(node) = node {
         let all = document.walk(node, origin.schema)?;
         let (mut rest, mut fields) = (all, [None; 5]);
@@ -169,15 +151,17 @@ pub fn origin(
             }
         }
         for (number, name) in origin.texts {
-            object.text(document, name, fields[*number as usize])?;
+            text(&mut object, name, document, fields[*number as usize])?;
         }
-        object.pairs(document, all, origin.attributes)?;
+        pairs(&mut object, document, all, origin.attributes)?;
         let dropped = fields[origin.dropped as usize];
         let dropped = dropped.map_or(Ok(0), |node| document.unsigned(node))?;
-        object.number("dropped_attributes_count", dropped);
+        number(&mut object, b"dropped_attributes_count", dropped);
     }
-    object.text(document, "schema_url", schema_url)?;
-    Ok(if object.end() { out } else { Vec::new() })
+    text(&mut object, b"schema_url", document, schema_url)?;
+    let is_empty = object.is_empty();
+    object.end();
+    Ok(if is_empty { Vec::new() } else { out })
 }
 
 /// The source of what a resource logs: its service's namespace and name.
@@ -259,31 +243,31 @@ impl<'d, 'a> LogRecord<'d, 'a> {
     /// Appends the whole record as one object, but for what it has in common with others.
     fn write_data(&self, out: &mut Vec<u8>) -> Read<()> {
         let document = self.document;
-        let mut object = Object::new(out);
+        let mut object = Object::begin(out);
         if let Some(body) = self.field(BODY) {
-            value::write(document, body, object.member("body"))?;
+            value::write(document, body, object.member(b"body"))?;
         }
-        object.pairs(document, self.all, ATTRIBUTES)?;
+        pairs(&mut object, document, self.all, ATTRIBUTES)?;
         if self.severity != 0 {
-            value::write_json(self.severity, object.member("severity_number"));
+            value::write_json(self.severity, object.member(b"severity_number"));
         }
-        object.text(document, "severity_text", self.field(SEVERITY_TEXT))?;
-        object.text(document, "event_name", self.field(EVENT_NAME))?;
-        object.number("time_unix_nano", self.unsigned(TIME)?);
-        object.number("observed_time_unix_nano", self.unsigned(OBSERVED_TIME)?);
-        object.hex("trace_id", self.trace_id.as_ref().map(|id| &id[..]));
-        object.hex("span_id", self.span_id.as_ref().map(|id| &id[..]));
-        object.number("flags", self.unsigned(FLAGS)?);
-        object.number("dropped_attributes_count", self.unsigned(DROPPED)?);
+        text(&mut object, b"severity_text", document, self.field(SEVERITY_TEXT))?;
+        text(&mut object, b"event_name", document, self.field(EVENT_NAME))?;
+        number(&mut object, b"time_unix_nano", self.unsigned(TIME)?);
+        number(&mut object, b"observed_time_unix_nano", self.unsigned(OBSERVED_TIME)?);
+        hex(&mut object, b"trace_id", self.trace_id.as_ref().map(|id| &id[..]));
+        hex(&mut object, b"span_id", self.span_id.as_ref().map(|id| &id[..]));
+        number(&mut object, b"flags", self.unsigned(FLAGS)?);
+        number(&mut object, b"dropped_attributes_count", self.unsigned(DROPPED)?);
         object.end();
         Ok(())
     }
 
     /// Appends the object of extensions; false: there are none.
     fn write_extensions(&self, out: &mut Vec<u8>) -> Read<bool> {
-        let mut object = Object::new(out);
+        let mut object = Object::begin(out);
         if let (Some(trace_id), Some(span_id)) = (self.trace_id, self.span_id) {
-            let out = object.member("traceparent");
+            let out = object.member(b"traceparent");
             out.extend_from_slice(b"\"00-");
             write_hex(&trace_id, out);
             out.push(b'-');
@@ -293,12 +277,14 @@ impl<'d, 'a> LogRecord<'d, 'a> {
             out.push(b'"');
         }
         if self.severity != 0 {
-            value::write_json(self.severity, object.member("severitynumber"));
+            value::write_json(self.severity, object.member(b"severitynumber"));
         }
         if let Some(text) = self.proper(SEVERITY_TEXT, SEVERITY_TEXT_BYTES_MAX)? {
-            value::write_json(&*text, object.member("severitytext"));
+            value::write_json(&*text, object.member(b"severitytext"));
         }
-        Ok(object.end())
+        let is_empty = object.is_empty();
+        object.end();
+        Ok(!is_empty)
     }
 }
 

@@ -13,7 +13,7 @@ use certeus_ipc::verdict::Reason;
 use serde_json::Value;
 
 use super::message::{Document, Node, Read, Schema, Walk};
-use crate::reader::render::write_base64;
+use crate::door::base64;
 
 /// Values in values; protobuf's own readers stop at 100 messages, which is fewer.
 const DEPTH_MAX: usize = 100;
@@ -102,7 +102,7 @@ fn write_value(document: &Document<'_>, node: Node, depth: usize, out: &mut Vec<
         }
         BYTES => {
             out.push(b'"');
-            write_base64(&document.blob(value)?, out);
+            base64::encode(&document.blob(value)?, out);
             out.push(b'"');
         }
         other => unreachable!("field {other} was not chosen"),
