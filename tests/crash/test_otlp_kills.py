@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from opentelemetry._logs import LogRecord
@@ -68,7 +68,8 @@ class Client(threading.Thread):
         self._wanted.set()
         self.join(WAIT_S)
         assert not self.is_alive()
-        self._exporter.shutdown()
+        shut_down: Callable[[], object] = self._exporter.shutdown
+        shut_down()
 
 
 def until_each_has(clients: list[Client], more: int) -> None:
