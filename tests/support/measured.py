@@ -13,6 +13,7 @@ from certeusd.control.types import (
     Postgres,
     Process,
     Reason,
+    Scaling,
     Status,
 )
 
@@ -61,6 +62,7 @@ class Measured:
             workers=workers, processes=[_process("log", 0), _process("flush", 0)], reports={},
             state_dir="/s", runtime_dir="/r", warnings=[], pending=["cpu.pin"],
             bottleneck=Bottleneck("deliver", "what"),
+            scaling=Scaling(min=1, max=4, current=WORKERS, why="", since="", ups_total=1),
         )  # fmt: skip
 
     def measures(self) -> Measures:
@@ -70,7 +72,7 @@ class Measured:
         )
         memory = MemoryMeasure("cgroup", 50, 100)
         reload = ReloadMeasure(True, 1e9)
-        return Measures(1e9, 1e9, processes, 2, memory, reload, self.thresholds)
+        return Measures(1e9, 1e9, WORKERS, processes, 2, memory, reload, self.thresholds)
 
 
 def _process(role: str, slot: int) -> Process:

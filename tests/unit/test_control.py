@@ -37,6 +37,7 @@ from certeusd.control.types import (
     Producers,
     Reason,
     Reloaded,
+    Scaling,
     Status,
     rfc3339,
 )
@@ -72,6 +73,9 @@ class FakeBackend:
 
     def workers(self) -> list[Process]:
         return [self.process("worker", 0), self.process("worker", 1)]
+
+    def scaling(self) -> Scaling:
+        return Scaling(min=1, max=4, current=2, why="", since="")
 
     def processes(self) -> list[Process]:
         return [self.process("log"), self.process("flush")]

@@ -12,6 +12,7 @@ from certeusd.control.types import (
     Process,
     Producers,
     Reloaded,
+    Scaling,
     Status,
 )
 from certeusd.logs import Module
@@ -100,6 +101,10 @@ class Backend(Protocol):
 
     def workers(self) -> list[Process]:
         """One row a worker."""
+        ...
+
+    def scaling(self) -> Scaling:
+        """How many workers there are, may be, and why."""
         ...
 
     def processes(self) -> list[Process]:

@@ -121,7 +121,7 @@ async def get_check(name: str, request: Request) -> Health:
 
 async def get_workers(request: Request) -> Workers:
     """One row a worker."""
-    return Workers(SCHEMA_VERSION, request.backend.workers())
+    return Workers(SCHEMA_VERSION, request.backend.workers(), request.backend.scaling())
 
 
 async def get_producers(request: Request) -> Producers:

@@ -20,7 +20,7 @@ from certeusd.control.measures import (
     ReloadMeasure,
 )
 from certeusd.exits import Exit, ExitError
-from certeusd.supervisor.fleet import Slot
+from certeusd.supervisor.slot import Slot
 
 CGROUPS = Path("/sys/fs/cgroup")
 UNRECLAIMABLE = ("anon", "shmem", "kernel_stack", "pagetables", "slab_unreclaimable")
@@ -47,12 +47,17 @@ class Measuring:
         self._reload = ReloadMeasure(True, time.time())
 
     def now(
-        self, slots: Sequence[Slot], lag_seconds: float, thresholds: ThresholdsSection
+        self,
+        slots: Sequence[Slot],
+        worker_places: int,
+        lag_seconds: float,
+        thresholds: ThresholdsSection,
     ) -> Measures:
         """Measure."""
         return Measures(
             started_at=self._started_at,
             flushed_until=time.time() - lag_seconds,
+            worker_places=worker_places,
             processes=(self._supervisor(), *map(_process, slots)),
             cpus=len(os.sched_getaffinity(0)),
             memory=memory(),

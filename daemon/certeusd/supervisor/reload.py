@@ -42,6 +42,8 @@ SECTIONS: dict[str, Needs] = {
 }
 KEYS: dict[str, Needs] = {
     "worker.count": _DAEMON,
+    "worker.min": NOBODY,
+    "worker.max": NOBODY,
     "control.group": _DAEMON,
     "ingest.path": _DAEMON,
     "ingest.mode": _DAEMON,
@@ -49,7 +51,11 @@ KEYS: dict[str, Needs] = {
     "postgres.user": _DAEMON,
     "supervisor.stop_timeout_ms": _DAEMON,
 }
-"""Where a key needs another than its section."""
+"""Where a key needs another than its section. `worker.min` and `max` hold at once: workers come and
+go by themselves, and above what the start has planned for they have no CPU of their own."""
+
+WORKER_NUMBER = frozenset({"worker.count", "worker.min", "worker.max"})
+"""One question: they wait together, as rules do with their sockets."""
 
 PASSWORD = "postgres.password"
 """What stands for the password in the list of what has changed; it is no key."""
@@ -79,8 +85,10 @@ def plan(old: Config, new: Config, *, password_changed: bool) -> Plan:
     differing = {key: _needs(key, old, new) for key in _differing(old, new)}
     # Rules belong to their sockets: they wait together.
     sockets = any(DAEMON in needs for key, needs in differing.items() if _is_ingest(key))
+    fixed = "worker.count" in differing
     for key, needs in differing.items():
-        if (sockets and _is_ingest(key)) or DAEMON in needs:
+        together = (sockets and _is_ingest(key)) or (fixed and key in WORKER_NUMBER)
+        if together or DAEMON in needs:
             pending.append(key)
         else:
             changed.append(key)

@@ -27,7 +27,11 @@ class BoardView:
     def __init__(self, board: Board, index: int, workers: int) -> None:
         self._board = board
         self._index = index
-        self._others = [at for at in range(workers) if at != index]
+        self.share(workers)
+
+    def share(self, workers: int) -> None:
+        """Look at so many workers from now on."""
+        self._others = [at for at in range(workers) if at != self._index]
 
     def refused(self) -> None:
         """Count a hello that got no session."""
