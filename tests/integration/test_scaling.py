@@ -50,8 +50,8 @@ class Scaled(Daemon):
         alive = len(self.pids("worker"))
         return [row["index"] for row in rows if row["ready"]] if alive == len(rows) else []
 
-    def sessions(self) -> list[int]:
-        return [row["counters"]["sessions"] for row in self.get("/v1/workers")["workers"]]
+    def sessions(self, kind: str = "sessions") -> list[int]:
+        return [row["counters"][kind] for row in self.get("/v1/workers")["workers"]]
 
 
 @pytest.fixture
@@ -136,6 +136,13 @@ def test_a_worker_that_comes_gets_half_of_the_sessions_and_gives_them_back(daemo
         assert shared(8)
         daemon.serve(2)
         wait_until("their shares", lambda: shared(4, 4))
+
+        def all_work() -> bool:
+            append()
+            return daemon.sessions("active_sessions") == [4, 4]
+
+        wait_until("all of them at work in one second", all_work)
+        wait_until("nobody at work", lambda: daemon.sessions("active_sessions") == [0, 0])
         rows = daemon.get("/v1/producers")["producers"]
         assert sorted(row["worker"] for row in rows) == [0] * 4 + [1] * 4
         assert [one.statistics().reconnects for one in producers].count(1) == 4

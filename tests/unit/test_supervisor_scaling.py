@@ -176,7 +176,9 @@ def test_who_drains_gets_the_pair_of_the_next_log_writer(daemon: Daemon) -> None
     os.kill(pid, signal.SIGSTOP)
     order(daemon, 1)
     daemon.until(lambda it: len(rows(it)) == 1)
+    log = daemon.pid("log-0")
     daemon.kill("log-0")
+    daemon.until(lambda it: it.pid("log-0") != log)
     daemon.until(lambda it: sorted(cast(list[int], told(it, "log-0")["attached"])) == [0, 1])
 
 
