@@ -81,8 +81,7 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; its peer has a slot."""
-        # uvloop's transports are none of asyncio's classes.
-        self._end = transport  # type: ignore[assignment]
+        self._end = transport  # type: ignore[assignment]  # uvloop's is none of asyncio's classes
         assert self._end is not None
         self._end.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         super().connection_made(transport)
