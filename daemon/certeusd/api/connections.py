@@ -15,7 +15,9 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 
 from aiohttp import http_exceptions, web
 
@@ -45,6 +47,18 @@ def _silent() -> logging.Logger:
     logger = logging.Logger("certeusd.api", logging.CRITICAL + 1)
     logger.propagate = False
     return logger
+
+
+class State(StrEnum):
+    """What a connection is at."""
+
+    READING = "reading"
+    """The headers of a request."""
+    ANSWERING = "answering"
+    STUCK = "stuck"
+    """The peer takes nothing of what is there for it."""
+    IDLE = "idle"
+    CLOSING = "closing"
 
 
 class Connection(web.RequestHandler):
@@ -131,9 +145,20 @@ class Connection(web.RequestHandler):
 
     # --- the sweep -------------------------------------------------------------------------------
 
+    @property
+    def state(self) -> State:
+        """What it is at."""
+        if self._end is not None and self._end.is_closing():
+            return State.CLOSING
+        if self._until["write"] != math.inf:
+            return State.STUCK
+        if self._busy:
+            return State.ANSWERING
+        return State.READING if self._reading else State.IDLE
+
     def overdue(self, now: float) -> bool:
         """Whether a time is over that it had to keep."""
-        if self._end is not None and self._end.is_closing() and self._until["end"] == math.inf:
+        if self.state is State.CLOSING and self._until["end"] == math.inf:
             self._until["end"] = now + WRITE_TIMEOUT_S  # What is left may still be taken.
         return now >= min(self._until.values())
 
@@ -209,6 +234,10 @@ class Connections:
         peer = self._all.pop(connection, None)
         if peer is not None:
             self._slots.give_back(peer)
+
+    def states(self) -> Counter[State]:
+        """Count connections by what they are at."""
+        return Counter(connection.state for connection in self._all)
 
     def sweep(self, now: float) -> None:
         """End those that did not keep their times."""
