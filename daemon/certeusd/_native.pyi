@@ -20,6 +20,9 @@ FAILPOINTS: list[str]
 COPY_COLUMNS: list[str]
 """The columns of `certeus.events`, in the order in which `Batch.copy` encodes them."""
 
+SCHEMA_VERSION: int
+"""Of the lines that `Batch.render` makes."""
+
 class Event(TypedDict):
     """One event as the log holds it; what the producer did not give is `None`."""
 
@@ -183,6 +186,14 @@ class LogReader:
             ValueError: it does not.
         """
 
+    def seek_seq(self, seq: int) -> None:
+        """Go on at the group that holds the first number above `seq`, once that is durable.
+
+        That group comes whole: `Batch.render` leaves out what is not above `after_seq`. What was
+        trimmed from there on is the first gap. Headers tell the segment; of that one, only groups
+        with entries are read.
+        """
+
     def next_batch(self, durable_seq: int, rows_max: int, bytes_max: int) -> Batch | None:
         """Whole durable groups of one UTC day: within both bounds, but at least one group.
 
@@ -267,9 +278,75 @@ class Batch:
     ) -> CopyStream:
         """Encode the rows `first_row..end_row` (half open) as one complete binary COPY stream."""
 
+    def render(
+        self,
+        filter: Filter,
+        form: Literal["lines", "sse"],
+        *,
+        after_seq: int = 0,
+        until_seq: int | None = None,
+        limit: int | None = None,
+        bytes_max: int | None = None,
+        versioned: bool = False,
+        gaps: bool = True,
+    ) -> Rendered:
+        """Render what the filter takes, without making an object an event.
+
+        `lines` is one JSON object a line; a gap is `{"gap": {"first_seq", "last_seq", "reason"}}`.
+        `sse` is server-sent events with `id` the event's seq; a gap is an `event: gap`; where the
+        last numbers were not taken, an `id:` alone moves the client's Last-Event-ID.
+
+        Args:
+            filter: which events; gaps pass every filter.
+            form: of the bytes.
+            after_seq: nothing up to it is told.
+            until_seq: nothing beyond it is told.
+            limit: events, at least 1.
+            bytes_max: at least 1; kept but for one event that is larger by itself.
+            versioned: `schema_version` first in each line.
+            gaps: whether they stand in the bytes too.
+
+        Raises:
+            ValueError: no such form, or a limit of nothing.
+        """
+
     def event(self, row: int) -> Event: ...
     def record(self, row: int) -> builtins.bytes:
         """Return the logged bytes that the row's leaf covers."""
+
+class Filter:
+    """Which events are rendered; immutable.
+
+    Args:
+        tenant: exactly; an event whose producer is not known, after damage, is of no tenant.
+        type: exactly, or with a trailing `*` how it begins.
+        source: the same.
+    """
+
+    def __init__(
+        self, *, tenant: str | None = None, type: str | None = None, source: str | None = None
+    ) -> None: ...
+
+class Rendered:
+    """Some events as text."""
+
+    @property
+    def bytes(self) -> builtins.bytes:
+        """UTF-8."""
+
+    @property
+    def events(self) -> int: ...
+    @property
+    def last_seq(self) -> int:
+        """The last number that was looked at; never less than `after_seq`."""
+
+    @property
+    def more(self) -> bool:
+        """The batch goes on behind `last_seq`."""
+
+    @property
+    def gaps(self) -> list[tuple[int, int, str]]:
+        """Of the numbers that were looked at: first, last and the reason's word."""
 
 class CopyStream:
     """A COPY stream in chunks, encoded one at a time as they are taken. Once only."""

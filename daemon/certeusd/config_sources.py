@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from certeusd import cpus, systemd
+from certeusd import cpus, doors, systemd
 from certeusd.config import (
     KIB,
     ApiSection,
@@ -49,6 +49,7 @@ NOBODY = 65534
 PASSWORDS = ("password", "passfile", "sslpassword")
 _SIZES = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _RECORD_OVERHEAD_BYTES = 72 * KIB
+_DOOR_RING_BYTES_MIN = 512 * KIB
 
 Table = dict[str, object]
 Listener = TypeVar("Listener", bound=ListenerSection)
@@ -262,6 +263,11 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
     paths = [listener.path for listener in config.ingest]
     if len(set(paths)) != len(paths):
         refuse("ingest.path", "two [[ingest]] have the same path")
+    if doors.enabled(config) and limits.ring_bytes_max < _DOOR_RING_BYTES_MIN:
+        refuse(
+            "limits.ring_bytes_max",
+            f"the doors (api.enabled) need rings of at least {_DOOR_RING_BYTES_MIN}",
+        )
     if config.api.path in paths:
         refuse("api.path", "an [[ingest]] has the same path")
     try:

@@ -22,11 +22,25 @@ from certeus.aio_link import AsyncLink
 from certeus.core import Core, first_hello, open_core
 from certeus.errors import Error
 from certeus.receipts import Receipt, Receipts
+from certeusd.config import LimitsSection
 
 RING_BYTES = 4 * 1024 * 1024
+ATTRIBUTES_BYTES_MAX = 24 * 1024
+"""Of one event, with what is before its data (`ipc/src/record.rs`)."""
 RECEIPTS_KEPT = 262_144
 """More than a ring holds of the smallest events: none is forgotten before its caller has looked."""
 CONNECT_TIMEOUT_S = 10.0
+
+
+def ring_bytes(limits: LimitsSection) -> int:
+    """Return the size of a door's ring: no smaller than the largest event needs."""
+    wanted = 8 * (limits.event_bytes_max + ATTRIBUTES_BYTES_MAX)
+    return min(max(RING_BYTES, 1 << (wanted - 1).bit_length()), limits.ring_bytes_max)
+
+
+def event_bytes_max(limits: LimitsSection, size: int) -> int:
+    """Return how much data an event may have in a ring of this size."""
+    return min(limits.event_bytes_max, size // 8 - ATTRIBUTES_BYTES_MAX)
 
 
 class LateError(Exception):
@@ -111,6 +125,8 @@ class Door:
                 if moved == at and not await self._wait_for_room(deadline):
                     break
                 at = moved
+            # A verdict ring that nobody reads leaves out the seq of accepted events.
+            self._link.drain()
             return range(first, self._core.ring.last_ticket + 1)
         finally:
             self._turn.release()
@@ -139,6 +155,11 @@ class Door:
         except LateError:
             return False
         return True
+
+    @property
+    def settled_ticket(self) -> int:
+        """The last ticket whose verdict is out, and those of all before it."""
+        return self._core.receipts.settled
 
     async def settled(self, ticket: int, timeout_s: float) -> None:
         """Wait until this ticket and all before it have their verdicts.

@@ -1,7 +1,8 @@
 //! Kernels of the certeus daemon: what is done once an event or once a group.
 //!
-//! `worker` and `log` are the two steady loops, `reader` and `copy` what followers use. [`format`]
-//! and [`envelope`] are the bytes that they share: on disk, and between worker and log writer.
+//! `worker` and `log` are the two steady loops, `reader` and `copy` what followers use, `door` what
+//! makes events of foreign formats. [`format`] and [`envelope`] are the bytes that they share: on
+//! disk, and between worker and log writer.
 //! `daemon/README.md` draws the whole.
 
 pub mod board;

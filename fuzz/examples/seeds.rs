@@ -14,11 +14,12 @@ type Target = (&'static str, fn(&[u8]), Vec<Seed>);
 
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let targets: [Target; 4] = [
+    let targets: [Target; 5] = [
         ("ring", certeus_fuzz::ring::run, rings()),
         ("event", certeus_fuzz::event::run, events()),
         ("frames", certeus_fuzz::frames::run, frames()),
         ("segments", certeus_fuzz::segments::run, segments()),
+        ("door", certeus_fuzz::door::run, doors()),
     ];
     for (target, run, seeds) in targets {
         let dir = corpus.join(target);
@@ -194,5 +195,29 @@ fn segments() -> Vec<Seed> {
         ("a-forged-number", with(&[&group, &[4, 2, 0xfe, 11, 0, 1, 0]])),
         ("a-forged-segment", with(&[&group, &[6, 7, 9], &group])),
         ("any-body", with(&[&group, &[5, 1, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]])),
+    ]
+}
+
+fn doors() -> Vec<Seed> {
+    let seed = |form: u8, text: &str| [&[form, 9][..], text.as_bytes()].concat();
+    let with = |members: &str| {
+        format!(r#"{{"specversion":"1.0","id":"i","source":"s","type":"t"{members}}}"#)
+    };
+    let all = r#","subject":"x\u00e9","time":"2026-01-01T00:00:00Z","dataschema":"d:e",
+        "datacontenttype":"application/json","level":3,"on":true,"unset":null,"data":{"a":[1.50]}"#;
+    let shown = r#","seq":7,"recorded_at":"x","tenant":"default","verdict":"accepted""#;
+    let (plain, all, shown) = (with(""), with(all), with(shown));
+    let bytes = with(r#","datacontenttype":"text\/plain","data_base64":"AAH\/""#);
+    vec![
+        ("data-lines", seed(0, "{\"a\":1}\n\n [] \r\n{\"a\": 2}")),
+        ("fields", seed(1, "{\"id\":1,\"type\":\"\\u0041\"}\n{\"id\":null}\n{\"id\":-0}")),
+        ("a-form-feed", seed(1, "\x0c{\"id\":1}\n")),
+        ("cloudevents-lines", seed(2, &format!("{plain}\r\n{{\n{bytes}\n"))),
+        ("a-batch", seed(3, &format!("[{plain}, 1 ,{{\"a\":}},{bytes}]"))),
+        ("all-members", seed(4, &all)),
+        ("shown", seed(4, &shown)),
+        ("bytes", seed(4, &bytes)),
+        ("twice", seed(4, &with(r#","id":"j""#))),
+        ("text", seed(4, &with(r#","datacontenttype":"text/plain","data":"]},\"{""#))),
     ]
 }

@@ -3,6 +3,7 @@
 //! One module a target; `fuzz_targets/` only names them to libFuzzer. A broken rule panics. The
 //! seeds in `corpus/` are made by `examples/seeds.rs`.
 
+pub mod door;
 pub mod event;
 pub mod frames;
 pub mod input;

@@ -18,7 +18,6 @@ from certeusd._native import SegmentBuilder
 from certeusd.cli import common
 from certeusd.cli.append import LineNumbers, Lines, Refused, chunks
 from certeusd.cli.main import SECTIONS, VERBS, command
-from certeusd.cli.tail import render
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths, check_socket_path, client_paths, daemon_paths
 
@@ -215,31 +214,6 @@ def test_chunks_are_whole_lines_however_they_come(monkeypatch: pytest.MonkeyPatc
     os.close(read)
 
 
-EVENT: dict[str, object] = {
-    "seq": 3, "recorded_at_ns": 1_700_000_000_123_000_000, "source": "s", "id": None, "type": "t",
-    "subject": None, "time": None, "dataschema": None, "datacontenttype": None, "tenant": "d",
-    "verdict": "accepted", "producer_no": 7, "ticket": 9, "extensions": '{"trace":"x","seq":1}',
-    "data": b'{"a": 1e2,\n "a": 2}', "opaque": False,
-}  # fmt: skip
-
-
-def test_tail_shows_cloudevents_and_the_logged_text_on_one_line() -> None:
-    line = render(EVENT)
-    assert "\n" not in line
-    assert '"data": {"a": 1e2,  "a": 2}}' in line
-    shown = json.loads(line)
-    assert (shown["seq"], shown["id"], shown["trace"]) == (3, "7:9", "x")
-    assert shown["recorded_at"] == "2023-11-14T22:13:20.123Z"
-    assert "subject" not in shown
-    assert next(iter(json.loads(render(EVENT, versioned=True)).items())) == ("schema_version", 1)
-
-
-def test_tail_shows_opaque_bytes_in_base64() -> None:
-    shown = json.loads(render(EVENT | {"opaque": True, "data": b"\x00\xff", "id": "i"}))
-    assert (shown["data_base64"], shown["id"]) == ("AP8=", "i")
-    assert "data" not in shown
-
-
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(0.25, "0.2 s"), (42, "42 s"), (90, "1 min 30 s"), (7300, "2 h 1 min"), (90000, "1 d 1 h")],
@@ -284,6 +258,40 @@ def test_offline_tail_prints_the_last_events(state_dir: Path) -> None:
     assert certeus(*places, "tail", "-n", "0").stdout == ""
     assert len(certeus(*places, "tail", "-n", "999").stdout.splitlines()) == 25
     assert certeus(*places, "tail", "-f").returncode == Exit.UNREACHABLE
+
+
+def test_tail_filters_and_begins_behind_a_number(state_dir: Path) -> None:
+    places = ("--state-dir", str(state_dir), "--runtime-dir", str(state_dir))
+
+    def seqs(*options: str) -> list[int]:
+        answer = certeus(*places, "tail", *options)
+        assert answer.returncode == 0, answer.stderr
+        return [json.loads(line)["seq"] for line in answer.stdout.splitlines()]
+
+    assert seqs("--after-seq", "22") == [23, 24, 25]
+    assert seqs("--after-seq", "25") == []
+    assert seqs("--type", "li*", "-n", "2") == [24, 25]
+    assert seqs("--type", "li") == []
+    assert seqs("--source", "made", "-n", "1") == [25]
+    assert seqs("--source", "other") == []
+    both = certeus(*places, "tail", "-n", "1", "--after-seq", "2")
+    assert both.returncode == Exit.USAGE
+    assert "exclude each other" in both.stderr
+
+
+def test_tail_looks_back_as_far_as_the_last_events_of_a_rare_type_are(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    builder = SegmentBuilder(tmp_path / "log", bytes(16), bytes(32))
+    builder.segment()
+    builder.producer(1, "default", "made")
+    for ticket in range(1, 12_001):
+        builder.record(1, ticket, "rare" if ticket in {3, 4, 9000} else "line", b"1")
+        if ticket % 100 == 0:
+            builder.commit(1_700_000_000_000_000_000)
+    places = ("--state-dir", str(tmp_path), "--runtime-dir", str(tmp_path))
+    for count, expected in (("1", [9000]), ("2", [4, 9000]), ("9", [3, 4, 9000])):
+        answer = certeus(*places, "tail", "--type", "rare", "-n", count)
+        assert [json.loads(line)["seq"] for line in answer.stdout.splitlines()] == expected
 
 
 def test_log_check_exits_1_when_a_byte_has_changed(state_dir: Path) -> None:

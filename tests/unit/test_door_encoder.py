@@ -4,13 +4,15 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import certeus
 from certeus._native import Ring
-from certeusd._native import DoorEncoder, Encoded
-from certeusd.cli.tail import render
+from certeusd._native import DoorEncoder, Encoded, SegmentBuilder
+from certeusd.log.reader import Filter
+from certeusd.log.tailing import Tailing
 from support.fake_daemon import Event, FakeDaemon, Session, decode
 
 RING = 64 * 1024
@@ -132,17 +134,19 @@ def test_a_source_that_may_not_be_claimed_is_refused_and_the_own_is_not_told() -
         assert told == ([] if refused else [None if source == "door" else source])
 
 
-def test_what_certeus_shows_can_be_sent_again() -> None:
+def test_what_certeus_shows_can_be_sent_again(tmp_path: Path) -> None:
     sent = cloudevent(data=[1, 2.50], time="2026-01-01T00:00:00Z", level=3, dataschema="d:e")
     (event,) = events(encoder().cloudevent(sent))
-    names = ("id", "subject", "time", "source", "dataschema", "extensions", "datacontenttype")
-    shown: dict[str, object] = {name: None for name in names}
-    shown |= event.attributes
-    shown |= {"seq": 7, "recorded_at_ns": 1, "tenant": "default", "verdict": "accepted"}
-    shown |= {"producer_no": 1, "ticket": 1, "opaque": False, "data": event.data}
+    attributes: dict[str, Any] = dict(event.attributes)
+    builder = SegmentBuilder(tmp_path, bytes(16), bytes(32))
+    builder.segment()
+    builder.producer(1, "default", "door")
+    builder.record(1, 1, attributes.pop("type"), event.data, **attributes)
+    builder.commit(1)
     for versioned in (False, True):
-        line = render(shown, versioned=versioned).encode()
-        (again,) = events(encoder().cloudevents_lines(line, final=True))
+        shown = Tailing(tmp_path, Filter(), 0, versioned=versioned).read(1)
+        assert shown is not None
+        (again,) = events(encoder().cloudevents_lines(shown.bytes))
         assert again == event
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from certeusd import openapi
 from certeusd.api.peers import KEY_HEADER
-from certeusd.api.routes import Route
+from certeusd.api.routing import Route
 from certeusd.control.types import Problem
 
 SECURITY = {

@@ -5,21 +5,22 @@ from certeusd.openapi import Query
 SEQ_MAX = 2**63 - 1
 TEXT_LENGTH_MAX = 255
 TIMEOUT_S_MAX = 3600
-PAGE_EVENTS_MAX = 10_000
+PAGE_EVENTS, PAGE_EVENTS_MAX = 1000, 100_000
 WAITS = ("durable", "none")
 
 CLOUDEVENT = "application/cloudevents+json"
 CLOUDEVENTS = "application/cloudevents-batch+json"
 NDJSON = "application/x-ndjson"
+EVENT_STREAM = "text/event-stream"
 ANY = "*/*"
 """Any other is the data of one event, whose attributes are in headers `ce-*`."""
 BODIES = (CLOUDEVENT, CLOUDEVENTS, NDJSON, ANY)
 
 _TEXT: dict[str, object] = {"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH_MAX}
 
+ATTRIBUTES = ("type", "source", "id", "subject", "time", "dataschema")
 APPEND = (
-    Query("type", _TEXT),
-    Query("source", _TEXT),
+    *(Query(name, _TEXT) for name in ATTRIBUTES),
     Query("id_field", _TEXT),
     Query("subject_field", _TEXT),
     Query("wait", {"enum": list(WAITS)}),

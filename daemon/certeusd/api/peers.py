@@ -3,7 +3,9 @@
 A peer that the rule admits appends, and reads what the tenant has; `readers` read alone.
 """
 
+import functools
 import hmac
+import pwd
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -22,12 +24,19 @@ class Caller(NamedTuple):
     """Who asks, and what may they."""
 
     name: str
-    """`uid:1000`, or `key`: for limits, logs and the source of events that name none."""
+    """`uid:1000`, or `key`: for limits and logs."""
+    user: str
+    """Its name, for the source of events that name none."""
     appends: bool
     reads: bool
 
 
-NOBODY = Caller("nobody", appends=False, reads=False)
+@functools.lru_cache(maxsize=1024)
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 class Peers:
@@ -40,17 +49,17 @@ class Peers:
 
     def of_user(self, peer: Peer) -> Caller:
         """Return who is at the other end of a Unix socket."""
-        name = f"uid:{peer.uid}"
+        name, user = f"uid:{peer.uid}", _user(peer.uid)
         if self.rule.admits(peer):
-            return Caller(name, appends=True, reads=True)
-        return Caller(name, appends=False, reads=self._readers.has(peer))
+            return Caller(name, user, appends=True, reads=True)
+        return Caller(name, user, appends=False, reads=self._readers.has(peer))
 
     def of_headers(self, headers: Mapping[str, str]) -> Caller:
         """Return who sent these headers to the port; comparing takes the same time for any key."""
         told = headers.get("Authorization", "")
         given = told.removeprefix(SCHEME) if told.startswith(SCHEME) else headers.get(KEY_HEADER)
         if given and self._key and hmac.compare_digest(given.encode(), self._key.encode()):
-            return Caller("key", appends=True, reads=True)
+            return Caller("key", "key", appends=True, reads=True)
         raise ProblemError(
             401, "no-key", "no key",
             f"send the key of this port: Authorization: {SCHEME}KEY, or {KEY_HEADER}: KEY",

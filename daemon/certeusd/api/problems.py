@@ -42,7 +42,7 @@ class ProblemError(Exception):
     def response(self) -> web.Response:
         """Return the answer."""
         return web.Response(
-            body=msgspec.json.encode(self.document),
+            body=msgspec.json.encode(self.document) + b"\n",
             status=self.status,
             content_type="application/problem+json",
             headers=self.headers,

@@ -1,52 +1,14 @@
 """The table of routes: each row with what its caller must be allowed, and its handler."""
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Literal, NamedTuple
-
-import msgspec
 from aiohttp import web
 
-from certeusd.api.about import Supervisor
-from certeusd.api.bodies import Bodies
+from certeusd.api import parameters
+from certeusd.api.append import post_events
 from certeusd.api.peers import Caller
-from certeusd.api.problems import ProblemError
-from certeusd.api.producers import Producers
-from certeusd.api.throttle import Throttle
+from certeusd.api.reading import get_events
+from certeusd.api.routing import Context, Handler, Route
+from certeusd.api.verdicts import Summary
 from certeusd.control.types import Health
-from certeusd.door_process import DoorProcess
-from certeusd.openapi import Query
-
-Need = Literal["read", "append"]
-
-
-class Context(NamedTuple):
-    """What a handler gets besides its request."""
-
-    process: DoorProcess
-    producers: Producers
-    supervisor: Supervisor
-    bodies: Bodies
-    throttle: Throttle
-
-
-Handler = Callable[[Context, Caller, web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-class Route(NamedTuple):
-    """A row."""
-
-    method: str
-    path: str
-    need: Need
-    handler: Handler
-    summary: str
-    query: tuple[Query, ...] = ()
-    bodies: tuple[str, ...] = ()
-    """Content types of what it takes; none: it takes no body."""
-    answer: type[msgspec.Struct] | None = None
-    """None: what `answers` say is all that is known of it."""
-    answers: tuple[str, ...] = ("application/json",)
-    """Content types of what it gives."""
 
 
 def _passed_on(path: str) -> Handler:
@@ -63,18 +25,17 @@ async def _openapi(_: Context, __: Caller, ___: web.BaseRequest) -> web.StreamRe
     return web.Response(body=openapi.document(ROUTES).encode(), content_type="application/json")
 
 
-def check_query(route: Route, given: Iterable[str]) -> None:
-    """Refuse parameters that a route does not have: a misspelt one must not be taken for none."""
-    known = [one.name for one in route.query]
-    for name in given:
-        if name not in known:
-            has = f"it has {', '.join(known)}" if known else "it has none"
-            raise ProblemError(
-                400, "bad-request", "bad request", f"{route.path} has no parameter {name}: {has}"
-            )
-
-
 ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST", "/v1/ledger/events", "append", post_events,
+        "Append events, and answer when they are durable.",
+        query=parameters.APPEND, bodies=parameters.BODIES, answer=Summary,
+    ),
+    Route(
+        "GET", "/v1/ledger/events", "read", get_events,
+        "Durable events, by number; followed with Accept: text/event-stream.",
+        query=parameters.READ, answers=(parameters.NDJSON, parameters.EVENT_STREAM),
+    ),
     Route(
         "GET", "/v1/ledger/health", "read", _passed_on("/v1/health/ready"),
         "Whether events are taken.", answer=Health,

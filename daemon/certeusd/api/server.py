@@ -17,7 +17,9 @@ from certeusd.api.peers import Caller, Peers
 from certeusd.api.port import Port, check_site
 from certeusd.api.problems import ProblemError
 from certeusd.api.producers import Producers
-from certeusd.api.routes import ROUTES, Context, Route, check_query
+from certeusd.api.reading import Reading
+from certeusd.api.routes import ROUTES
+from certeusd.api.routing import Context, Route, check_query
 from certeusd.api.slots import Slots, affordable
 from certeusd.api.throttle import Throttle
 from certeusd.control.exposed import address
@@ -35,13 +37,14 @@ class Server:
     def __init__(self, process: DoorProcess) -> None:
         self._process = process
         self._peers = Peers(process.config.api, process.start.api_key)
-        self._producers = Producers(process.private_socket, process.logger)
+        self._producers = Producers(process, self._peers.rule)
         self._supervisor = Supervisor(process.paths.control_socket)
         api = process.config.api
         self._context = Context(
             process, self._producers, self._supervisor,
             Bodies(api.body_bytes_max, api.body_timeout_ms / 1000),
             Throttle(api.events_per_s_max, lambda: process.count("throttled_total")),
+            Reading(process),
         )  # fmt: skip
         self._connections = Connections(self._handle, self._slots(), process.count)
         self._routes: dict[str, dict[str, Route]] = {}

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import click
 
@@ -26,7 +26,6 @@ from certeusd.cli.common import (
     wants_json,
 )
 from certeusd.cli.log_places import Missing, reader_near
-from certeusd.cli.tail import BATCH_BYTES_MAX, BATCH_ROWS_MAX, render
 from certeusd.exits import Exit, ExitError
 
 
@@ -46,33 +45,21 @@ class Export:
             self.gaps.append(Missing(first, last, reason))
             self.next_seq = last + 1
 
-    def run(self, directory: Path, durable: int, begin: int, out: TextIO) -> None:
+    def run(self, directory: Path, durable: int, begin: int, out: BinaryIO) -> None:
         """Write every durable event of the range; what the log does not hold becomes a gap."""
+        from certeusd.log.reader import Filter
+        from certeusd.log.tailing import Tailing
+
         self.gap(1, begin - 1, "trimmed")
         end = min(self.last, durable)
-        reader, _, _ = reader_near(directory, self.next_seq)
-        while self.next_seq <= end:
-            batch = reader.next_batch(end, BATCH_ROWS_MAX, BATCH_BYTES_MAX)
-            if batch is None:
-                # A group may hold numbers beyond the range: then it is read whole.
-                batch = reader.next_batch(durable, 1, 1)
-            if batch is None:
-                break
-            # A record of a kind that is skipped is a gap between the rows of its batch.
-            gaps = iter([*batch.gaps, (durable + 1, durable + 1, "")])
-            told = next(gaps)
-            for row in range(batch.rows):
-                event = batch.event(row)
-                while told[0] < event["seq"]:
-                    self.gap(*told)
-                    told = next(gaps)
-                if self.next_seq <= event["seq"] <= self.last:
-                    out.write(render(event) + "\n")
-                    self.events += 1
-                    self.next_seq = event["seq"] + 1
-            for gap in (told, *gaps):
-                if gap[2]:
-                    self.gap(*gap)
+        tailing = Tailing(directory, Filter(), self.next_seq - 1, gaps=False)
+        # A group may hold numbers beyond the range: it is read whole, and told up to the end.
+        while told := tailing.read(durable, until_seq=end):
+            out.write(told.bytes)
+            self.events += told.events
+            for gap in told.gaps:
+                self.gap(*gap)
+            self.next_seq = max(self.next_seq, told.last_seq + 1)
         self.gap(self.next_seq, end, "damaged")
 
     def told(self) -> dict[str, object]:
@@ -81,15 +68,15 @@ class Export:
 
 
 @contextmanager
-def _destination(output: Path | None, state_dir: Path) -> Generator[TextIO]:
+def _destination(output: Path | None, state_dir: Path) -> Generator[BinaryIO]:
     if output is None:
-        yield sys.stdout
-        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
         return
     if output.resolve().is_relative_to(state_dir.resolve()):
         raise click.UsageError(f"{output} lies in the state directory: choose another place")
     try:
-        with output.open("w", encoding="utf-8") as file:
+        with output.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -15,7 +15,6 @@ from certeusd.cli.common import (
     wants_json,
 )
 from certeusd.cli.log_places import why_missing
-from certeusd.cli.tail import render
 from certeusd.control.types import rfc3339
 from certeusd.exits import Exit
 
@@ -83,15 +82,14 @@ def _look(
 
 def _texts(directory: "Path", view: "GroupView") -> dict[int, str]:
     """Render the events of a group; a record of an unknown kind has none."""
-    from certeusd.log.reader import LogReader
+    from certeusd.log.reader import Filter
+    from certeusd.log.tailing import Tailing
 
-    reader = LogReader(directory)
-    reader.seek(view["group"] - 1, view["first_seq"] - 1, bytes(32))
+    tailing = Tailing(directory, Filter(), view["first_seq"] - 1, gaps=False)
     texts: dict[int, str] = {}
-    while (batch := reader.next_batch(view["last_seq"], 1, 1)) is not None:
-        for row in range(batch.rows):
-            event = batch.event(row)
-            texts[event["seq"]] = render(event)
+    while told := tailing.read(view["last_seq"], limit=1):
+        if told.events:
+            texts[told.last_seq] = told.bytes.decode().rstrip("\n")
     return texts
 
 

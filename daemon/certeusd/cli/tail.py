@@ -4,135 +4,163 @@ Offline it reads what the segments hold; with a daemon, only what is durable. Ea
 as it was given (JSON inline, exactly its bytes), or `data_base64` for opaque bytes.
 """
 
-import base64
-import json
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from certeusd.cli.common import SCHEMA_VERSION, client_of, json_option, log_directory, wants_json
+from certeusd.cli.common import SEQ_MAX, client_of, json_option, log_directory, reading, wants_json
 from certeusd.cli.parameters import examples
-from certeusd.control.types import rfc3339
-from certeusd.exits import Exit, ExitError
+from certeusd.exits import ExitError
 
 if TYPE_CHECKING:
-    from certeusd.log.reader import LogReader
+    from certeusd.log.reader import Filter, Rendered
+    from certeusd.log.tailing import Tailing
 
-BATCH_ROWS_MAX = 4096
-BATCH_BYTES_MAX = 4 * 1024 * 1024
 FOLLOW_POLL_S = 0.1
+LOOK_BACK_MIN = 1024
+"""Numbers looked at for the last events; where they are too few, eight times as many."""
 
-_NAMES = ("source", "id", "type", "subject", "time", "dataschema", "datacontenttype", "tenant",
-          "verdict")  # fmt: skip
-
-Event = Mapping[str, object]
-
-
-def render(event: Event, *, versioned: bool = False) -> str:
-    """Render one event as a line of JSON; `versioned` with its schema's version first."""
-    line: dict[str, object] = {"schema_version": SCHEMA_VERSION} if versioned else {}
-    line["seq"] = event["seq"]
-    recorded_at_ns = event["recorded_at_ns"]
-    assert isinstance(recorded_at_ns, int), "a time in nanoseconds"
-    line["recorded_at"] = rfc3339(recorded_at_ns / 1e9)
-    line["specversion"] = "1.0"
-    line |= {name: event[name] for name in _NAMES if event[name] is not None}
-    # Readers see an id in every event: what has none of its own gets producer and ticket.
-    line.setdefault("id", f"{event['producer_no']}:{event['ticket']}")
-    extensions = event["extensions"]
-    if isinstance(extensions, str):
-        known: dict[str, object] = json.loads(extensions)
-        line |= {name: value for name, value in known.items() if name not in line}
-    data = event["data"]
-    assert isinstance(data, bytes), "data is bytes"
-    if event["opaque"]:
-        line["data_base64"] = base64.b64encode(data).decode()
-        return json.dumps(line, ensure_ascii=False)
-    # The logged text itself: parsing it would change numbers and order.
-    return f'{json.dumps(line, ensure_ascii=False)[:-1]}, "data": {one_line(data.decode())}}}'
+Gap = tuple[int, int, str]
 
 
-def one_line(text: str) -> str:
-    """Put JSON text on one line: raw line ends in it are white space between tokens."""
-    return text.replace("\r", " ").replace("\n", " ")
+class Last:
+    """The last events of what is read, in no more memory than they need."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._parts: deque[Rendered] = deque()
+        self.events = 0
+        self.gaps: list[Gap] = []
+
+    def take(self, told: "Rendered") -> None:
+        """Take one part; parts that are not needed any more go."""
+        self.gaps += told.gaps
+        if told.events:
+            self._parts.append(told)
+            self.events += told.events
+        while self._parts and self.events - self._parts[0].events >= self._count:
+            self.events -= self._parts.popleft().events
+
+    def lines(self) -> list[bytes]:
+        """Return the lines, with their ends."""
+        parts = b"".join(part.bytes for part in self._parts)
+        return parts.splitlines(keepends=True)[-self._count :] if self._count else []
 
 
 class Tail:
-    """Reads the log forward, to what is durable."""
+    """The log of a directory, as the options of the verb want it."""
 
-    def __init__(self, reader: "LogReader") -> None:
-        self._reader = reader
+    def __init__(self, directory: Path, wanted: "Filter", *, versioned: bool) -> None:
+        self._directory = directory
+        self._wanted = wanted
+        self._versioned = versioned
 
-    def seek_near(self, durable_seq: int, count: int) -> None:
-        """Go to the segment that holds the event `count` before the end, or one before it."""
-        wanted = durable_seq - count + 1
-        held = [one for one in self._reader.segments() if one["groups"]]
-        first = next((one for one in reversed(held) if one["first_seq"] <= wanted), None)
-        first = first or (held[0] if held else None)
-        if first is not None and first["first_group"] > 1:
-            self._reader.seek(first["first_group"] - 1)
+    def behind(self, after_seq: int) -> "Tailing":
+        """Return what reads behind a number."""
+        from certeusd.log.tailing import Tailing
 
-    def last_seq(self) -> int:
-        """Return the last seq that the segments hold."""
-        return max((one["last_seq"] for one in self._reader.segments()), default=0)
+        return Tailing(
+            self._directory, self._wanted, after_seq, versioned=self._versioned, gaps=False
+        )
 
-    def events(self, durable_seq: int) -> Iterator[Event]:
-        """Yield what is there up to `durable_seq`; gaps are told on stderr."""
-        while batch := self._reader.next_batch(durable_seq, BATCH_ROWS_MAX, BATCH_BYTES_MAX):
-            for first, last, reason in batch.gaps:
-                click.echo(f"certeus: gap {first}..{last} ({reason})", err=True)
-            for row in range(batch.rows):
-                yield batch.event(row)
+    def end(self) -> int:
+        """Return the last number that the log on disk holds, out of its last segment."""
+        from certeusd.log.reader import log_begins
+
+        begins = log_begins(self._directory)
+        tailing = self.behind(begins[-1][3] - 1 if begins else 0)
+        while tailing.read(SEQ_MAX):
+            pass
+        return tailing.after_seq
+
+    def last(self, count: int, durable_seq: int) -> Last:
+        """Find the last events, looking further back until there are enough."""
+        from certeusd.log.reader import LogReader
+
+        oldest = LogReader(self._directory).oldest()
+        begin = oldest["before_next_seq"] if oldest else 1
+        span = max(LOOK_BACK_MIN, count)
+        while True:
+            # A start may have copied a group from before its segment's first number: from 0, then.
+            after = durable_seq - span if durable_seq - span >= begin else 0
+            found = Last(count)
+            tailing = self.behind(after)
+            while told := tailing.read(durable_seq):
+                found.take(told)
+            if found.events >= count or after == 0:
+                return found
+            span *= 8
 
 
-@click.command(epilog=examples("certeus tail -n 100 | jq .data", "certeus tail -f"))
-@click.option("-n", "count", metavar="N", type=click.IntRange(0), default=10, show_default=True,
-              help="How many of the last events.")  # fmt: skip
+def _tell(gaps: list[Gap]) -> None:
+    for first, last, reason in gaps:
+        click.echo(f"certeus: gap {first}..{last} ({reason})", err=True)
+
+
+def _print(tailing: "Tailing", durable_seq: int) -> None:
+    while told := tailing.read(durable_seq):
+        _tell(told.gaps)
+        click.echo(told.bytes, nl=False)
+
+
+@click.command(epilog=examples("certeus tail -n 100 | jq .data", "certeus tail -f",
+                               "certeus tail -f --type 'payment.*' --after-seq 1500"))  # fmt: skip
+@click.option("-n", "count", metavar="N", type=click.IntRange(0), default=None,
+              help="How many of the last events.  [default: 10]")  # fmt: skip
 @click.option("-f", "--follow", is_flag=True, help="Go on as events become durable.")
+@click.option("--after-seq", metavar="SEQ", type=click.IntRange(0, SEQ_MAX),
+              help="All events behind this number, instead of the last ones.")  # fmt: skip
+@click.option("--type", "event_type", metavar="TYPE",
+              help="Only events of this type; with * at its end: that begins so.")  # fmt: skip
+@click.option("--source", metavar="SOURCE",
+              help="Only events of this source; with * at its end: that begins so.")  # fmt: skip
 @json_option
 @click.pass_context
-def command(context: click.Context, count: int, follow: bool) -> None:
+def command(
+    context: click.Context,
+    count: int | None,
+    follow: bool,
+    after_seq: int | None,
+    event_type: str | None,
+    source: str | None,
+) -> None:
     """Print the last events of the log, one JSON object a line.
 
-    With a daemon these are the durable ones, without one what the log on disk holds. `--json` adds
-    schema_version to each.
+    With a daemon these are the durable ones, without one what the log on disk holds. Numbers that
+    the log does not hold are told on stderr. `--json` adds schema_version to each.
     """
-    from certeusd.log.reader import LogReader
+    from certeusd.log.reader import Filter
 
+    if count is not None and after_seq is not None:
+        raise click.UsageError("-n and --after-seq exclude each other: give one of them")
     directory = log_directory(context)
     client = client_of(context)
-    versioned = wants_json(context)
+    tail = Tail(directory, Filter(type=event_type, source=source), versioned=wants_json(context))
 
     def durable_seq() -> int:
         found = client.get("/v1/status")["durable_seq"]
         assert isinstance(found, int), "durable_seq is a number"
         return found
 
-    try:
-        tail = Tail(LogReader(directory))
+    with reading(directory):
         try:
             durable = durable_seq()
         except ExitError:
             if follow:
                 raise
-            durable = tail.last_seq()
-        tail.seek_near(durable, count)
-        for event in deque(tail.events(durable), maxlen=count):
-            click.echo(render(event, versioned=versioned))
+            durable = tail.end()
+        if after_seq is None:
+            found = tail.last(10 if count is None else count, durable)
+            # The last ones were asked for, not those that are long delivered.
+            _tell([gap for gap in found.gaps if gap[2] != "trimmed"])
+            click.echo(b"".join(found.lines()), nl=False)
+        tailing = tail.behind(durable if after_seq is None else after_seq)
+        _print(tailing, durable)
         while follow:
             sys.stdout.flush()
             time.sleep(FOLLOW_POLL_S)
-            for event in tail.events(durable_seq()):
-                click.echo(render(event, versioned=versioned))
-    except PermissionError as error:
-        raise ExitError(
-            Exit.NOT_ALLOWED, f"cannot read {directory}: not allowed; become the daemon's user"
-        ) from error
-    except FileNotFoundError as error:
-        raise ExitError(
-            Exit.FAILED, f"cannot read {directory}: no log there; give --state-dir"
-        ) from error
+            _print(tailing, durable_seq())

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use certeus_ipc::record::{Attributes, Tag};
 use certeus_ipc::verdict::Reason;
 
-use super::object::{Members, text, unescape};
+use super::object::{Members, space, text, unescape};
 use super::{Encoder, Refusal};
 
 /// The lines of a block that are not blank, without their ends.
@@ -112,7 +112,7 @@ fn data_line(
     attributes: &Attributes<'_>,
     common: Common<'_>,
 ) -> Result<(), Refusal> {
-    if line.trim_ascii_start().first() != Some(&b'{') {
+    if line.get(space(line, 0)) != Some(&b'{') {
         return Err(Refusal::NOT_AN_OBJECT);
     }
     let names = [common.id_field, common.subject_field];

@@ -2,6 +2,7 @@
 
 mod cloudevents;
 mod lines;
+mod random;
 
 use certeus_ipc::record::{Attributes, FLAG_OPAQUE, PREFIX_BYTES, Tag};
 use certeus_ipc::verdict::Reason;

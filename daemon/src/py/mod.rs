@@ -5,11 +5,13 @@ use pyo3::types::PyDict;
 
 use crate::board;
 
+mod builder;
 mod door;
 mod log;
 mod look;
 mod memory;
 mod reader;
+mod render;
 mod worker;
 
 /// `{table: (page, {field: word index})}`, so that Python reads the board by the same names.
@@ -57,5 +59,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(shorten_slice, module)?)?;
     log::register(module)?;
     reader::register(module)?;
+    render::register(module)?;
+    builder::register(module)?;
     Ok(())
 }

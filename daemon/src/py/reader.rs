@@ -13,9 +13,10 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use crate::board::{Board, PAGE_DURABILITY, PAGE_FOLLOWER, Page, durability, follower};
 use crate::copy::{COLUMNS, DataType, Encoder};
 use crate::merkle::Hash;
+use crate::py::render::{PyFilter, PyRendered, scope_of};
 use crate::reader::batch::{Batch, Gap};
-use crate::reader::builder::{Event, SegmentBuilder};
 use crate::reader::check::{Finding, Summary};
+use crate::reader::render::render;
 use crate::reader::{Cursor, Error, LogReader};
 
 /// Room made for a chunk at once, however large a chunk the caller wants.
@@ -34,7 +35,7 @@ pub fn hash_of(bytes: &[u8]) -> PyResult<Hash> {
     bytes.try_into().map_err(|_| PyValueError::new_err("a hash has 32 bytes"))
 }
 
-fn gaps_of(gaps: &[Gap]) -> Vec<(u64, u64, &'static str)> {
+pub fn gaps_of(gaps: &[Gap]) -> Vec<(u64, u64, &'static str)> {
     gaps.iter().map(|gap| (gap.first_seq, gap.last_seq, gap.reason)).collect()
 }
 
@@ -82,6 +83,10 @@ impl PyLogReader {
         };
         self.inner.seek(cursor);
         Ok(())
+    }
+
+    fn seek_seq(&mut self, seq: u64) {
+        self.inner.seek_seq(seq);
     }
 
     fn next_batch(
@@ -297,6 +302,28 @@ impl PyBatch {
         event_dict(py, &self.inner, row)
     }
 
+    #[allow(clippy::too_many_arguments)] // by name, but for the first two
+    #[pyo3(signature = (filter, form, *, after_seq=0, until_seq=None, limit=None, bytes_max=None,
+        versioned=false, gaps=true))]
+    fn render(
+        &self,
+        py: Python<'_>,
+        filter: &PyFilter,
+        form: &str,
+        after_seq: u64,
+        until_seq: Option<u64>,
+        limit: Option<usize>,
+        bytes_max: Option<usize>,
+        versioned: bool,
+        gaps: bool,
+    ) -> PyResult<PyRendered> {
+        let mut scope = scope_of(form, limit, bytes_max)?;
+        (scope.after_seq, scope.until_seq) = (after_seq, until_seq.unwrap_or(u64::MAX));
+        (scope.versioned, scope.gaps) = (versioned, gaps);
+        let told = py.detach(|| render(&self.inner, &filter.inner, &scope));
+        Ok(PyRendered::of(py, told))
+    }
+
     /// The logged bytes of a row's record, which its leaf covers.
     fn record<'py>(&self, py: Python<'py>, row: usize) -> PyResult<Bound<'py, PyBytes>> {
         if row >= self.inner.rows() {
@@ -396,89 +423,11 @@ impl PyFollowerPage {
     }
 }
 
-/// Makes segments for tests and tools.
-#[pyclass(name = "SegmentBuilder", module = "certeusd._native")]
-struct PySegmentBuilder {
-    inner: SegmentBuilder,
-}
-
-#[pymethods]
-impl PySegmentBuilder {
-    #[new]
-    fn new(log_dir: PathBuf, log_uuid: [u8; 16], log_key: [u8; 32]) -> Self {
-        Self { inner: SegmentBuilder::new(&log_dir, log_uuid, log_key) }
-    }
-
-    #[getter]
-    fn next_seq(&self) -> u64 {
-        self.inner.next_seq()
-    }
-
-    #[pyo3(signature = (before_next_seq=None, copy_last=false))]
-    fn segment(&mut self, before_next_seq: Option<u64>, copy_last: bool) -> PyResult<u64> {
-        Ok(self.inner.segment(before_next_seq, copy_last)?)
-    }
-
-    #[pyo3(signature = (producer_no, tenant, source, uid=0))]
-    fn producer(&mut self, producer_no: u64, tenant: &str, source: &str, uid: u32) {
-        self.inner.producer(producer_no, uid, tenant, source);
-    }
-
-    #[allow(clippy::too_many_arguments)] // the attributes of CloudEvents, by name
-    #[pyo3(signature = (producer_no, ticket, event_type, data, *, id=None, subject=None, time=None,
-        source=None, dataschema=None, content_type=None, extensions=None, opaque=false,
-        escalated=false, kind=0))]
-    fn record(
-        &mut self,
-        producer_no: u64,
-        ticket: u64,
-        event_type: &str,
-        data: &[u8],
-        id: Option<&str>,
-        subject: Option<&str>,
-        time: Option<&str>,
-        source: Option<&str>,
-        dataschema: Option<&str>,
-        content_type: Option<&str>,
-        extensions: Option<&str>,
-        opaque: bool,
-        escalated: bool,
-        kind: u8,
-    ) {
-        let attributes =
-            [Some(event_type), id, subject, time, source, dataschema, content_type, extensions]
-                .map(|value| value.map(str::as_bytes));
-        let event = Event { producer_no, ticket, attributes, data, opaque, escalated, kind };
-        self.inner.record(&event);
-    }
-
-    /// Returns group, root, first seq, last seq, segment, offset and bytes on disk.
-    #[allow(clippy::type_complexity)] // a tuple that Python names in its own type
-    fn commit<'py>(
-        &mut self,
-        py: Python<'py>,
-        recorded_at_ns: u64,
-    ) -> PyResult<(u64, Bound<'py, PyBytes>, u64, u64, u64, u64, u64)> {
-        let written = self.inner.commit(recorded_at_ns)?;
-        let header = written.header;
-        Ok((
-            header.group,
-            PyBytes::new(py, &header.root),
-            header.first_seq,
-            header.next_seq() - 1,
-            written.segment_no,
-            written.offset,
-            header.group_bytes(),
-        ))
-    }
-}
-
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("COPY_COLUMNS", COLUMNS.to_vec())?;
     module.add_class::<PyLogReader>()?;
     module.add_class::<PyBatch>()?;
     module.add_class::<PyCopyStream>()?;
     module.add_class::<PyFollowerPage>()?;
-    module.add_class::<PySegmentBuilder>()?;
     Ok(())
 }

@@ -32,12 +32,25 @@ pub struct Producer {
 #[derive(Default)]
 pub struct Producers {
     current: HashMap<u64, Arc<Producer>>,
-    before: HashMap<u64, Arc<Producer>>,
+    /// `None`: that segment was not read.
+    before: Option<HashMap<u64, Arc<Producer>>>,
+    entered: bool,
 }
 
 impl Producers {
     pub fn next_segment(&mut self) {
-        self.before = std::mem::take(&mut self.current);
+        let before = std::mem::take(&mut self.current);
+        self.before = std::mem::replace(&mut self.entered, true).then_some(before);
+    }
+
+    #[must_use]
+    pub fn knows_before(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Takes over the dictionary of the segment before, which was read for it alone.
+    pub fn set_before(&mut self, before: Self) {
+        self.before = Some(before.current);
     }
 
     /// Takes over what the entries of one group tell of producers.
@@ -58,7 +71,7 @@ impl Producers {
     }
 
     fn get(&self, producer_no: u64) -> Option<&Arc<Producer>> {
-        self.current.get(&producer_no).or_else(|| self.before.get(&producer_no))
+        self.current.get(&producer_no).or_else(|| self.before.as_ref()?.get(&producer_no))
     }
 }
 
@@ -173,6 +186,12 @@ impl Batch {
     #[must_use]
     pub fn day(&self) -> u32 {
         day_of(self.recorded_at_ns)
+    }
+
+    /// Index of the first row whose number is above `seq`.
+    #[must_use]
+    pub fn row_behind(&self, seq: u64) -> usize {
+        self.rows.partition_point(|row| self.first_seq + u64::from(row.seq_delta) <= seq)
     }
 
     /// The row; `index < rows()`.
@@ -298,13 +317,17 @@ fn index_of(
     producers: &Producers,
     producer_no: u64,
 ) -> u32 {
-    *index.entry(producer_no).or_insert_with(|| {
-        let Some(producer) = producers.get(producer_no) else {
-            return UNKNOWN;
-        };
-        batch.producers.push(producer.clone());
-        u32::try_from(batch.producers.len() - 1).expect("producers of a batch")
-    })
+    if let Some(known) = index.get(&producer_no) {
+        return *known;
+    }
+    // Not noted when it is not known: a later group of the batch may name it.
+    let Some(producer) = producers.get(producer_no) else {
+        return UNKNOWN;
+    };
+    let place = u32::try_from(batch.producers.len()).expect("producers of a batch");
+    batch.producers.push(producer.clone());
+    index.insert(producer_no, place);
+    place
 }
 
 /// UTC day as `YYYYMMDD`, after Howard Hinnant's `civil_from_days`.

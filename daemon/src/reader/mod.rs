@@ -28,6 +28,8 @@ pub mod check;
 pub mod files;
 pub mod inspect;
 pub mod position;
+pub mod render;
+pub mod seek;
 pub mod segment;
 
 use std::fmt;
@@ -123,6 +125,8 @@ pub struct LogReader {
     pool: Pool,
     /// Nothing was found behind `offset` when `durable_seq` was this: no need to look again.
     searched: Option<(u64, u64, u64)>,
+    /// The number to begin with, whose place is looked for once it is durable.
+    wanted: Option<u64>,
 }
 
 impl LogReader {
@@ -139,6 +143,7 @@ impl LogReader {
             recorded: Vec::new(),
             pool: Pool::default(),
             searched: None,
+            wanted: None,
         }
     }
 
@@ -178,6 +183,7 @@ impl LogReader {
         if durable_seq < self.cursor.next_seq {
             return Ok(None);
         }
+        self.find_wanted()?;
         loop {
             if self.segment.is_none() && !self.enter_by_cursor()? {
                 return Ok(None);
@@ -331,6 +337,7 @@ impl LogReader {
             Some((offset, header)) => {
                 self.offset = offset;
                 let reason = if offset == from { reason::LOST } else { reason::DAMAGED };
+                self.learn_of_before()?;
                 Ok(self.gap_before(header.first_seq, reason))
             }
             None if segment.successor.is_some() => {

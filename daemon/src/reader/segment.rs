@@ -330,6 +330,21 @@ impl Window {
         self.step(header.group_bytes() as usize, kept);
     }
 
+    /// Steps behind the group, of which what was not read yet is not read any more.
+    pub fn skip(&mut self, header: &GroupHeader) {
+        let bytes = header.group_bytes() as usize;
+        if self.at + bytes < self.bytes.len() {
+            self.at += bytes;
+            return;
+        }
+        if bytes > READ_BYTES_MIN {
+            self.ahead = READ_BYTES_MIN;
+        }
+        self.base += (self.at + bytes) as u64;
+        self.at = 0;
+        self.bytes.set_len(0);
+    }
+
     fn step(&mut self, bytes: usize, kept: bool) {
         self.at += bytes;
         if !kept && self.at >= READ_BYTES_MAX {

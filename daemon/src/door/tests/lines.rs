@@ -55,6 +55,11 @@ fn a_line_that_is_no_object_is_refused() {
     let refused = [0, 1, 2, 3, 5].map(|index| (index, "not-an-object"));
     assert_eq!(words(&encoder), refused);
     assert_eq!(events(&encoder).len(), 1);
+    // A form feed is white space to people and not to JSON.
+    for id_field in [None, Some("id")] {
+        let encoder = encode(&rules, b"\x0c{\"id\":1}\n", Common { id_field, ..PLAIN }, false);
+        assert_eq!(words(&encoder), [(0, "not-an-object")]);
+    }
 }
 
 #[test]

@@ -1,0 +1,302 @@
+"""`POST /v1/ledger/events`: events in, by four formats; their verdicts out, when they are durable.
+
+| content type | body |
+|---|---|
+| `application/x-ndjson` | a CloudEvent a line, or with `?type=` its data alone; streamed |
+| `application/cloudevents+json` | one CloudEvent |
+| `application/cloudevents-batch+json` | an array of them |
+| any, with `ce-` headers | binary mode: attributes in headers, the body is the data |
+| any, with `?type=` | the same, with attributes in the query |
+
+Blocks of NDJSON go to the ring as they come; while that is full the body is not read, so TCP's or
+the socket's own back-pressure reaches the client.
+"""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+from aiohttp import web
+
+from certeus.errors import Error
+from certeusd._native import DoorEncoder, Encoded
+from certeusd.api import parameters
+from certeusd.api.peers import Caller
+from certeusd.api.problems import ProblemError
+from certeusd.api.routing import Context
+from certeusd.api.verdicts import Verdicts
+from certeusd.door import LateError
+
+NDJSON = (parameters.NDJSON, "application/ndjson", "application/jsonl")
+ONE, BATCH = parameters.CLOUDEVENT, parameters.CLOUDEVENTS
+UNTOLD = "application/x-www-form-urlencoded"
+CE = "ce-"
+TIMEOUT_S = 30.0
+LINE_OVERHEAD_BYTES = 64 * 1024
+"""That a line may have beside the data of its event."""
+AGAIN_S = 1
+_EXTENSION = re.compile(r"[a-z0-9]{1,20}")
+
+
+class Asked(NamedTuple):
+    """What the query says."""
+
+    attributes: dict[str, str]
+    id_field: str | None
+    subject_field: str | None
+    waits: bool
+    deadline: float
+    timeout_s: float
+
+    @classmethod
+    def of(cls, query: dict[str, str]) -> "Asked":
+        """Read it.
+
+        Raises:
+            ProblemError: 400.
+        """
+        waits, timeout = query.get("wait", "durable"), query.get("timeout_s", str(TIMEOUT_S))
+        if waits not in parameters.WAITS:
+            raise _bad("wait is durable or none")
+        try:
+            timeout_s = float(timeout)
+        except ValueError:
+            timeout_s = -1.0
+        if not 0 < timeout_s <= parameters.TIMEOUT_S_MAX:
+            raise _bad(f"timeout_s is above 0 and at most {parameters.TIMEOUT_S_MAX}")
+        return cls(
+            attributes={name: query[name] for name in parameters.ATTRIBUTES if name in query},
+            id_field=query.get("id_field"),
+            subject_field=query.get("subject_field"),
+            waits=waits == "durable",
+            deadline=time.monotonic() + timeout_s,
+            timeout_s=timeout_s,
+        )
+
+    def left_s(self) -> float:
+        """Seconds until the time is over."""
+        return max(self.deadline - time.monotonic(), 0.0)
+
+
+async def post_events(
+    context: Context, caller: Caller, request: web.BaseRequest
+) -> web.StreamResponse:
+    """Append the events of the body, and answer when they are durable.
+
+    Raises:
+        ProblemError: 400, 413, 415 the request; 422 events were rejected, and the rest was taken;
+            503 there was no room in time; 504 the verdicts did not come in time.
+    """
+    context.throttle.check(caller)
+    asked = Asked.of(dict(request.query))
+    if not _names_source(request, asked) and context.producers.default_source(caller) is None:
+        raise _bad("a source is needed: give ?source= one of those that [api] sources allows")
+    producer = await context.producers.of(caller)
+    verdicts = Verdicts(producer.door)
+    try:
+        async for encoded in _encoded(context, caller, producer.encoder, request, asked):
+            tickets = await producer.door.append(encoded.payloads, asked.left_s())
+            verdicts.add(encoded.seen, encoded.refused, tickets)
+            await context.throttle.paced(request, caller, encoded.seen)
+            context.process.count("events_total", len(tickets))
+            context.process.count("refused_total", len(encoded.refused))
+            if len(tickets) < encoded.count:
+                raise _no_room(asked, verdicts)
+        if asked.waits and verdicts.last_ticket:
+            await producer.door.settled(verdicts.last_ticket, asked.left_s())
+            verdicts.take()
+    except LateError as error:
+        raise _late(asked, verdicts) from error
+    except Error as error:
+        raise ProblemError(
+            503, "in-doubt", "in doubt",
+            f"{error}; send the events again with the ids that they have",
+            headers=_again(), members=_members(verdicts),
+        ) from error  # fmt: skip
+    return _answer(asked, verdicts)
+
+
+def _answer(asked: Asked, verdicts: Verdicts) -> web.StreamResponse:
+    if not asked.waits:
+        verdicts.take()
+    if verdicts.rejected:
+        raise ProblemError(
+            422, "rejected", "events were rejected",
+            f"{verdicts.rejected} of {verdicts.seen} events were rejected, each with its reason in"
+            " verdicts; the others were taken",
+            members=_members(verdicts),
+        )  # fmt: skip
+    return web.Response(
+        body=msgspec.json.encode(verdicts.summary()) + b"\n",
+        status=200 if asked.waits else 202,
+        content_type="application/json",
+    )
+
+
+async def _encoded(
+    context: Context,
+    caller: Caller,
+    encoder: DoorEncoder,
+    request: web.BaseRequest,
+    asked: Asked,
+) -> AsyncIterator[Encoded]:
+    """Yield what the encoder makes of the body, block by block.
+
+    Raises:
+        ProblemError: 400, 413, 415.
+    """
+    kind = request.content_type
+    binary = _is_binary(request)
+    if not binary and kind in NDJSON:
+        line_max = context.process.config.limits.event_bytes_max + LINE_OVERHEAD_BYTES
+        lines = _Lines(encoder, asked, line_max)
+        async for block in context.bodies.blocks(request):
+            for encoded in lines.feed(block):
+                yield encoded
+        for encoded in lines.end():
+            yield encoded
+        return
+    if not binary and kind not in (ONE, BATCH) and "type" not in asked.attributes:
+        raise ProblemError(
+            415, "content-type", "content type not taken",
+            f"{kind} has no event's attributes: send {NDJSON[0]}, {ONE}, {BATCH}, or ce- headers,"
+            " or give ?type= and ?source=",
+            headers={"Accept-Post": ", ".join((NDJSON[0], ONE, BATCH))},
+        )  # fmt: skip
+    body = await context.bodies.whole(request, caller.name)
+    try:
+        if binary:
+            yield _binary(encoder, request, body)
+        elif kind == BATCH:
+            yield encoder.cloudevents_batch(body)
+        elif kind == ONE:
+            yield encoder.cloudevent(body)
+        else:
+            yield encoder.event(body, None, **asked.attributes, content_type=_type_of(request))
+    except ValueError as error:
+        raise _bad(str(error)) from error
+
+
+class _Lines:
+    """Blocks of NDJSON into the encoder: lines are whole there, and bounded."""
+
+    def __init__(self, encoder: DoorEncoder, asked: Asked, line_bytes_max: int) -> None:
+        self._encoder = encoder
+        self._asked = asked
+        self._line_bytes_max = line_bytes_max
+        self._rest = b""
+
+    def feed(self, block: bytes) -> list[Encoded]:
+        """Take a block; what is behind its last line waits for the next one.
+
+        Raises:
+            ProblemError: 413, a line is longer than any event.
+        """
+        self._rest += block
+        if b"\n" not in block:
+            self._check_length()
+            return []
+        encoded = self._encode(final=False)
+        self._rest = self._rest[encoded.consumed :]
+        self._check_length()
+        return [encoded]
+
+    def end(self) -> list[Encoded]:
+        """Take what is left, which needs no end of line."""
+        return [self._encode(final=True)] if self._rest else []
+
+    def _check_length(self) -> None:
+        if len(self._rest) > self._line_bytes_max:
+            raise ProblemError(
+                413, "line-too-long", "line too long",
+                f"a line has more than {self._line_bytes_max} bytes, which no event may have; the"
+                " lines before it were taken",
+            )  # fmt: skip
+
+    def _encode(self, final: bool) -> Encoded:
+        asked = self._asked
+        if (kind := asked.attributes.get("type")) is None:
+            return self._encoder.cloudevents_lines(self._rest, final)
+        return self._encoder.data_lines(
+            self._rest, kind, asked.attributes.get("source"), asked.id_field,
+            asked.subject_field, final,
+        )  # fmt: skip
+
+
+def _names_source(request: web.BaseRequest, asked: Asked) -> bool:
+    """Whether events of this request carry their own source, or the query gives one."""
+    if "source" in asked.attributes:
+        return True
+    if request.content_type in NDJSON:
+        return "type" not in asked.attributes
+    return _is_binary(request) or request.content_type in (ONE, BATCH)
+
+
+def _is_binary(request: web.BaseRequest) -> bool:
+    return any(name.lower().startswith(CE) for name in request.headers)
+
+
+def _binary(encoder: DoorEncoder, request: web.BaseRequest, body: bytes) -> Encoded:
+    """Make one event of headers and body.
+
+    Raises:
+        ProblemError: 400, an attribute is missing or has no proper name.
+    """
+    given = {
+        name.lower().removeprefix(CE): unquote(value.strip('"'))
+        for name, value in request.headers.items()
+        if name.lower().startswith(CE)
+    }
+    if given.pop("specversion", "") != "1.0":
+        raise _bad("ce-specversion is 1.0")
+    for name in ("id", "source", "type"):
+        if not given.get(name):
+            raise _bad(f"ce-{name} is missing")
+    known = {name: given.pop(name) for name in parameters.ATTRIBUTES if name in given}
+    if unnamed := [name for name in given if not _EXTENSION.fullmatch(name)]:
+        raise _bad(f"ce-{unnamed[0]} is no name of an extension: 1 to 20 of a-z and 0-9")
+    extensions = msgspec.json.encode(given).decode() if given else None
+    return encoder.event(
+        body or None, None, **known, content_type=_type_of(request), extensions=extensions
+    )
+
+
+def _type_of(request: web.BaseRequest) -> str | None:
+    """Return the content type of data; curl's own, when it is told none, says nothing of it."""
+    kind = request.headers.get("Content-Type")
+    return None if not kind or request.content_type == UNTOLD else kind
+
+
+def _bad(what: str) -> ProblemError:
+    return ProblemError(400, "bad-request", "bad request", what)
+
+
+def _again() -> dict[str, str]:
+    return {"Retry-After": str(AGAIN_S)}
+
+
+def _members(verdicts: Verdicts) -> dict[str, object]:
+    verdicts.take()
+    members: dict[str, object] = msgspec.to_builtins(verdicts.summary())
+    return members
+
+
+def _no_room(asked: Asked, verdicts: Verdicts) -> ProblemError:
+    return ProblemError(
+        503, "back-pressure", "no room",
+        f"after {asked.timeout_s:g} s there was no room for event {verdicts.seen} and those"
+        " behind it; those before it without a verdict are in doubt: send all again with their ids",
+        headers=_again(), members=_members(verdicts),
+    )  # fmt: skip
+
+
+def _late(asked: Asked, verdicts: Verdicts) -> ProblemError:
+    return ProblemError(
+        504, "in-doubt", "not durable in time",
+        f"not all events had their verdict after {asked.timeout_s:g} s; those without one are in"
+        " doubt: send them again with their ids",
+        headers=_again(), members=_members(verdicts),
+    )  # fmt: skip

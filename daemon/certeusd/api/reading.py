@@ -1,0 +1,182 @@
+"""`GET /v1/ledger/events`: what is durable, as lines, or as server-sent events that go on.
+
+Both read the log itself, up to what is durable, with the caller's tenant as the one filter that it
+cannot choose. A part is rendered in a thread, so that a cold disk keeps nobody else waiting, and
+sent before the next one is read: who reads slowly costs one part of memory, and is given up when it
+has taken nothing for a while.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from aiohttp import web
+
+from certeusd.api.parameters import EVENT_STREAM, NDJSON, PAGE_EVENTS, PAGE_EVENTS_MAX, SEQ_MAX
+from certeusd.api.peers import Caller
+from certeusd.api.problems import ProblemError
+from certeusd.api.routing import Context
+from certeusd.door_process import DoorProcess
+from certeusd.log.reader import Filter
+from certeusd.log.tailing import Form, Tailing
+
+POLL_S = 0.02
+"""Between two looks at the durable seq while somebody follows."""
+QUIET_S = 15.0
+"""After which a comment shows that the stream is alive; proxies cut silent ones."""
+WRITE_TIMEOUT_S = 30.0
+SUBSCRIBERS_MAX = 256
+SUBSCRIBERS_PER_PEER_MAX = 64
+
+
+class Asked(NamedTuple):
+    """What the query says."""
+
+    after_seq: int | None
+    wanted: Filter
+    limit: int | None
+
+    @classmethod
+    def of(cls, query: dict[str, str], tenant: str) -> "Asked":
+        """Read it.
+
+        Raises:
+            ProblemError: 400.
+        """
+        after = _number("after_seq", query["after_seq"], 0) if "after_seq" in query else None
+        limit = _number("limit", query["limit"], 1) if "limit" in query else None
+        wanted = Filter(tenant=tenant, type=query.get("type"), source=query.get("source"))
+        return cls(after, wanted, limit)
+
+
+def _number(name: str, text: str, least: int) -> int:
+    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(SEQ_MAX))
+    if not digits or not least <= (number := int(text)) <= SEQ_MAX:
+        raise _bad(f"{name} is a number from {least} on")
+    return number
+
+
+class Reading:
+    """The durable log, for whoever asks; knows who follows it."""
+
+    def __init__(self, process: DoorProcess) -> None:
+        self._process = process
+        self._subscribers: dict[str, int] = {}
+
+    @property
+    def durable_seq(self) -> int:
+        """All up to here is durable."""
+        return self._process.board.get("durability", "durable_seq")
+
+    def _tailing(self, asked: Asked, after_seq: int, form: Form) -> Tailing:
+        log_dir = self._process.paths.log
+        return Tailing(log_dir, asked.wanted, after_seq, form=form, versioned=form == "lines")
+
+    async def lines(self, asked: Asked, request: web.BaseRequest) -> web.StreamResponse:
+        """Send at most `limit` events as NDJSON; the next page begins behind the last one."""
+        limit = min(asked.limit or PAGE_EVENTS, PAGE_EVENTS_MAX)
+        until_seq = self.durable_seq
+        tailing = await asyncio.to_thread(self._tailing, asked, asked.after_seq or 0, "lines")
+        answer = web.StreamResponse(headers={"Content-Type": NDJSON})
+        answer.enable_chunked_encoding()
+        await answer.prepare(request)
+        while limit:
+            part = await asyncio.to_thread(
+                tailing.read, until_seq, until_seq=until_seq, limit=limit
+            )
+            if part is None:
+                break
+            limit -= part.events
+            if part.bytes:
+                await _write(answer, part.bytes)
+        await answer.write_eof()
+        return answer
+
+    async def follow(
+        self, asked: Asked, caller: Caller, request: web.BaseRequest
+    ) -> web.StreamResponse:
+        """Send events as they become durable, until the client goes or the process drains."""
+        mine = self._subscribers.get(caller.name, 0)
+        if mine >= SUBSCRIBERS_PER_PEER_MAX or sum(self._subscribers.values()) >= SUBSCRIBERS_MAX:
+            raise ProblemError(
+                503, "too-many-subscribers", "too many subscribers",
+                f"{caller.name} has {mine} of {SUBSCRIBERS_PER_PEER_MAX}, all together at most"
+                f" {SUBSCRIBERS_MAX}; end one of them",
+                headers={"Retry-After": "1"},
+            )  # fmt: skip
+        after_seq = self._resume(asked, request)
+        self._subscribers[caller.name] = mine + 1
+        self._show()
+        try:
+            tailing = await asyncio.to_thread(self._tailing, asked, after_seq, "sse")
+            answer = web.StreamResponse(
+                headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
+            )
+            await answer.prepare(request)
+            await _write(answer, b"retry: 1000\n\n")
+            async for part in self._parts(tailing, asked.limit):
+                await _write(answer, part)
+            return answer
+        finally:
+            self._subscribers[caller.name] -= 1
+            if not self._subscribers[caller.name]:
+                del self._subscribers[caller.name]
+            self._show()
+
+    def _resume(self, asked: Asked, request: web.BaseRequest) -> int:
+        """Return behind which number to go on; a new subscriber begins at the end."""
+        last = request.headers.get("Last-Event-ID")
+        if last is not None:
+            return _number("Last-Event-ID", last, 0)
+        return self.durable_seq if asked.after_seq is None else asked.after_seq
+
+    async def _parts(self, tailing: Tailing, limit: int | None) -> AsyncIterator[bytes]:
+        quiet_since = asyncio.get_running_loop().time()
+        seen = -1
+        while not self._process.draining.is_set() and limit != 0:
+            now = asyncio.get_running_loop().time()
+            durable = self.durable_seq
+            part = None
+            if durable != seen:
+                part = await asyncio.to_thread(tailing.read, durable, limit=limit)
+                seen = durable if part is None else -1
+            if part is not None and part.bytes:
+                if limit is not None:
+                    limit -= part.events
+                quiet_since = now
+                yield part.bytes
+            elif now - quiet_since >= QUIET_S:
+                quiet_since = now
+                yield b": still here\n\n"
+            elif part is None:
+                await asyncio.sleep(POLL_S)
+
+    def _show(self) -> None:
+        self._process.gauge("subscribers", sum(self._subscribers.values()))
+
+
+async def get_events(
+    context: Context, caller: Caller, request: web.BaseRequest
+) -> web.StreamResponse:
+    """Send events, or follow them where the client accepts `text/event-stream`.
+
+    Raises:
+        ProblemError: 400 the query, 503 too many follow.
+    """
+    asked = Asked.of(dict(request.query), context.process.config.api.tenant)
+    if EVENT_STREAM in request.headers.get("Accept", ""):
+        return await context.reading.follow(asked, caller, request)
+    return await context.reading.lines(asked, request)
+
+
+async def _write(answer: web.StreamResponse, part: bytes) -> None:
+    """Send a part; a client that takes nothing of it for long is given up."""
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await answer.write(part)
+    except TimeoutError as error:
+        raise ConnectionResetError("the client reads nothing") from error
+
+
+def _bad(what: str) -> ProblemError:
+    return ProblemError(400, "bad-request", "bad request", what)

@@ -1,0 +1,63 @@
+"""What a route is, and what its handler gets."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from certeusd.api.about import Supervisor
+from certeusd.api.bodies import Bodies
+from certeusd.api.peers import Caller
+from certeusd.api.problems import ProblemError
+from certeusd.api.producers import Producers
+from certeusd.api.throttle import Throttle
+from certeusd.door_process import DoorProcess
+from certeusd.openapi import Query
+
+if TYPE_CHECKING:
+    from certeusd.api.reading import Reading
+
+Need = Literal["read", "append"]
+
+
+class Context(NamedTuple):
+    """What a handler gets besides its request."""
+
+    process: DoorProcess
+    producers: Producers
+    supervisor: Supervisor
+    bodies: Bodies
+    throttle: Throttle
+    reading: "Reading"
+
+
+Handler = Callable[[Context, Caller, web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Route(NamedTuple):
+    """A row."""
+
+    method: str
+    path: str
+    need: Need
+    handler: Handler
+    summary: str
+    query: tuple[Query, ...] = ()
+    bodies: tuple[str, ...] = ()
+    """Content types of what it takes; none: it takes no body."""
+    answer: type[msgspec.Struct] | None = None
+    """None: what `answers` say is all that is known of it."""
+    answers: tuple[str, ...] = ("application/json",)
+    """Content types of what it gives."""
+
+
+def check_query(route: Route, given: Iterable[str]) -> None:
+    """Refuse parameters that a route does not have: a misspelt one must not be taken for none."""
+    known = [one.name for one in route.query]
+    for name in given:
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ProblemError(
+                400, "bad-request", "bad request", f"{route.path} has no parameter {name}: {has}"
+            )
