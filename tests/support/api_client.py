@@ -36,8 +36,8 @@ class UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self._path))  # Waits where the backlog is full.
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 def ask(

@@ -1,5 +1,6 @@
 """Bodies of requests over real sockets: blocks, bounds, encodings, and what stands still."""
 
+import asyncio
 import gzip
 import json
 import socket
@@ -235,3 +236,24 @@ def test_who_goes_away_in_the_middle_gives_everything_back(tmp_path: Path) -> No
                 end.sendall(post(bytes(BYTES_MAX))[:-1])
             wait_until("its slot", lambda: len(served.connections) == 0, SOON_S)
         assert asked(served, post(TEXT)) == (200, TEXT)
+
+
+def test_who_has_gone_before_anybody_reads_is_nobodys_fault(tmp_path: Path) -> None:
+    ended = list[BaseException]()
+
+    async def late(request: web.BaseRequest) -> web.StreamResponse:
+        while request.transport is not None:
+            await asyncio.sleep(0)
+        try:
+            await Bodies(BYTES_MAX, SOON_S).whole(request, "peer")
+        except BaseException as error:
+            ended.append(error)
+            raise
+        raise AssertionError("there was a body")
+
+    with front(tmp_path, late) as served:
+        with served.connected() as end:
+            end.sendall(post(TEXT)[:-1])
+        wait_until("its end", lambda: ended, SOON_S)
+        wait_until("its slot", lambda: len(served.connections) == 0, SOON_S)
+    assert isinstance(ended[0], ConnectionError)

@@ -1,15 +1,23 @@
 """Token buckets: a table of what they say, and what holds for any order of requests."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
 from certeusd.api.bucket import Bucket
+from certeusd.api.connections import State
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.throttle import Throttle
+from support.api_front import front, get
+from support.waiting import wait_until
 
-CALLER = Caller("uid:1", appends=True, reads=True)
+SOON_S = 20.0
+CALLER = Caller("uid:1", "one", appends=True, reads=True)
 
 
 @pytest.mark.parametrize(
@@ -92,3 +100,36 @@ def test_a_caller_that_must_wait_is_told_for_how_long() -> None:
         assert refused.value.headers == {"Retry-After": "3"}
         assert refused.value.document["type"] == "urn:certeus:problem:too-many-events"
     assert len(counted) == 2
+
+
+def test_a_long_stream_goes_on_at_the_rate_and_its_end_waits_for_nothing(tmp_path: Path) -> None:
+    throttle, waited = Throttle(20, lambda: None), list[bool]()
+
+    async def stream(request: web.BaseRequest) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+        for _ in range(3):
+            begun = loop.time()
+            await throttle.paced(request, CALLER, 25)
+            waited.append(loop.time() - begun > 0.1)
+        return web.Response()
+
+    with front(tmp_path, stream) as served:
+        assert served.asked(get()).startswith(b"HTTP/1.1 200")
+    assert waited == [False, True, True]
+    with pytest.raises(ProblemError):
+        throttle.check(CALLER)
+
+
+def test_a_stream_whose_peer_has_gone_waits_no_longer(tmp_path: Path) -> None:
+    throttle = Throttle(1, lambda: None)
+
+    async def stream(request: web.BaseRequest) -> web.StreamResponse:
+        await throttle.paced(request, CALLER, 10**9)
+        await throttle.paced(request, CALLER, 1)
+        raise AssertionError("it was let go on")
+
+    with front(tmp_path, stream) as served:
+        with served.connected() as end:
+            end.sendall(get())
+            wait_until("it", lambda: State.ANSWERING in served.connections.states(), SOON_S)
+        wait_until("its slot", lambda: len(served.connections) == 0, SOON_S)

@@ -222,6 +222,20 @@ def test_the_end_waits_for_what_is_under_way(tmp_path: Path) -> None:
         assert len(served.connections) == 0
 
 
+def test_the_end_waits_for_a_body_that_is_still_coming(tmp_path: Path) -> None:
+    async def echo(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=await request.read())
+
+    with front(tmp_path, echo) as served, served.connected() as end:
+        end.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        wait_until("it", lambda: State.ANSWERING in served.connections.states(), SOON_S)
+        closing = asyncio.run_coroutine_threadsafe(served.connections.close(SOON_S), served.loop)
+        served.call(asyncio.sleep(0))
+        end.sendall(b"cd")
+        assert everything(end).endswith(b"abcd")
+        closing.result(SOON_S)
+
+
 def test_without_descriptors_who_connects_waits_and_the_others_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

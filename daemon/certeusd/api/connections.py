@@ -12,6 +12,7 @@ a stranger must not fill the journal.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -32,6 +33,8 @@ WRITE_TIMEOUT_S = 30.0
 """For so long a peer may take nothing of what is there for it."""
 LINGER_S = 5.0
 """How long a body that nobody wants is read away, so that the refusal is seen."""
+CUT_TIMEOUT_S = 0.5
+"""At the end, for handlers that are cut off."""
 READ_BUFFER_BYTES = 64 * 1024
 """Of a body, before anybody reads it: twice that is held, no more."""
 WRITE_BUFFER_BYTES = 64 * 1024
@@ -212,6 +215,8 @@ class Connections:
         self._slots = slots
         self._count = count
         self._all: dict[Connection, str] = {}
+        self._closing = False
+        self._empty = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -234,6 +239,8 @@ class Connections:
         peer = self._all.pop(connection, None)
         if peer is not None:
             self._slots.give_back(peer)
+        if not self._all:
+            self._empty.set()
 
     def states(self) -> Counter[State]:
         """Count connections by what they are at."""
@@ -249,13 +256,28 @@ class Connections:
         assert isinstance(connection, Connection), "it made all of them"
         connection.begin()
         try:
-            return await self._handle(request)
+            answer = await self._handle(request)
         finally:
             connection.finish()
+        if self._closing:
+            answer.force_close()
+        return answer
 
     async def close(self, timeout_s: float) -> None:
-        """End the idle ones, wait for what is under way, then end all."""
-        self._server.pre_shutdown()
-        await self._server.shutdown(timeout_s)
+        """End the idle ones, wait for what is under way, then end all.
+
+        aiohttp's own shutdown takes no more bytes at once, and so cuts bodies that are still
+        coming: it is for those that are left.
+        """
+        await asyncio.sleep(0)  # What has come in whole begins.
+        self._closing = True
+        for connection in list(self._all):
+            if connection.state in (State.IDLE, State.READING):
+                connection.force_close()
+        if self._all:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), timeout_s)
+        await self._server.shutdown(CUT_TIMEOUT_S)
         for connection in list(self._all):
             connection.abort()
