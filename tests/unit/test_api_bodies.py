@@ -239,11 +239,10 @@ def test_who_goes_away_in_the_middle_gives_everything_back(tmp_path: Path) -> No
 
 
 def test_who_has_gone_before_anybody_reads_is_nobodys_fault(tmp_path: Path) -> None:
-    ended = list[BaseException]()
+    ended, go_on = list[BaseException](), threading.Event()
 
     async def late(request: web.BaseRequest) -> web.StreamResponse:
-        while request.transport is not None:
-            await asyncio.sleep(0)
+        await asyncio.to_thread(go_on.wait, SOON_S)
         try:
             await Bodies(BYTES_MAX, SOON_S).whole(request, "peer")
         except BaseException as error:
@@ -253,7 +252,9 @@ def test_who_has_gone_before_anybody_reads_is_nobodys_fault(tmp_path: Path) -> N
 
     with front(tmp_path, late) as served:
         with served.connected() as end:
-            end.sendall(post(TEXT)[:-1])
-        wait_until("its end", lambda: ended, SOON_S)
+            end.sendall(post(b"123")[:-1])
+            wait_until("it", lambda: State.ANSWERING in served.connections.states(), SOON_S)
+        wait_until("its end", lambda: State.CLOSING in served.connections.states(), SOON_S)
+        go_on.set()
         wait_until("its slot", lambda: len(served.connections) == 0, SOON_S)
     assert isinstance(ended[0], ConnectionError)
