@@ -173,6 +173,15 @@ class ThresholdsSection(Section, frozen=True):
     error_rate_critical: Ratio = 0.01
 
 
+class SlaSection(Section, frozen=True):
+    """`[sla]`."""
+
+    ack_p99_ms: Milliseconds = 100
+    row_p99_ms: Milliseconds = 1000
+    availability: Ratio = 0.999
+    window_s: Annotated[int, msgspec.Meta(ge=60, le=604_800)] = 3600
+
+
 class Config(Section, frozen=True):
     """The whole configuration."""
 
@@ -190,3 +199,4 @@ class Config(Section, frozen=True):
     supervisor: SupervisorSection = SupervisorSection()
     metrics: MetricsSection = MetricsSection()
     thresholds: ThresholdsSection = ThresholdsSection()
+    sla: SlaSection = SlaSection()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import certeus
-from support.api_client import ask
+from support.api_asking import ask
 from support.api_crowd import crowd
 from support.as_user import as_user
 from support.daemon import Daemon, running

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.api_client import Answer, ask
+from support.api_asking import Answer, ask
 from support.api_front import everything, get
 from support.as_user import as_user
 from support.daemon import Daemon, running

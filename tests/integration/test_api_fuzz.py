@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certeusd.api.routes import ROUTES, Route
-from support.api_client import ask
+from support.api_asking import ask
 from support.daemon import Daemon, running
 from support.forwarding import forwarded
 

@@ -1,20 +1,23 @@
-"""Asking the api as a client does: over its socket, or over the port."""
+"""A plain HTTP client of the api, with nothing of ours in it."""
 
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-TIMEOUT_S = 20.0
+EVENTS = "/v1/ledger/events"
+NDJSON = "application/x-ndjson"
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """What came."""
 
     status: int
-    headers: http.client.HTTPMessage
+    headers: Mapping[str, str]
     body: bytes
 
     @property
@@ -22,41 +25,89 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
     @property
-    def kind(self) -> str:
-        """The word of a problem."""
-        return str(self.json["type"]).removeprefix("urn:certeus:problem:")
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.body.splitlines()]
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout: float = TIMEOUT_S) -> None:
-        super().__init__("localhost", timeout=timeout)
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(str(self._path))  # Waits where the backlog is full.
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
 
 
-def ask(
-    where: Path | int,
-    path: str,
-    *,
-    method: str = "GET",
-    body: bytes | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Answer:
-    """One request on a connection of its own: to a socket, or to a loopback port."""
-    connection = (
-        http.client.HTTPConnection("127.0.0.1", where, timeout=TIMEOUT_S)
-        if isinstance(where, int)
-        else UnixConnection(where)
-    )
-    try:
-        connection.request(method, path, body, dict(headers or {}))
-        answer = connection.getresponse()
-        return Answer(answer.status, answer.msg, answer.read())
-    finally:
-        connection.close()
+class Api:
+    """Asks the api at a Unix socket, a connection a request."""
+
+    def __init__(self, path: Path, timeout_s: float = 60.0) -> None:
+        self.path = path
+        self._timeout_s = timeout_s
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        connection = _Connection(self.path, self._timeout_s)
+        try:
+            connection.request(method, target, body, dict(headers or {}))
+            answer = connection.getresponse()
+            return Answer(answer.status, dict(answer.headers), answer.read())
+        finally:
+            connection.close()
+
+    def get(self, target: str, **headers: str) -> Answer:
+        return self.ask("GET", target, headers=headers)
+
+    def post(
+        self, body: bytes | Iterable[bytes], kind: str, query: str = "", **headers: str
+    ) -> Answer:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.ask("POST", EVENTS + query, body, {"Content-Type": kind, **named})
+
+    def lines(self, rows: Iterable[object], query: str = "?type=t") -> Answer:
+        body = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        return self.post(body, NDJSON, query)
+
+    @contextmanager
+    def followed(self, query: str = "", **headers: str) -> Generator[Iterator[dict[str, str]]]:
+        """The server-sent events of a subscription, as fields."""
+        connection = _Connection(self.path, self._timeout_s)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        try:
+            connection.request(
+                "GET", EVENTS + query, headers={"Accept": "text/event-stream", **named}
+            )
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            yield _messages(answer)
+        finally:
+            connection.close()
+
+
+def _messages(answer: http.client.HTTPResponse) -> Iterator[dict[str, str]]:
+    fields = dict[str, str]()
+    for raw in answer:
+        line = raw.decode().rstrip("\n")
+        if not line:
+            if fields:
+                yield fields
+            fields = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+
+
+def curl(path: Path, *arguments: str, stdin: bytes | None = None) -> Any:  # noqa: ANN401
+    """The JSON that curl prints, typed as the documentation has it."""
+    done = subprocess.run(
+        ["curl", "-sS", "--unix-socket", str(path), *arguments],
+        input=stdin, capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)

@@ -10,9 +10,11 @@ from certeusd.control.types import (
     Bottleneck,
     Dedup,
     Log,
+    Objective,
     Postgres,
     Process,
     Reason,
+    Sla,
     Status,
 )
 
@@ -70,7 +72,19 @@ class Measured:
         )
         memory = MemoryMeasure("cgroup", 50, 100)
         reload = ReloadMeasure(True, 1e9)
-        return Measures(1e9, 1e9, processes, 2, memory, reload, self.thresholds)
+        return Measures(1e9, 1e9, processes, 2, memory, reload, self.thresholds, sla())
+
+
+def sla() -> Sla:
+    """Make an answer of every objective; one is missed."""
+    objectives = [
+        Objective(name=name, objective=100.0, measured=value, upper_bound=None, unit=unit,
+                  met=value < 100, samples=5, since="")
+        for name, value, unit in (("ack_p99", 1.5, "milliseconds"),
+                                  ("row_p99", 150.0, "milliseconds"),
+                                  ("availability", 0.5, "ratio"))
+    ]  # fmt: skip
+    return Sla(window_seconds=3600, objectives=objectives, met=False)
 
 
 def _process(role: str, slot: int) -> Process:

@@ -37,6 +37,7 @@ from certeusd.control.types import (
     Producers,
     Reason,
     Reloaded,
+    Sla,
     Status,
     rfc3339,
 )
@@ -45,7 +46,7 @@ from certeusd.peer import Peer
 from certeusd.supervisor import listeners
 from support.as_user import as_user
 from support.daemon import scratch_dir
-from support.measured import Measured
+from support.measured import Measured, sla
 
 STAGES = {"ingest", "validate", "verify", "protect", "commit", "deliver"}
 
@@ -88,6 +89,9 @@ class FakeBackend:
 
     def measures(self) -> Measures:
         return Measured(self.board).measures()
+
+    def sla(self) -> Sla:
+        return sla()
 
     def dsn(self, show_password: bool) -> str | None:
         return None

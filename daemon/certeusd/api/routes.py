@@ -8,7 +8,7 @@ from certeusd.api.peers import Caller
 from certeusd.api.reading import get_events
 from certeusd.api.routing import Context, Handler, Route
 from certeusd.api.verdicts import Summary
-from certeusd.control.types import Health
+from certeusd.control.types import Health, Sla
 
 
 def _passed_on(path: str) -> Handler:
@@ -43,6 +43,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", "/v1/ledger/metrics", "read", _passed_on("/metrics"), "Prometheus text.",
         answers=("text/plain",),
+    ),
+    Route(
+        "GET", "/v1/performance/sla", "read", _passed_on("/v1/sla"),
+        "Whether the service levels of [sla] are met.", answer=Sla,
     ),
     Route("GET", "/openapi.json", "read", _openapi, "This API (OpenAPI 3.1)."),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from certeusd.control.types import (
     Process,
     Producers,
     Reloaded,
+    Sla,
     Status,
 )
 from certeusd.logs import Module
@@ -96,6 +97,10 @@ class Backend(Protocol):
 
     def measures(self) -> Measures:
         """What is measured for `/metrics`."""
+        ...
+
+    def sla(self) -> Sla:
+        """Compare what was measured with the objectives."""
         ...
 
     def workers(self) -> list[Process]:

@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 from certeusd.config import ThresholdsSection
+from certeusd.control.types import Sla
 
 Scope = Literal["cgroup", "host"]
 
@@ -51,3 +52,4 @@ class Measures(NamedTuple):
     memory: MemoryMeasure
     reload: ReloadMeasure
     thresholds: ThresholdsSection
+    sla: Sla

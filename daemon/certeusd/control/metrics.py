@@ -25,7 +25,7 @@ from certeusd.board import Board
 from certeusd.control import exposed, health, reasons
 from certeusd.control import metric_words as words
 from certeusd.control.measures import Measures
-from certeusd.control.types import Status
+from certeusd.control.types import Sla, Status
 
 CONTENT_TYPE = exposed.CONTENT_TYPE
 STATES = ("starting", "recovering", "ready", "degraded", "draining")
@@ -77,6 +77,7 @@ class BoardCollector(Collector):
         yield from _processes(measures)
         yield _lines_dropped(board, workers)
         yield from _memory(measures)
+        yield from _sla(measures.sla)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -334,6 +335,29 @@ def _memory(measures: Measures) -> Iterable[Metric]:
         family = GaugeMetricFamily(name, text, labels=["scope"])
         family.add_metric([memory.scope], value)
         yield family
+
+
+def _sla(sla: Sla) -> Iterable[Metric]:
+    labels = ["objective"]
+    met = GaugeMetricFamily(
+        "certeus_sla_met", "1 while an objective of [sla] is met, or nothing measured.",
+        labels=labels,
+    )  # fmt: skip
+    families = {
+        (unit, what): GaugeMetricFamily(f"certeus_sla_{what}_{unit}", text, labels=labels)
+        for unit in ("seconds", "ratio")
+        for what, text in (
+            ("objective", "[sla]: what is promised."),
+            ("measured", "What was measured over the window; nothing: no series."),
+        )
+    }
+    for one in sla.objectives:
+        met.add_metric([one.name], float(one.met))
+        unit, scale = ("seconds", 1e-3) if one.unit == "milliseconds" else ("ratio", 1.0)
+        families[unit, "objective"].add_metric([one.name], one.objective * scale)
+        if one.measured is not None:
+            families[unit, "measured"].add_metric([one.name], one.measured * scale)
+    yield from (met, *families.values())
 
 
 def render(backend: Source) -> str:

@@ -30,6 +30,7 @@ from certeusd.control.types import (
     Problem,
     Producers,
     Reloaded,
+    Sla,
     Status,
     Waited,
     Workers,
@@ -109,6 +110,11 @@ async def get_check(name: str, request: Request) -> Health:
     if found := health.faults(name, status):
         raise ProblemError(503, "check-failed", f"{name} is not well", "; ".join(found))
     return Health(SCHEMA_VERSION, True, status.state, status.since)
+
+
+async def get_sla(request: Request) -> Sla:
+    """Compare time to the verdict, time to the row and availability with `[sla]`."""
+    return request.backend.sla()
 
 
 async def get_workers(request: Request) -> Workers:
@@ -390,6 +396,7 @@ ROUTES: tuple[Route, ...] = (
               partial(get_check, name), f"200 while {check.holds}")
         for name, check in health.CHECKS.items()
     ),
+    Route("GET", "/v1/sla", Access.READER, Sla, (), get_sla, "whether service levels are met"),
     Route("GET", "/v1/workers", Access.READER, Workers, (), get_workers, "one row a worker"),
     Route("GET", "/v1/producers", Access.READER, Producers, (), get_producers,
           "one row a producer"),

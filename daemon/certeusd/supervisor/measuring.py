@@ -19,6 +19,7 @@ from certeusd.control.measures import (
     ProcessMeasure,
     ReloadMeasure,
 )
+from certeusd.control.types import Sla
 from certeusd.exits import Exit, ExitError
 from certeusd.supervisor.fleet import Slot
 
@@ -47,7 +48,7 @@ class Measuring:
         self._reload = ReloadMeasure(True, time.time())
 
     def now(
-        self, slots: Sequence[Slot], lag_seconds: float, thresholds: ThresholdsSection
+        self, slots: Sequence[Slot], lag_seconds: float, thresholds: ThresholdsSection, sla: Sla
     ) -> Measures:
         """Measure."""
         return Measures(
@@ -58,6 +59,7 @@ class Measuring:
             memory=memory(),
             reload=self._reload,
             thresholds=thresholds,
+            sla=sla,
         )
 
     def _supervisor(self) -> ProcessMeasure:

@@ -41,6 +41,7 @@ SECTIONS: dict[str, Needs] = {
     "supervisor": _WORKER | _API,
     "metrics": NOBODY,
     "thresholds": NOBODY,
+    "sla": NOBODY,
 }
 KEYS: dict[str, Needs] = {
     "worker.count": _DAEMON,

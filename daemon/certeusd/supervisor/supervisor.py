@@ -19,10 +19,10 @@ import msgspec
 
 from certeusd import __version__, config_shown, config_sources, cpus, logs, systemd
 from certeusd.board import BOARD_BYTES, Board
-from certeusd.channel import Role, Squeeze
+from certeusd.channel import Role
 from certeusd.config import Config
 from certeusd.config_sources import Loaded
-from certeusd.control import access, metrics, types
+from certeusd.control import access, health, metrics, types
 from certeusd.control.exposed import Exposed
 from certeusd.control.measures import Measures
 from certeusd.control.server import ControlServer
@@ -39,6 +39,7 @@ from certeusd.supervisor import (
     recovering,
     reload,
     room,
+    service_levels,
     topology,
 )
 from certeusd.supervisor.bottleneck import Bottlenecks
@@ -51,13 +52,13 @@ from certeusd.supervisor.orders import Orders
 from certeusd.supervisor.postgres import EmbeddedPostgres
 from certeusd.supervisor.pressure import Pressure
 from certeusd.supervisor.progress import Progress
+from certeusd.supervisor.service_levels import ServiceLevels
 from certeusd.supervisor.sockets import Binder
 from certeusd.supervisor.state import TAKES_EVENTS, Facts, Reasons, State, next_state
 from certeusd.supervisor.watchdog import Watchdog
 
 TICK_S = 1.0
 RECOVERY_EXTEND_US = 30_000_000
-MEMORY_PRESSURE = "memory-pressure"
 
 
 class Settings(NamedTuple):
@@ -94,6 +95,7 @@ class Supervisor:
         self._external_since = (self._since, False)
         self._pending: tuple[str, ...] = ()
         self._bottlenecks = Bottlenecks()
+        self._levels = ServiceLevels(settings.loaded.config.sla)
         self._pressure = Pressure(systemd.memory_pressure_file())
         self._watchdog = Watchdog(logger) if systemd.wants_watchdog() else None
 
@@ -289,7 +291,8 @@ class Supervisor:
                 and not slot.child.waits_for_disk()
             )  # fmt: skip
         room.look(self.board, self._reasons, time.time())
-        self._look_at_memory()
+        self._pressure.act(self.orders.tell_flusher, self._reasons)
+        self._look_at_levels()
         connected = bool(self.board.get("flush", "connected"))
         self._bottlenecks.add(
             answers.sample(self.board, self._fleet.workers, self._reasons, connected=connected)
@@ -297,21 +300,11 @@ class Supervisor:
         if connected != self._external_since[1]:
             self._external_since = (time.time(), connected)
 
-    def _look_at_memory(self) -> None:
-        """Have batches made smaller while this service waits for memory."""
-        changed = self._pressure.look()
-        if changed or self._pressure.high:  # Each second: a new flusher must learn of it, too.
-            self.orders.tell_flusher(Squeeze(self._pressure.high))
-        if self._pressure.high:
-            self._reasons.add(
-                "supervisor", MEMORY_PRESSURE,
-                f"{self._pressure.percent:.0f} % of the last ten seconds somebody waited for"
-                " memory; batches are smaller",
-                "raise MemoryHigh= and MemoryMax= of the unit, or lower limits.ring_bytes_total_max"
-                " and dedup.keys", time.time(),
-            )  # fmt: skip
-        else:
-            self._reasons.remove("supervisor", MEMORY_PRESSURE)
+    def _look_at_levels(self) -> None:
+        """Note for `[sla]` what is counted, and whether events are taken."""
+        full = any(one.code in health.NO_ROOM for one in self._reasons.listed())
+        taken = self.takes_events and not full
+        self._levels.note(service_levels.look(self.board, len(self._fleet.workers), taken=taken))
 
     # --- another configuration -----------------------------------------------------------------
 
@@ -383,6 +376,7 @@ class Supervisor:
         self._api_key = key
         self._fleet.configure(self._config, self._dsn, key)
         self._exposed.configure(self._config.metrics)
+        self._levels.configure(self._config.sla)
         self._let_in(roles)
         self._server.roles = roles
         restarted = [slot for role in plan.roles for slot in self._fleet.of(role)]
@@ -452,7 +446,12 @@ class Supervisor:
     def measures(self) -> Measures:
         """What is measured for `/metrics`."""
         lag_s = self._lag.seconds(self.board.get("follower", "position_seq"))
-        return self._measuring.now(self._fleet.slots, lag_s, self._config.thresholds)
+        return self._measuring.now(self._fleet.slots, lag_s, self._config.thresholds, self.sla())
+
+    def sla(self) -> types.Sla:
+        """Whether the service levels are met, as of now."""
+        self._look_at_levels()
+        return self._levels.now(time.time())
 
     def workers(self) -> list[types.Process]:
         """One row a worker."""
