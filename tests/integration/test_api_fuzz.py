@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certeusd.api.routes import ROUTES, Route
+from certeusd.api.routes import ROUTES
+from certeusd.api.routing import Route
 from support.api_asking import ask
 from support.daemon import Daemon, running
 from support.forwarding import forwarded

@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from typing import cast
 
 from aiohttp import http_exceptions, web
 
@@ -99,8 +100,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; its peer has a slot."""
         # uvloop's transports are none of asyncio's classes.
-        self._end = transport  # type: ignore[assignment]
-        assert self._end is not None
+        self._end = cast(asyncio.Transport, transport)
         self._end.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         super().connection_made(transport)
 
