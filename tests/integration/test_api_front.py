@@ -92,9 +92,9 @@ def test_a_drain_finishes_what_is_under_way_and_closes_what_is_idle() -> None:
                 one.connect(path)
             idle.sendall(get(HEALTH, close=False))
             assert idle.recv(65536).startswith(b"HTTP/1.1 200")
-            head = f"POST {EVENTS}?type=t&source=s HTTP/1.1\r\nHost: x\r\n"
+            asks = f"POST {EVENTS}?type=t&source=s HTTP/1.1\r\nHost: x\r\n"
             length = "Content-Type: application/x-ndjson\r\nContent-Length: 9\r\n\r\n"
-            end.sendall((head + length + "{}\n{}\n").encode())
+            end.sendall((asks + length + "{}\n{}\n").encode())
             wait_until("two events", lambda: daemon.status()["durable_seq"] == 2, WAIT_S)
             assert daemon.process is not None
             daemon.process.send_signal(signal.SIGTERM)
@@ -221,9 +221,9 @@ def test_a_body_that_stands_still_ends_and_costs_nobody_else() -> None:
         with socket.socket(socket.AF_UNIX) as end:
             end.settimeout(WAIT_S)
             end.connect(str(path))
-            head = f"POST {EVENTS}?type=t&source=s HTTP/1.1\r\nHost: x\r\n"
+            asks = f"POST {EVENTS}?type=t&source=s HTTP/1.1\r\nHost: x\r\n"
             length = "Content-Type: application/x-ndjson\r\nContent-Length: 1000\r\n\r\n"
-            end.sendall((head + length + "{}\n").encode())
+            end.sendall((asks + length + "{}\n").encode())
             assert append(path).status == 200
             head, _, body = everything(end).partition(b"\r\n\r\n")
         assert head.split()[1] == b"408"

@@ -98,8 +98,10 @@ def front(root: Path, handle: Handle, slots: Slots | None = None) -> Generator[F
 
     try:
         made.call(begin())
-        yield made
-        made.call(end())
+        try:
+            yield made
+        finally:
+            made.call(end())
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -1,6 +1,7 @@
 """Token buckets: a table of what they say, and what holds for any order of requests."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,11 @@ def test_a_caller_that_must_wait_is_told_for_how_long() -> None:
     throttle = Throttle(10, lambda: counted.append(1))
     throttle.check(CALLER)
     throttle.take(CALLER, 35)
-    for refuse in (lambda: throttle.take(CALLER, 1), lambda: throttle.check(CALLER)):
+    refusals: list[Callable[[], None]] = [
+        lambda: throttle.take(CALLER, 1),
+        lambda: throttle.check(CALLER),
+    ]
+    for refuse in refusals:
         with pytest.raises(ProblemError, match=r"at most 10 a second") as refused:
             refuse()
         assert refused.value.status == 429

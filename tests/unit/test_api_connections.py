@@ -178,6 +178,7 @@ def test_who_runs_away_keeps_the_slot_until_the_handler_has_ended(tmp_path: Path
         with served.connected() as end:
             end.sendall(get())
             assert begun.wait(SOON_S)
+        wait_until("its end", lambda: State.CLOSING in served.connections.states(), SOON_S)
         assert served.asked(b"") == b""
         assert served.counted["turned_away_total"] == 1
         go_on.set()
