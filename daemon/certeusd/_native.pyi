@@ -709,6 +709,13 @@ class Worker:
     def drain(self) -> None:
         """Settle what each ring holds now, then end its session as `draining`."""
 
+    def hand_over(self) -> int:
+        """Drain every second live session, by what each has handed over; the busiest stays.
+
+        Returns:
+            How many go: `ended` as `draining` follows for each.
+        """
+
     def in_flight(self) -> int:
         """Tickets read and not settled."""
 

@@ -9,7 +9,8 @@ from certeusd.api.peers import Caller
 from certeusd.api.reading import get_events
 from certeusd.api.routing import Context, Handler, Route
 from certeusd.api.verdicts import Summary
-from certeusd.control.types import Health, Sla
+from certeusd.control.sla import Sla
+from certeusd.control.types import Health
 
 
 def _passed_on(path: str) -> Handler:
