@@ -276,3 +276,19 @@ def test_a_log_writer_that_stands_still_is_told_as_retryable(
     wait_until("room", lambda: served.post(request("svc-stopped", bodies)).status == 200)
     found = [row["data"]["body"] for row in served.events("svc-stopped")]
     assert found[-len(bodies) :] == bodies
+
+
+def test_who_sends_too_much_is_told_when_to_come_again() -> None:
+    config = (
+        '[postgres]\ndsn = "postgresql://nobody@/none?host=/nonexistent"\n'
+        "[api]\nevents_per_s_max = 10\n"
+    )
+    with running(config, doors=["api"]) as daemon:
+        limited = Served(daemon, 0)
+        assert limited.post(request("svc-busy", ["x"] * 1000)).status == 200
+        answer = limited.post(request("svc-busy", ["y"]))
+        assert answer.status == 429
+        assert 90 < int(answer.headers["Retry-After"]) < 110
+        assert status_of(answer.body, is_json=False).code == 8
+        assert len(limited.events("svc-busy")) == 1000
+        assert daemon.stop() == 0

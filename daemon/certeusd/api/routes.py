@@ -41,7 +41,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/v1/logs", "append", post_logs,
         "OTLP/HTTP: append log records, and answer when they are durable.",
-        bodies=KINDS, answers=KINDS,
+        bodies=KINDS, answers=KINDS, refusals=KINDS,
     ),
     Route(
         "GET", "/v1/ledger/health", "read", _passed_on("/v1/health/ready"),

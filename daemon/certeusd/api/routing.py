@@ -51,6 +51,8 @@ class Route(NamedTuple):
     """None: what `answers` say is all that is known of it."""
     answers: tuple[str, ...] = ("application/json",)
     """Content types of what it gives."""
+    refusals: tuple[str, ...] = ()
+    """Content types of what it refuses with; none: it is RFC 9457's."""
 
 
 def check_query(route: Route, given: Iterable[tuple[str, str]]) -> None:
