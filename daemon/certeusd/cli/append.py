@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Self, cast
 
 import click
 
-from certeusd.cli.common import human_count, json_option, paths_of, print_json, wants_json
+from certeusd.cli.common import json_option, paths_of, print_json, wants_json
 from certeusd.cli.parameters import examples
 from certeusd.exits import Exit, ExitError
+from certeusd.human import human_count
 
 if TYPE_CHECKING:
     from rich.progress import Progress

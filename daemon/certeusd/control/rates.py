@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from certeusd import histogram
-from certeusd.cli.top_sample import Sample
 from certeusd.control import types
+from certeusd.control.sample import Sample
 
 NS = 1e-9
 
