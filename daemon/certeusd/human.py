@@ -1,4 +1,4 @@
-"""How numbers look to a human: in tables of the command line, and on the status page. Pure."""
+"""How numbers and texts look to a human: in the command line, and on the status page. Pure."""
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 NONE = "–"  # noqa: RUF001 - a dash for a number that is not known
@@ -57,3 +57,14 @@ def short_time(seconds: float | None) -> str:
         if value < 999.5:
             return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
     return human_seconds(seconds)
+
+
+def harmless(text: str, length_max: int) -> str:
+    r"""Render a stranger's text: cut, and what a screen would obey or hide is written as `\u202e`.
+
+    Line ends, escape sequences of terminals and marks that turn the direction of text are such.
+    """
+    shown = text if len(text) <= length_max else f"{text[:length_max]}…"
+    if shown.isprintable():
+        return shown
+    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in shown)
