@@ -21,7 +21,7 @@ READ_BYTES_MAX = 4 * 1024 * 1024
 """About so much is read in a look."""
 SPAN_MIN, SPAN_MAX = 64, 4096
 """Numbers that a look goes back."""
-FIRST_SPAN_FACTOR = 16
+FIRST_SPAN_FACTOR = 4
 """The first look goes further back, so that a quiet ledger shows events, too."""
 OPAQUE = "(bytes)"
 
@@ -46,7 +46,7 @@ class _Line(msgspec.Struct):
     type: str
     verdict: str
     subject: str | None = None
-    data: msgspec.Raw = msgspec.Raw()  # noqa: RUF009 - it cannot be changed
+    data: msgspec.Raw = msgspec.Raw()
 
 
 _DECODER = msgspec.json.Decoder(_Line)

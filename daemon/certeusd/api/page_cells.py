@@ -140,7 +140,7 @@ def _producer(one: rates.Producer) -> list[Cell]:
         Cell(short_bytes(one.bytes_per_second), idle),
         Cell(short_time(one.ack_p50_seconds)),
         Cell(short_time(one.ack_p99_seconds)),
-        Cell(f"{one.ring_fill:.0%}", "pressure" if one.ring_fill >= FULL_FROM else ""),
+        Cell(f"{one.ring_fill * 100:.0f} %", "pressure" if one.ring_fill >= FULL_FROM else ""),
         Cell(human_count(one.duplicates_total)),
         Cell(
             ", ".join(f"{short(count)} {reason}" for reason, count in rejected),
