@@ -1,7 +1,7 @@
 """Write docs/status-page.png: the status page of a daemon at work, as Chromium shows it.
 
-The daemon and its producers are those of `screenshot.py`; the browser is Debian's, and reaches the
-api's socket through a forwarded port. A picture that is larger than a README should load is an error.
+The daemon is that of `screenshot.py`; the browser is Debian's, and reaches the api's socket through
+a forwarded port. A picture that is larger than a README should load is an error.
 """
 
 import subprocess
@@ -12,7 +12,6 @@ import urllib.request
 from pathlib import Path
 
 from forward import forwarded
-
 from screenshot import ROOT, busy_daemon
 
 PICTURE = ROOT / "docs" / "status-page.png"

@@ -31,7 +31,8 @@ PRODUCER = """
 import sys, time, certeus
 socket, source, batch, pause_s, bad = sys.argv[1:]
 with certeus.connect(socket, source=source, ring_bytes=1 << 16) as producer:
-    rows = [{"amount": 1500 + n, "currency": "USD", "note": "paid by card, desk %d" % n} for n in range(int(batch))]
+    rows = [{"amount": 1500 + n, "currency": "USD", "desk": n % 9, "note": "paid by card"}
+            for n in range(int(batch))]
     while True:
         producer.append_many("payment", rows)
         if bad == "yes":

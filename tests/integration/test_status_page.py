@@ -45,7 +45,9 @@ def url(daemon: Daemon) -> Iterator[str]:
         yield f"{url}/"
 
 
-def append(daemon: Daemon, type: str, *rows: object, source: str = "page") -> None:
+def append(
+    daemon: Daemon, type: str, *rows: dict[str, int] | list[str], source: str = "page"
+) -> None:
     with certeus.connect(daemon.ingest, source=source) as producer:
         for row in rows:
             ticket = producer.append(type, row, subject=type)
@@ -140,6 +142,6 @@ def test_no_page_of_another_site_gets_in(url: str) -> None:
         other = url.replace("127.0.0.1", "localhost")
         script = "return fetch(arguments[0] || '{}', {{mode: 'no-cors'}}).then(() => 1, () => 0)"
         assert window.run(script.format(other)) == 0, "the page itself may ask nobody else"
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            asked = urllib.request.Request(url, headers={"Sec-Fetch-Site": "cross-site"})
-            urllib.request.urlopen(asked, timeout=10)
+    asked = urllib.request.Request(url, headers={"Sec-Fetch-Site": "cross-site"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(asked, timeout=10)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Generator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import pytest
 from selenium import webdriver
@@ -20,6 +20,14 @@ needed = pytest.mark.skipif(
 )
 PHONE, DESK = (360, 740), (1280, 900)
 WAIT_S = 30.0
+
+
+class _Chrome(Protocol):
+    """What selenium has without types."""
+
+    def execute_cdp_cmd(self, cmd: str, cmd_args: dict[str, object]) -> object: ...
+
+    def get_log(self, log_type: str) -> list[dict[str, str]]: ...
 
 
 class Browser:
@@ -43,8 +51,7 @@ class Browser:
         self._command("Emulation.setEmulatedMedia", features=features)
 
     def _command(self, name: str, **arguments: object) -> None:
-        driver = cast(webdriver.Chrome, self._driver)
-        driver.execute_cdp_cmd(name, arguments)  # pyright: ignore[reportUnknownMemberType] untyped
+        cast(_Chrome, self._driver).execute_cdp_cmd(name, arguments)
 
     def text(self, selector: str) -> str:
         found: str = self._driver.find_element(By.CSS_SELECTOR, selector).text
@@ -64,8 +71,8 @@ class Browser:
 
     def console(self) -> list[str]:
         """What it has complained of since the last time."""
-        driver = cast(webdriver.Chrome, self._driver)
-        entries = cast(list[dict[str, str]], driver.get_log("browser"))
+        driver = cast(_Chrome, self._driver)
+        entries = driver.get_log("browser")
         return [entry["message"] for entry in entries]
 
 

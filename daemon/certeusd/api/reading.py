@@ -60,6 +60,7 @@ class Reading:
     def __init__(self, process: DoorProcess) -> None:
         self._process = process
         self._subscribers: dict[str, int] = {}
+        self._show()  # Nobody follows yet, whatever the life before this one has left there.
 
     @property
     def durable_seq(self) -> int:
@@ -111,7 +112,8 @@ class Reading:
                 headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
             )
             await answer.prepare(request)
-            await write(answer, b"retry: 1000\n\n")
+            # Who comes again before the first event goes on from here, too.
+            await write(answer, b"retry: 1000\n\nid: %d\n\n" % after_seq)
             async for part in self._parts(tailing, asked.limit):
                 await write(answer, part)
             return answer

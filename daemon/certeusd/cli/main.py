@@ -42,6 +42,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),
     "status": ("status", "Show state, positions and reasons."),
     "tail": ("tail", "Print the last events of the log, and follow it."),
+    "tap": ("tap", "Print events as they become durable, through the api."),
     "top": ("top", "Show stages, workers, producers and followers at work."),
     "wait": ("wait", "Wait until ready, durable or flushed."),
     "workers": ("workers", "Show the worker processes; have one begin anew."),
@@ -49,7 +50,7 @@ VERBS: dict[str, tuple[str, str]] = {
 
 # How `--help` and the manual list them.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Everyday": ("append", "tail", "status", "top", "wait", "dsn"),
+    "Everyday": ("append", "tail", "tap", "status", "top", "wait", "dsn"),
     "Look": ("workers", "producers", "followers", "log", "config", "doctor", "bundle"),
     "Operate": ("reload", "log-level", "flush", "drain", "backup", "postgres", "completion"),
     "Repair": ("retry", "dead-letters", "gap"),
