@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from forward import forwarded
+from png import smaller
 from screenshot import ROOT, busy_daemon
 
 PICTURE = ROOT / "docs" / "status-page.png"
@@ -54,7 +55,7 @@ def main() -> None:
     """Start everything, look, end everything."""
     with busy_daemon(PRODUCERS) as run, forwarded(run / "api.sock") as url:
         watch(url, WATCHED_S)
-        seen = picture(f"{url}/", WIDTH, HEIGHT)
+        seen = smaller(picture(f"{url}/", WIDTH, HEIGHT))
     if len(seen) > BYTES_MAX:
         raise SystemExit(f"the picture has {len(seen)} bytes, more than {BYTES_MAX}")
     PICTURE.write_bytes(seen)

@@ -49,9 +49,8 @@ def append(
     daemon: Daemon, type: str, *rows: dict[str, int] | list[str], source: str = "page"
 ) -> None:
     with certeus.connect(daemon.ingest, source=source) as producer:
-        for row in rows:
-            ticket = producer.append(type, row, subject=type)
-        producer.wait_durable(ticket, timeout=30.0)
+        tickets = [producer.append(type, row, subject=type) for row in rows]
+        producer.wait_durable(tickets[-1], timeout=30.0)
 
 
 def shows(window: Browser, text: str) -> bool:

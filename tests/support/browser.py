@@ -27,7 +27,13 @@ class _Chrome(Protocol):
 
     def execute_cdp_cmd(self, cmd: str, cmd_args: dict[str, object]) -> object: ...
 
+    def execute_script(self, script: str) -> object: ...
+
     def get_log(self, log_type: str) -> list[dict[str, str]]: ...
+
+
+class _Options(Protocol):
+    def add_experimental_option(self, name: str, value: dict[str, int]) -> None: ...
 
 
 class Browser:
@@ -58,7 +64,7 @@ class Browser:
         return found
 
     def run(self, script: str) -> Any:  # noqa: ANN401 - whatever the script returns
-        return self._driver.execute_script(script)
+        return cast(_Chrome, self._driver).execute_script(script)
 
     def until(self, what: str, condition: Callable[[], object]) -> None:
         wait_until(what, lambda: bool(condition()), WAIT_S)
@@ -88,7 +94,7 @@ def browser(*, scripts: bool = True) -> Generator[Browser]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     if not scripts:
         off = {"profile.managed_default_content_settings.javascript": 2}
-        options.add_experimental_option("prefs", off)
+        cast(_Options, options).add_experimental_option("prefs", off)
     driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
     try:
         yield Browser(driver)

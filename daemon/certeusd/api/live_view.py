@@ -138,7 +138,9 @@ def _harmless(one: rates.Producer) -> rates.Producer:
 def _counters(sample: Sample | None) -> dict[str, int]:
     if sample is None:
         return {}
-    return next((one.counters for one in sample.status.processes if one.role == "log"), {})
+    return next(
+        (one.counters for one in sample.status.processes if one.role == "log"), dict[str, int]()
+    )
 
 
 def _verdicts(before: Sample | None, after: Sample, seconds: float | None) -> list[VerdictRow]:

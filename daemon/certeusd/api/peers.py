@@ -68,7 +68,11 @@ class Peers:
         else:
             bearer = told.startswith(SCHEME)
             given = told.removeprefix(SCHEME) if bearer else headers.get(KEY_HEADER)
-        if given and self._key and hmac.compare_digest(given.encode(), self._key.encode()):
+        if (
+            given
+            and self._key
+            and hmac.compare_digest(given.encode(errors="surrogateescape"), self._key.encode())
+        ):
             return Caller("key", "key", appends=not by_browser, reads=True)
         browser = "text/html" in headers.get("Accept", "")
         raise ProblemError(
