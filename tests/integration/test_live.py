@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -177,6 +178,7 @@ def test_a_query_that_is_none_is_told(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/ledger/live"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users: needs root")
 def test_who_may_not_read_sees_nothing(api: Api, path: str) -> None:
     def status() -> str:
         return str(api.ask(path).status)

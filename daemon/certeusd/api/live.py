@@ -21,7 +21,7 @@ from aiohttp import web
 
 from certeusd.api import page_cells
 from certeusd.api.about import Supervisor
-from certeusd.api.last_events import LastEvents
+from certeusd.api.last_events import EventRow, LastEvents
 from certeusd.api.live_view import Live, durable_per_second, event_bytes, live
 from certeusd.api.parameters import EVENT_STREAM
 from certeusd.api.peers import Caller
@@ -34,6 +34,8 @@ from certeusd.door_process import DoorProcess
 EVERY_S = 1.0
 FIRST_S = 0.25
 """Between the first two samples: who comes first sees rates, too."""
+LOOK_S = 0.5
+"""How long the log's end is waited for."""
 LINGER_S = 20.0
 """A page without scripts comes again within it."""
 WATCHERS_MAX, WATCHERS_PER_PEER_MAX = 64, 16
@@ -70,6 +72,8 @@ class Watching:
         self._now: Moment | _Failed | None = None
         self._wanted_at = 0.0
         self._number = 0
+        self._looking: asyncio.Task[list[EventRow]] | None = None
+        self._rows: list[EventRow] = []
 
     # --- for who looks ---------------------------------------------------------------------------
 
@@ -182,8 +186,7 @@ class Watching:
         speed = durable_per_second(before, after)
         if speed is not None:
             history.append(speed)
-        durable_seq = self._process.board.get("durability", "durable_seq")
-        events = await asyncio.to_thread(self._events.look, durable_seq, event_bytes(after))
+        events = await self._last_events(event_bytes(after))
         told = live(before, after, self._process.config.api.tenant, events, history)
         self._number += 1
         parts = {
@@ -193,6 +196,19 @@ class Watching:
         async with self._changed:
             self._now = Moment(self._number, told, parts)
             self._changed.notify_all()
+
+    async def _last_events(self, event_bytes: float) -> list[EventRow]:
+        """Look at the log's end; while its disk hangs, the numbers go on without it."""
+        if self._looking is None:
+            durable_seq = self._process.board.get("durability", "durable_seq")
+            look = asyncio.to_thread(self._events.look, durable_seq, event_bytes)
+            self._looking = asyncio.get_running_loop().create_task(look)
+        looking = self._looking
+        done, _ = await asyncio.wait({looking}, timeout=LOOK_S)
+        if done:
+            self._looking = None
+            self._rows = looking.result()
+        return self._rows
 
 
 async def follow(
