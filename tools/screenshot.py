@@ -6,12 +6,14 @@ outside of itself: fonts are those of the reader.
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from certeusd.cli.top_sample import take
@@ -29,7 +31,8 @@ PRODUCER = """
 import sys, time, certeus
 socket, source, batch, pause_s, bad = sys.argv[1:]
 with certeus.connect(socket, source=source, ring_bytes=1 << 16) as producer:
-    rows = [{"amount": 1500 + n, "currency": "USD", "note": "x" * 80} for n in range(int(batch))]
+    rows = [{"amount": 1500 + n, "currency": "USD", "desk": n % 9, "note": "paid by card"}
+            for n in range(int(batch))]
     while True:
         producer.append_many("payment", rows)
         if bad == "yes":
@@ -76,9 +79,10 @@ def alone(svg: str) -> str:
     return re.sub(r"[ \t]+\n", "\n", svg)
 
 
-def main() -> None:
-    """Start everything, draw, end everything."""
-    with tempfile.TemporaryDirectory(prefix="certeus-top-") as scratch:
+@contextlib.contextmanager
+def busy_daemon(producers: Sequence[tuple[str, ...]] = PRODUCERS) -> Generator[Path]:
+    """A daemon and its producers, in a directory of their own; yields the runtime directory."""
+    with tempfile.TemporaryDirectory(prefix="certeus-picture-") as scratch:
         directory = Path(scratch)
         directory.chmod(0o755)
         run = directory / "run"
@@ -88,20 +92,26 @@ def main() -> None:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "CERTEUS_WORKER__COUNT": "2"},
         )  # fmt: skip
-        producers: list[subprocess.Popen[bytes]] = []
+        started: list[subprocess.Popen[bytes]] = []
         try:
-            client = ControlClient(run / "control.sock")
-            until_ready(client)
-            for arguments in PRODUCERS:
+            until_ready(ControlClient(run / "control.sock"))
+            for arguments in producers:
                 command = [sys.executable, "-c", PRODUCER, str(run / "ingest.sock"), *arguments]
-                producers.append(subprocess.Popen(command))
-            PICTURE.write_text(alone(asyncio.run(picture(client))))
+                started.append(subprocess.Popen(command))
+            yield run
         finally:
-            for producer in producers:
+            for producer in started:
                 producer.kill()
                 producer.wait()
             daemon.terminate()
             daemon.wait()
+
+
+def main() -> None:
+    """Start everything, draw, end everything."""
+    with busy_daemon() as run:
+        client = ControlClient(run / "control.sock")
+        PICTURE.write_text(alone(asyncio.run(picture(client))))
     sys.stdout.write(f"wrote {PICTURE.relative_to(ROOT)}\n")
 
 

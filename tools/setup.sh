@@ -47,12 +47,14 @@ stages() {
   [ -x /usr/lib/postgresql/15/bin/postgres ] || ! apt-cache show postgresql-15 >/dev/null 2>&1 ||
     STAGES+=(postgresql)
   has_disk_tools || STAGES+=(disk-tools)
+  has_browser || STAGES+=(browser)
   FUZZ=$(digest fuzz/Cargo.lock)
   is_done fuzz "$FUZZ" && command -v c++ >/dev/null || STAGES+=(fuzz)
 }
 # Debian keeps mkfs out of an ordinary user's PATH.
 has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
 has_disk_tools() { has strace && has mkfs.xfs && has mkfs.btrfs && has debootstrap; }
+has_browser() { has chromium && has chromedriver; }
 wants() { [[ " ${STAGES[*]} " == *" $1 "* ]]; }
 
 # --- what must come from apt ---------------------------------------------------------------------
@@ -103,6 +105,10 @@ missing() {
     has mkfs.xfs || echo "xfsprogs|makes small XFS file systems to be filled, in tests"
     has debootstrap || echo "debootstrap|makes a Debian with another systemd, to be booted in tests"
     has mkfs.btrfs || echo "btrfs-progs|makes small Btrfs file systems to be filled, in tests"
+  fi
+  if wants browser; then
+    has chromium || echo "chromium|shows the status page, in tests"
+    has chromedriver || echo "chromium-driver|drives it"
   fi
   return 0
 }
@@ -192,7 +198,7 @@ for stage in "${STAGES[@]}"; do
     mark dev "$DEV"
     ;;
   rust-tools) rust_tools && mark rust-tools "$PATH" ;;
-  postgresql | disk-tools | package-tools) : ;;
+  postgresql | disk-tools | browser | package-tools) : ;;
   fuzz)
     step fuzz "crates of the fuzz targets" cargo fetch --locked --manifest-path fuzz/Cargo.toml
     mark fuzz "$FUZZ"

@@ -314,6 +314,18 @@ def stopped(*arguments: str) -> Scenario:
     return call
 
 
+def tap(world: World) -> list[bytes]:
+    """Of an api on the log that lacks a segment: its gap is told beside the events."""
+    with _copy(world) as daemon:
+        daemon.env["CERTEUS_API__ENABLED"] = "true"
+        daemon.start()
+        asked = ("tap", "--after-seq", "0", "--json")
+        events = daemon.certeus(*asked, "-n", "150").stdout
+        rates = daemon.certeus(*asked, "--rate", "-n", "1").stdout
+        assert daemon.stop() == 0
+        return [events, rates]
+
+
 def _all() -> Iterator[tuple[str, Scenario]]:
     yield "append", append
     yield "backup create", backup_create
@@ -350,6 +362,7 @@ def _all() -> Iterator[tuple[str, Scenario]]:
     yield "sla", printed("sla")
     yield "status", status
     yield "tail", printed("tail")
+    yield "tap", tap
     yield "top", served("top", "--interval", "1")
     yield "wait", wait
     yield "workers", printed("workers")

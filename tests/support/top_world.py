@@ -2,8 +2,8 @@
 
 import msgspec
 
-from certeusd.cli.top_sample import Sample
 from certeusd.control import types
+from certeusd.control.sample import Sample
 
 ACKS = [0] * 20 + [100]
 """A hundred events that waited half a millisecond to one."""

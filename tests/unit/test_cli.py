@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from certeusd import __version__
 from certeusd.__main__ import check_identity
 from certeusd._native import SegmentBuilder
-from certeusd.cli import common
 from certeusd.cli.append import Lines, chunks
 from certeusd.cli.appending import Refused
 from certeusd.cli.main import SECTIONS, VERBS, command
@@ -211,20 +210,6 @@ def test_chunks_are_whole_lines_however_they_come(monkeypatch: pytest.MonkeyPatc
         b"last",
     ]
     os.close(read)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(0.25, "0.2 s"), (42, "42 s"), (90, "1 min 30 s"), (7300, "2 h 1 min"), (90000, "1 d 1 h")],
-)
-def test_durations_are_short(seconds: float, shown: str) -> None:
-    assert common.human_seconds(seconds) == shown
-
-
-def test_bytes_are_short() -> None:
-    assert [common.human_bytes(n) for n in (0, 1023, 1024, 1 << 26)] == [
-        "0 B", "1023 B", "1.0 KiB", "64.0 MiB",
-    ]  # fmt: skip
 
 
 @pytest.fixture

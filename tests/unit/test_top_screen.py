@@ -15,10 +15,10 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from certeusd.cli import top_tables
-from certeusd.cli.top_rates import view
-from certeusd.cli.top_sample import Sample
 from certeusd.cli.top_screen import Help, Top
 from certeusd.control import types
+from certeusd.control.rates import view
+from certeusd.control.sample import Sample
 from certeusd.exits import Exit, ExitError
 from support.top_world import ACKS, process, producer, sample, status
 from support.waiting import wait_until
@@ -103,25 +103,6 @@ def test_producers_are_sorted(order: top_tables.Order, first: str) -> None:
 def test_a_filter_looks_at_source_tenant_uid_and_pid(wanted: str, shown: int) -> None:
     rows = view(busy(0), busy(2)).producers
     assert sum(top_tables.matches(one, wanted) for one in rows) == shown
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, top_tables.NONE), (0.0, "0"), (9.94, "9.9"), (9.96, "10"), (999.4, "999"),
-     (999.6, "1.0 k"), (12_345.0, "12.3 k"), (123_456.0, "123 k"), (999_600.0, "1.0 M"),
-     (7e12, "7000 G")],
-)  # fmt: skip
-def test_numbers_are_short(value: float | None, text: str) -> None:
-    assert top_tables.short(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, top_tables.NONE), (0.0, "0.0 µs"), (85e-6, "85 µs"), (0.0012, "1.2 ms"),
-     (0.9999, "1.0 s"),     (75.0, "1 min 15 s")],
-)  # fmt: skip
-def test_durations_are_short(value: float | None, text: str) -> None:
-    assert top_tables.short_time(value) == text
 
 
 # --- the screen ----------------------------------------------------------------------------------

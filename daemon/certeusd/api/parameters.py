@@ -33,3 +33,6 @@ READ = (
     Query("source", _TEXT),
     Query("limit", {"type": "integer", "minimum": 1, "maximum": PAGE_EVENTS_MAX}),
 )
+FORMS = ("numbers", "page")
+LIVE = (Query("form", {"enum": list(FORMS)}),)
+"""`page`: the texts of the status page instead of numbers."""

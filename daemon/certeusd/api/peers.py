@@ -1,8 +1,12 @@
 """Who asks: a user of this host by the kernel's word, or whoever has the key of the port.
 
-A peer that the rule admits appends, and reads what the tenant has; `readers` read alone.
+A peer that the rule admits appends, and reads what the tenant has; `readers` read alone. A browser
+asks its user for the key as a password (HTTP Basic), and sends it from then on with whatever a page
+has it ask for: with that one reads, and nothing else.
 """
 
+import base64
+import binascii
 import functools
 import hmac
 import pwd
@@ -16,7 +20,8 @@ from certeusd.control.access import Who
 from certeusd.peer import Peer
 from certeusd.rule import Rule
 
-SCHEME = "Bearer "
+SCHEME, BROWSERS = "Bearer ", "Basic "
+CHALLENGE = f'{BROWSERS}realm="certeus: any name, and the key as password", charset="UTF-8"'
 KEY_HEADER = "X-API-Key"
 
 
@@ -61,11 +66,25 @@ class Peers:
     def of_headers(self, headers: Mapping[str, str]) -> Caller:
         """Return who sent these headers to the port; comparing takes the same time for any key."""
         told = headers.get("Authorization", "")
-        given = told.removeprefix(SCHEME) if told.startswith(SCHEME) else headers.get(KEY_HEADER)
+        by_browser = told.startswith(BROWSERS)
+        if by_browser:
+            given: str | None = _password(told.removeprefix(BROWSERS))
+        else:
+            bearer = told.startswith(SCHEME)
+            given = told.removeprefix(SCHEME) if bearer else headers.get(KEY_HEADER)
         if given and self._key and hmac.compare_digest(_bytes(given), _bytes(self._key)):
-            return Caller("key", "key", appends=True, reads=True)
+            return Caller("key", "key", appends=not by_browser, reads=True)
+        browser = "text/html" in headers.get("Accept", "")
         raise ProblemError(
             401, "no-key", "no key",
             f"send the key of this port: Authorization: {SCHEME}KEY, or {KEY_HEADER}: KEY",
-            headers={"WWW-Authenticate": SCHEME.strip()},
+            headers={"WWW-Authenticate": CHALLENGE if browser else SCHEME.strip()},
         )  # fmt: skip
+
+
+def _password(told: str) -> str:
+    """Return what stands behind the name; nothing, where there is none."""
+    try:
+        return base64.b64decode(told, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

@@ -16,15 +16,13 @@ from certeusd.api.parameters import EVENT_STREAM, NDJSON, PAGE_EVENTS, PAGE_EVEN
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.routing import Context
+from certeusd.api.streams import QUIET_S, write
 from certeusd.door_process import DoorProcess
 from certeusd.log.reader import Filter
 from certeusd.log.tailing import Form, Tailing
 
 POLL_S = 0.02
 """Between two looks at the durable seq while somebody follows."""
-QUIET_S = 15.0
-"""After which a comment shows that the stream is alive; proxies cut silent ones."""
-WRITE_TIMEOUT_S = 30.0
 SUBSCRIBERS_MAX = 256
 SUBSCRIBERS_PER_PEER_MAX = 64
 
@@ -62,6 +60,7 @@ class Reading:
     def __init__(self, process: DoorProcess) -> None:
         self._process = process
         self._subscribers: dict[str, int] = {}
+        self._show()  # Nobody follows yet, whatever the life before this one has left there.
 
     @property
     def durable_seq(self) -> int:
@@ -86,7 +85,7 @@ class Reading:
                 break
             limit -= part.events
             if part.bytes:
-                await _write(answer, part.bytes)
+                await write(answer, part.bytes)
         await answer.write_eof()
         return answer
 
@@ -111,9 +110,10 @@ class Reading:
                 headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
             )
             await answer.prepare(request)
-            await _write(answer, b"retry: 1000\n\n")
+            # Who comes again before the first event goes on from here, too.
+            await write(answer, b"retry: 1000\n\nid: %d\n\n" % after_seq)
             async for part in self._parts(tailing, asked.limit):
-                await _write(answer, part)
+                await write(answer, part)
             return answer
         finally:
             self._subscribers[caller.name] -= 1
@@ -165,15 +165,6 @@ async def get_events(
     if EVENT_STREAM in request.headers.get("Accept", ""):
         return await context.reading.follow(asked, caller, request)
     return await context.reading.lines(asked, request)
-
-
-async def _write(answer: web.StreamResponse, part: bytes) -> None:
-    """Send a part; a client that takes nothing of it for long is given up."""
-    try:
-        async with asyncio.timeout(WRITE_TIMEOUT_S):
-            await answer.write(part)
-    except TimeoutError as error:
-        raise ConnectionResetError("the client reads nothing") from error
 
 
 def _bad(what: str) -> ProblemError:

@@ -4,7 +4,9 @@ from aiohttp import web
 
 from certeusd.api import parameters
 from certeusd.api.append import post_events
+from certeusd.api.live_view import Live
 from certeusd.api.otlp import KINDS, post_logs
+from certeusd.api.page import get_live, get_page
 from certeusd.api.peers import Caller
 from certeusd.api.reading import get_events
 from certeusd.api.routing import Context, Handler, Route
@@ -55,5 +57,11 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/v1/performance/sla", "read", _passed_on("/v1/sla"),
         "Whether the service levels of [sla] are met.", answer=Sla,
     ),
+    Route(
+        "GET", "/v1/ledger/live", "read", get_live,
+        "What flows now, once a second, as server-sent events.",
+        query=parameters.LIVE, answer=Live, answers=(parameters.EVENT_STREAM,),
+    ),
+    Route("GET", "/", "read", get_page, "The status page.", answers=("text/html",)),
     Route("GET", "/openapi.json", "read", _openapi, "This API (OpenAPI 3.1)."),
 )  # fmt: skip

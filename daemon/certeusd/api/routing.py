@@ -17,6 +17,7 @@ from certeusd.door_process import DoorProcess
 from certeusd.openapi import Query
 
 if TYPE_CHECKING:
+    from certeusd.api.live import Watching
     from certeusd.api.reading import Reading
 
 Need = Literal["read", "append"]
@@ -31,6 +32,7 @@ class Context(NamedTuple):
     bodies: Bodies
     throttle: Throttle
     reading: "Reading"
+    watching: "Watching"
 
 
 Handler = Callable[[Context, Caller, web.BaseRequest], Awaitable[web.StreamResponse]]

@@ -12,7 +12,9 @@ from aiohttp import web
 from certeusd.api.about import Supervisor
 from certeusd.api.bodies import Bodies
 from certeusd.api.connections import Connection, Connections
+from certeusd.api.forwarded import check_forwarded
 from certeusd.api.listening import Acceptor
+from certeusd.api.live import Watching
 from certeusd.api.otlp_answers import told
 from certeusd.api.peers import Caller, Peers
 from certeusd.api.port import Port, check_site
@@ -45,7 +47,7 @@ class Server:
             process, self._producers, self._supervisor,
             Bodies(api.body_bytes_max, api.body_timeout_ms / 1000),
             Throttle(api.events_per_s_max, lambda: process.count("throttled_total")),
-            Reading(process),
+            Reading(process), Watching(process, self._supervisor),
         )  # fmt: skip
         self._connections = Connections(self._handle, self._slots(), process.count)
         self._routes: dict[str, dict[str, Route]] = {}
@@ -151,6 +153,7 @@ class Server:
     def _caller(self, request: web.BaseRequest) -> Caller:
         connection = request.protocol
         if isinstance(connection, Connection) and connection.caller is not None:
+            check_forwarded(request.headers)
             return connection.caller
         check_site(request.headers)
         return self._peers.of_headers(request.headers)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, Type
 
 import click
 
-from certeusd.cli.common import human_count, paths_of, print_json, wants_json
+from certeusd.cli.common import paths_of, print_json, wants_json
 from certeusd.exits import Exit, ExitError
+from certeusd.human import human_count
 
 if TYPE_CHECKING:
     from certeus import ConnectError, Event, Producer

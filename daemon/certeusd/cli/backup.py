@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from certeusd.cli.common import (
-    human_bytes,
-    human_count,
-    json_option,
-    log_directory,
-    paths_of,
-    print_json,
-    wants_json,
-)
+from certeusd.cli.common import json_option, log_directory, paths_of, print_json, wants_json
 from certeusd.exits import Exit, ExitError
+from certeusd.human import human_bytes, human_count
 from certeusd.paths import Paths, client_paths
 
 if TYPE_CHECKING:

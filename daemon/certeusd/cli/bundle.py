@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from certeusd import __version__
-from certeusd.cli.common import human_bytes, json_option, paths_of, print_json, wants_json
+from certeusd.cli.common import json_option, paths_of, print_json, wants_json
 from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
+from certeusd.human import human_bytes
 
 if TYPE_CHECKING:
     from certeusd.cli.bundle_parts import Part, Place

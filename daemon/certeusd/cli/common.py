@@ -1,4 +1,4 @@
-"""What verbs share: paths, the client, `--json`, and how numbers look to a human."""
+"""What verbs share: paths, the client and `--json`."""
 
 import json
 import re
@@ -25,8 +25,6 @@ Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 SEQ_MAX = (1 << 63) - 1
 _RANGE = re.compile(r"([0-9]{1,19})(?:\.\.([0-9]{1,19}))?")
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def json_option(function: Decorated) -> Decorated:
@@ -130,28 +128,3 @@ def console() -> "Console":
 
     width = None if sys.stdout.isatty() else WIDTH_OF_FILES
     return Console(highlight=False, width=width)
-
-
-def human_bytes(value: int) -> str:
-    """Render bytes: `1.5 MiB`."""
-    number = float(value)
-    for unit in _UNITS[:-1]:
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} {_UNITS[-1]}"
-
-
-def human_count(value: int) -> str:
-    """Render a count: `1,234,567`."""
-    return f"{value:,}"
-
-
-def human_seconds(value: float) -> str:
-    """Render a duration: `3 d 4 h`."""
-    if value < 60:
-        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
-    for size, unit, lower_size, lower in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
-        if value >= size:
-            return f"{int(value // size)} {unit} {int(value % size // lower_size)} {lower}"
-    return f"{int(value // 60)} min {int(value % 60)} s"

@@ -13,8 +13,6 @@ from certeusd.cli.common import (
     SEQ_MAX,
     client_of,
     console,
-    human_bytes,
-    human_count,
     json_option,
     print_json,
     seq_range,
@@ -22,6 +20,7 @@ from certeusd.cli.common import (
 )
 from certeusd.control.client import ControlClient
 from certeusd.exits import Exit
+from certeusd.human import human_bytes, human_count
 
 WAIT_S = 10.0
 """So much longer than usual the daemon may take: it asks PostgreSQL."""

@@ -8,8 +8,6 @@ import click
 from certeusd.cli.common import (
     client_of,
     console,
-    human_bytes,
-    human_count,
     json_option,
     log_directory,
     paths_of,
@@ -19,6 +17,7 @@ from certeusd.cli.common import (
 )
 from certeusd.control.client import Json
 from certeusd.exits import Exit, ExitError
+from certeusd.human import human_bytes, human_count
 
 if TYPE_CHECKING:
     from certeusd.control.types import Followers

@@ -8,7 +8,6 @@ import click
 
 from certeusd.cli import log_export, log_inspect, log_ls, log_repair
 from certeusd.cli.common import (
-    human_count,
     json_option,
     log_directory,
     log_key_of,
@@ -19,6 +18,7 @@ from certeusd.cli.common import (
 )
 from certeusd.cli.parameters import examples
 from certeusd.exits import Exit, ExitError
+from certeusd.human import human_count
 
 
 @click.group(

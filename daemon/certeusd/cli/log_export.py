@@ -16,7 +16,6 @@ import click
 
 from certeusd.cli.common import (
     client_of,
-    human_count,
     json_option,
     log_directory,
     paths_of,
@@ -27,6 +26,7 @@ from certeusd.cli.common import (
 )
 from certeusd.cli.log_places import Missing, reader_near
 from certeusd.exits import Exit, ExitError
+from certeusd.human import human_count
 
 
 class Export:

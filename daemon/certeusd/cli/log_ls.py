@@ -4,17 +4,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from certeusd.cli.common import (
-    console,
-    human_bytes,
-    human_count,
-    json_option,
-    log_directory,
-    print_json,
-    reading,
-    wants_json,
-)
+from certeusd.cli.common import console, json_option, log_directory, print_json, reading, wants_json
 from certeusd.control.types import rfc3339
+from certeusd.human import human_bytes, human_count
 
 if TYPE_CHECKING:
     from certeusd._native import LogFile, SegmentSummary

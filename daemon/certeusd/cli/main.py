@@ -44,6 +44,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "sla": ("sla", "Show whether the service levels are met."),
     "status": ("status", "Show state, positions and reasons."),
     "tail": ("tail", "Print the last events of the log, and follow it."),
+    "tap": ("tap", "Print events as they become durable, through the api."),
     "top": ("top", "Show stages, workers, producers and followers at work."),
     "wait": ("wait", "Wait until ready, durable or flushed."),
     "workers": ("workers", "Show the worker processes; have one begin anew."),
@@ -51,7 +52,7 @@ VERBS: dict[str, tuple[str, str]] = {
 
 # How `--help` and the manual list them.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Everyday": ("append", "pipe", "tail", "status", "top", "wait", "dsn"),
+    "Everyday": ("append", "pipe", "tail", "tap", "status", "top", "wait", "dsn"),
     "Look": ("workers", "producers", "followers", "sla", "log", "config", "doctor", "bundle"),
     "Operate": ("reload", "log-level", "flush", "drain", "backup", "postgres", "completion"),
     "Repair": ("retry", "dead-letters", "gap"),

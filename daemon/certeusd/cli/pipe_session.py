@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from certeusd.cli.appending import Complaints, Row, not_connected, object_of, text_of
-from certeusd.cli.common import human_count
 from certeusd.cli.pipe_stop import Stop
+from certeusd.human import human_count
 
 if TYPE_CHECKING:
     from certeus import Producer

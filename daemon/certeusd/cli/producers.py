@@ -3,16 +3,9 @@
 import click
 import msgspec
 
-from certeusd.cli.common import (
-    client_of,
-    console,
-    human_bytes,
-    human_count,
-    json_option,
-    print_json,
-    wants_json,
-)
+from certeusd.cli.common import client_of, console, json_option, print_json, wants_json
 from certeusd.control import types
+from certeusd.human import human_bytes, human_count
 
 COLUMNS = ("source", "tenant", "uid", "pid", "worker", "since", "events", "bytes", "duplicates",
            "rejected", "in flight", "ring", "p50", "p99")  # fmt: skip
@@ -48,7 +41,7 @@ def command(context: click.Context) -> None:
 def _cells(one: types.Producer) -> list[str]:
     from rich.markup import escape
 
-    from certeusd.cli.top_tables import short_time
+    from certeusd.human import short_time
 
     return [
         escape(one.source), escape(one.tenant), str(one.uid), str(one.pid), str(one.worker),

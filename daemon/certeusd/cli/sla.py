@@ -4,16 +4,9 @@ from typing import cast
 
 import click
 
-from certeusd.cli.common import (
-    client_of,
-    console,
-    human_count,
-    human_seconds,
-    json_option,
-    print_json,
-    wants_json,
-)
+from certeusd.cli.common import client_of, console, json_option, print_json, wants_json
 from certeusd.control.client import Json
+from certeusd.human import human_count, human_seconds
 
 COLUMNS = ("objective", "promised", "measured", "at most", "samples", "met")
 

@@ -7,9 +7,9 @@ import click
 import msgspec
 
 from certeusd.cli.common import client_of, console, json_option, print_json, wants_json
-from certeusd.cli.top_rates import View, view
 from certeusd.cli.top_sample import take
 from certeusd.control.client import ControlClient
+from certeusd.control.rates import View, view
 from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
 

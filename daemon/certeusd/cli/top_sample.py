@@ -1,33 +1,13 @@
 """What `certeus top` asks for: the control API at one moment."""
 
 import time
-from dataclasses import dataclass
 
 import msgspec
 
 from certeusd.control import types
 from certeusd.control.client import ControlClient
+from certeusd.control.sample import Sample
 from certeusd.exits import Exit, ExitError
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Three answers, each with its own time: workers may take a second to tell theirs."""
-
-    at: float
-    """Seconds since 1970, to be shown."""
-    status: types.Status
-    status_at: float
-    """Monotonic seconds, as all that follow."""
-    producers: types.Producers
-    producers_at: float
-    followers: types.Followers | None
-    """None: the log cannot be read now."""
-
-    def continues(self, before: "Sample") -> bool:
-        """Whether the same daemon told `before`, so that its counters have only grown."""
-        now, then = self.status, before.status
-        return now.pid == then.pid and now.uptime_seconds >= then.uptime_seconds
 
 
 def take(client: ControlClient) -> Sample:

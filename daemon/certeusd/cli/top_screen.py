@@ -19,9 +19,9 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 
-from certeusd.cli.top_rates import View, view
-from certeusd.cli.top_sample import Sample
 from certeusd.cli.top_tables import LOSS, ORDERS, Order, body, head
+from certeusd.control.rates import View, view
+from certeusd.control.sample import Sample
 from certeusd.exits import ExitError
 
 WAITING = Text("asking the daemon ...", "dim")

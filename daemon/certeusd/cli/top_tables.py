@@ -12,9 +12,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from certeusd.cli.common import human_bytes, human_count, human_seconds
 from certeusd.cli.status import STYLES
-from certeusd.cli.top_rates import Follower, Producer, Rate, Stage, View, Worker
+from certeusd.control.rates import Follower, Producer, Rate, Stage, View, Worker
+from certeusd.human import (
+    NONE,
+    human_bytes,
+    human_count,
+    human_seconds,
+    short,
+    short_bytes,
+    short_time,
+)
 
 LOSS, PRESSURE, QUIET, EMPTY = "bold red", "yellow", "dim", "bright_black"
 FULL_FROM = 0.75
@@ -25,7 +33,6 @@ BAR_CELLS = 6
 NAME_MIN = 16
 COLUMNS_WIDTH = 84
 """Of the widest table in a wide screen, without its names."""
-NONE = "–"  # noqa: RUF001 - a dash for a number that is not known
 
 Order = Literal["rate", "p99", "ring", "rejected", "source"]
 ORDERS: dict[Order, Callable[[Producer], tuple[float, str]]] = {
@@ -39,36 +46,6 @@ ORDERS: dict[Order, Callable[[Producer], tuple[float, str]]] = {
 
 
 # --- numbers -------------------------------------------------------------------------------------
-
-
-def short(value: Rate) -> str:
-    """Render a count or a rate in five columns: `999`, `1.2 k`, `34 M`."""
-    if value is None:
-        return NONE
-    if value < 999.5:
-        return f"{value:.1f}" if value < 9.95 and value != int(value) else f"{value:.0f}"
-    number = value
-    for unit in ("k", "M", "G"):
-        number /= 1000
-        if number < 999.5 or unit == "G":
-            return f"{number:.1f} {unit}" if number < 99.95 else f"{number:.0f} {unit}"
-    raise AssertionError("the last unit takes everything")
-
-
-def short_bytes(value: Rate) -> str:
-    """Render bytes: `1.5 MiB`."""
-    return NONE if value is None else human_bytes(int(value))
-
-
-def short_time(seconds: Rate) -> str:
-    """Render a duration in seven columns: `85 µs`, `1.2 ms`, `3.4 s`."""
-    if seconds is None:
-        return NONE
-    for factor, unit in ((1e6, "µs"), (1e3, "ms")):
-        value = seconds * factor
-        if value < 999.5:
-            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
-    return human_seconds(seconds)
 
 
 def bar(share: float | None, wide: bool) -> Text:

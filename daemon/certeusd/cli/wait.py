@@ -2,15 +2,9 @@
 
 import click
 
-from certeusd.cli.common import (
-    client_of,
-    human_count,
-    human_seconds,
-    json_option,
-    print_json,
-    wants_json,
-)
+from certeusd.cli.common import client_of, json_option, print_json, wants_json
 from certeusd.cli.parameters import examples
+from certeusd.human import human_count, human_seconds
 
 
 @click.command(

@@ -4,16 +4,9 @@ from typing import cast
 
 import click
 
-from certeusd.cli.common import (
-    client_of,
-    console,
-    human_bytes,
-    human_count,
-    json_option,
-    print_json,
-    wants_json,
-)
+from certeusd.cli.common import client_of, console, json_option, print_json, wants_json
 from certeusd.control.client import Json
+from certeusd.human import human_bytes, human_count
 
 COLUMNS = ("worker", "pid", "state", "cpu", "cpu %", "memory", "sessions", "events", "rejected",
            "in flight", "restarts")  # fmt: skip

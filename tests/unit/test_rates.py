@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from certeusd.cli.top_rates import quantiles, rate, view
 from certeusd.control import types
+from certeusd.control.rates import quantiles, rate, view
 from support.top_world import ACKS, process, producer, sample, status
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from certeusd import histogram
-from certeusd.cli.top_sample import Sample
 from certeusd.control import types
+from certeusd.control.sample import Sample
 
 NS = 1e-9
 
@@ -235,7 +235,7 @@ def _worker(
         name=after.name,
         index=after.index,
         pid=after.pid,
-        state=_state(after, silent),
+        state=state_of(after, silent=silent),
         sessions=after.counters["sessions"],
         events_per_second=of("events_total"),
         bytes_per_second=of("bytes_total"),
@@ -253,7 +253,8 @@ def _worker(
     )
 
 
-def _state(process: types.Process, silent: bool) -> str:
+def state_of(process: types.Process, *, silent: bool = False) -> str:
+    """Say in a word how a process is; `silent`: it has not told its producers."""
     if process.crash_loop:
         return "crash-loop"
     if process.pid is None:
