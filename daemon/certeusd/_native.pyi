@@ -281,7 +281,7 @@ class Batch:
     def render(
         self,
         filter: Filter,
-        form: Literal["lines", "sse"],
+        form: Literal["lines", "events", "sse"],
         *,
         after_seq: int = 0,
         until_seq: int | None = None,
@@ -292,7 +292,8 @@ class Batch:
     ) -> Rendered:
         """Render what the filter takes, without making an object an event.
 
-        `lines` is one JSON object a line; a gap is `{"gap": {"first_seq", "last_seq", "reason"}}`.
+        `lines` is one JSON object a line, `events` the same as a CloudEvent; a gap is
+        `{"gap": {"first_seq", "last_seq", "reason"}}`.
         `sse` is server-sent events with `id` the event's seq; a gap is an `event: gap`; where the
         last numbers were not taken, an `id:` alone moves the client's Last-Event-ID.
 
@@ -435,7 +436,7 @@ class Encoded:
 
         The words of verdicts (`certeus_ipc::verdict::Reason`), where one fits, and the door's own:
         `specversion`, `missing-id`, `missing-source`, `missing-type`, `invalid-base64`,
-        `data-and-base64`, `reserved-name`, `not-an-object`, `no-field-NAME`,
+        `data-and-base64`, `reserved-name`, `not-an-object`, `cut-off`, `no-field-NAME`,
         `field-NAME-is-no-text`.
         """
 
@@ -507,9 +508,9 @@ class DoorEncoder:
         `application/octet-stream`), but as JSON if that is its content type. An event with neither
         has the data `null`.
 
-        What certeus shows of an event can be sent again: where there is `recorded_at`, the members
-        `seq`, `recorded_at`, `tenant`, `verdict` and `schema_version` are left out; elsewhere they
-        are refused (`reserved-name`).
+        What certeus shows of an event can be sent again: where there is `recorded_at`, or all of
+        `seq`, `recordedat`, `tenant` and `verdict`, these and `schema_version` are left out;
+        elsewhere they are refused (`reserved-name`).
         """
 
     def cloudevents_batch(self, body: bytes) -> Encoded:
@@ -524,6 +525,45 @@ class DoorEncoder:
 
         Raises:
             ValueError: the body is no object, or has no end.
+        """
+
+    def syslog(
+        self, datagrams: Sequence[bytes], type: str = "syslog", source: str | None = None
+    ) -> Encoded:
+        """Take each datagram as one message: RFC 5424, RFC 3164, or any text.
+
+        Nothing of a message is lost, and none is refused for what is in it. The data is an object
+        with those of `priority`, `facility`, `severity`, `timestamp`, `hostname`, `appname`,
+        `procid`, `msgid`, `structured_data`, `message`, `raw_base64` that it has
+        (`daemon/src/door/syslog.rs`); the event's time is the message's where that has a year and a
+        zone. It has no id. A datagram with nothing in it but line ends and NULs is not counted.
+        """
+
+    def syslog_stream(
+        self,
+        block: bytes,
+        type: str = "syslog",
+        source: str | None = None,
+        frame_bytes_max: int = 65536,
+        final: bool = False,
+    ) -> Encoded:
+        """Take each whole frame of a stream (RFC 6587) as one message, as `syslog` does.
+
+        A frame has its length and a space before it, or ends in LF; each may differ from the last.
+        A line longer than frame_bytes_max is taken in pieces of that size, so that a block of more
+        bytes than that and 21 is always consumed from, or it raises.
+
+        Args:
+            block: Whole frames, and perhaps the beginning of one, which is not consumed.
+            type: Of each event.
+            source: Of each event; none: the session's own.
+            frame_bytes_max: The most bytes of a message.
+            final: Nothing comes behind this block. A message that has its length before it and is
+                not whole is refused as `cut-off`.
+
+        Raises:
+            ValueError: the frame at the front claims to be longer than frame_bytes_max; where the
+                next one would begin is not known. What was before it has been returned already.
         """
 
     def event(
@@ -642,6 +682,13 @@ class Worker:
 
     def drain(self) -> None:
         """Settle what each ring holds now, then end its session as `draining`."""
+
+    def hand_over(self) -> int:
+        """Drain every second live session, by what each has handed over; the busiest stays.
+
+        Returns:
+            How many go: `ended` as `draining` follows for each.
+        """
 
     def in_flight(self) -> int:
         """Tickets read and not settled."""

@@ -27,6 +27,8 @@ class WorkerSection(Section, frozen=True):
     """`[worker]`."""
 
     count: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    min: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     forward_bytes: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = 4 * MIB
     return_bytes: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = MIB
 
@@ -173,6 +175,15 @@ class ThresholdsSection(Section, frozen=True):
     error_rate_critical: Ratio = 0.01
 
 
+class SlaSection(Section, frozen=True):
+    """`[sla]`."""
+
+    ack_p99_ms: Milliseconds = 100
+    row_p99_ms: Milliseconds = 1000
+    availability: Ratio = 0.999
+    window_s: Annotated[int, msgspec.Meta(ge=60, le=604_800)] = 3600
+
+
 class Config(Section, frozen=True):
     """The whole configuration."""
 
@@ -190,3 +201,4 @@ class Config(Section, frozen=True):
     supervisor: SupervisorSection = SupervisorSection()
     metrics: MetricsSection = MetricsSection()
     thresholds: ThresholdsSection = ThresholdsSection()
+    sla: SlaSection = SlaSection()

@@ -217,6 +217,8 @@ fn doors() -> Vec<Seed> {
         ("all-members", seed(4, &all)),
         ("shown", seed(4, &shown)),
         ("bytes", seed(4, &bytes)),
+        ("syslog", seed(5, "<34>1 2003-10-11T22:14:15Z h su 1 I [a@1 b=\"\\]\" b=\"\"] x\n<1>x\n")),
+        ("syslog-old", seed(5, "38 <34>Oct 11 22:14:15 host su[1]: it failed<13>a: b\n9 <1")),
         ("twice", seed(4, &with(r#","id":"j""#))),
         ("text", seed(4, &with(r#","datacontenttype":"text/plain","data":"]},\"{""#))),
     ]

@@ -3,8 +3,8 @@
 //!
 //! Input: `form u8 │ cut u8 │ bytes`. Forms by lines get the bytes whole, and in two blocks.
 
-use certeus_core::door::{Encoder, Rules, cloudevents, lines};
-use certeus_core::validate::{self, Limits};
+use certeus_core::door::{Encoder, Rules, cloudevents, lines, syslog};
+use certeus_core::validate::{self, Limits, json};
 use certeus_core::worker::Sources;
 use certeus_ipc::record::{Attributes, FLAG_OPAQUE, PREFIX_BYTES, Tag};
 use certeus_ipc::verdict::Reason;
@@ -13,6 +13,9 @@ use serde_json::Value;
 const LIMITS: Limits = Limits { event_bytes_max: 1024, depth_max: 64 };
 const COMMON: lines::Common<'static> =
     lines::Common { r#type: "t", source: None, id_field: None, subject_field: None };
+
+/// Short, so that lines longer than it are common.
+const FRAME_BYTES_MAX: usize = 200;
 
 struct Payload<'a> {
     attributes: Attributes<'a>,
@@ -29,7 +32,7 @@ pub fn run(data: &[u8]) {
     };
     let fields = lines::Common { id_field: Some("id"), subject_field: Some("type"), ..COMMON };
     let cut = usize::from(*cut) % (bytes.len() + 1);
-    match form % 5 {
+    match form % 6 {
         0 => in_blocks(&rules, bytes, cut, |encoder, block, last| {
             lines::data(encoder, block, COMMON, last);
         }),
@@ -43,7 +46,20 @@ pub fn run(data: &[u8]) {
                 payloads(&encoder);
             }
         }
-        _ => single(&rules, bytes),
+        4 => single(&rules, bytes),
+        _ => in_blocks(&rules, bytes, cut, stream),
+    }
+}
+
+/// Whatever a message is, the worker takes what is made of it.
+fn stream(encoder: &mut Encoder<'_>, block: &[u8], last: bool) {
+    let common = syslog::Common { r#type: "syslog", source: None };
+    let outcome = syslog::stream(encoder, block, common, FRAME_BYTES_MAX, last);
+    assert!(outcome.is_ok() || encoder.consumed == 0);
+    for payload in payloads(encoder) {
+        assert_eq!(json::check(payload.data, 4), Ok(()));
+        let data: Value = serde_json::from_slice(payload.data).expect("data is JSON");
+        assert!(data.is_object());
     }
 }
 
@@ -77,7 +93,6 @@ fn in_blocks(
     let mut whole = Encoder::new(rules, bytes.len());
     take(&mut whole, bytes, true);
     payloads(&whole);
-    assert_eq!(whole.consumed, bytes.len());
     let mut first = Encoder::new(rules, cut);
     take(&mut first, &bytes[..cut], false);
     assert!(first.consumed <= cut);
@@ -85,6 +100,7 @@ fn in_blocks(
     take(&mut second, &bytes[first.consumed..], true);
     assert_eq!([&first.payloads[..], &second.payloads].concat(), whole.payloads);
     assert_eq!(first.seen + second.seen, whole.seen);
+    assert_eq!(first.consumed + second.consumed, whole.consumed);
 }
 
 fn single(rules: &Rules, body: &[u8]) {

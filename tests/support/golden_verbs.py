@@ -94,6 +94,14 @@ def append(world: World) -> list[bytes]:
     return [good, world.live.certeus("append", "--json", stdin=b"[]\n{}\n", code=1).stdout]
 
 
+def pipe(world: World) -> list[bytes]:
+    read = world.live.certeus("pipe", "--json", stdin=b"a\n\xff\n", code=1).stdout
+    with scratch_dir() as root:
+        (root / "log").write_bytes(b"a\n")
+        places = ("--follow", str(root / "log"), "--state", str(root / "state"))
+        return [read, world.live.certeus("pipe", "--once", "--json", *places).stdout]
+
+
 def status(world: World) -> list[bytes]:
     world.live.certeus("flush", "pause")
     paused = world.live.certeus("status", "--json").stdout
@@ -346,10 +354,12 @@ def _all() -> Iterator[tuple[str, Scenario]]:
     yield "log ls", stopped("log", "ls")
     yield "log repair", log_repair
     yield "log-level", printed("log-level", "info")
+    yield "pipe", pipe
     yield "postgres upgrade", postgres_upgrade
     yield "producers", served("producers")
     yield "reload", reload
     yield "retry", printed("retry")
+    yield "sla", printed("sla")
     yield "status", status
     yield "tail", printed("tail")
     yield "tap", tap

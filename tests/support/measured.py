@@ -6,6 +6,7 @@ from certeusd import _native
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.config import ThresholdsSection
 from certeusd.control.measures import Measures, MemoryMeasure, ProcessMeasure, ReloadMeasure
+from certeusd.control.sla import Objective, Sla
 from certeusd.control.types import (
     Bottleneck,
     Dedup,
@@ -13,6 +14,7 @@ from certeusd.control.types import (
     Postgres,
     Process,
     Reason,
+    Scaling,
     Status,
 )
 
@@ -61,6 +63,7 @@ class Measured:
             workers=workers, processes=[_process("log", 0), _process("flush", 0)], reports={},
             state_dir="/s", runtime_dir="/r", warnings=[], pending=["cpu.pin"],
             bottleneck=Bottleneck("deliver", "what"),
+            scaling=Scaling(min=1, max=4, current=WORKERS, why="", since="", ups_total=1),
         )  # fmt: skip
 
     def measures(self) -> Measures:
@@ -70,7 +73,19 @@ class Measured:
         )
         memory = MemoryMeasure("cgroup", 50, 100)
         reload = ReloadMeasure(True, 1e9)
-        return Measures(1e9, 1e9, processes, 2, memory, reload, self.thresholds)
+        return Measures(1e9, 1e9, WORKERS, processes, 2, memory, reload, self.thresholds, sla())
+
+
+def sla() -> Sla:
+    """Make an answer of every objective; one is missed."""
+    objectives = [
+        Objective(name=name, objective=100.0, measured=value, upper_bound=None, unit=unit,
+                  met=value < 100, samples=5, since="")
+        for name, value, unit in (("ack_p99", 1.5, "milliseconds"),
+                                  ("row_p99", 150.0, "milliseconds"),
+                                  ("availability", 0.5, "ratio"))
+    ]  # fmt: skip
+    return Sla(window_seconds=3600, objectives=objectives, met=False)
 
 
 def _process(role: str, slot: int) -> Process:

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from certeusd import __version__
 from certeusd.__main__ import check_identity
 from certeusd._native import SegmentBuilder
-from certeusd.cli.append import LineNumbers, Lines, Refused, chunks
+from certeusd.cli.append import Lines, chunks
+from certeusd.cli.appending import Refused
 from certeusd.cli.main import SECTIONS, VERBS, command
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths, check_socket_path, client_paths, daemon_paths
@@ -197,19 +198,17 @@ def test_blank_lines_are_nothing_between_objects_and_text_in_text() -> None:
     assert not Lines(True, None, None).is_blank(b"")
 
 
-def test_line_of_a_ticket_is_found_across_lines_without_one() -> None:
-    numbers = LineNumbers()
-    for ticket, line in ((1, 1), (2, 2), (3, 5), (4, 6), (5, 9)):
-        numbers.note(ticket, line)
-    assert [numbers.line(ticket) for ticket in (1, 2, 3, 4, 5)] == [1, 2, 5, 6, 9]
-
-
 def test_chunks_are_whole_lines_however_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("certeusd.cli.append.READ_BYTES", 3)
     read, write = os.pipe()
     os.write(write, b"ab\r\ncdefg\n\nlast")
     os.close(write)
-    assert [line for chunk in chunks(read) for line in chunk] == [b"ab", b"cdefg", b"", b"last"]
+    assert [line for cut, _ in chunks(read) for line in cut.lines] == [
+        b"ab",
+        b"cdefg",
+        b"",
+        b"last",
+    ]
     os.close(read)
 
 

@@ -27,6 +27,7 @@ from certeusd.control.routes import (
     get_ready,
 )
 from certeusd.control.server import SOCKET_MODE
+from certeusd.control.sla import Sla
 from certeusd.control.types import (
     Configuration,
     Dedup,
@@ -37,6 +38,7 @@ from certeusd.control.types import (
     Producers,
     Reason,
     Reloaded,
+    Scaling,
     Status,
     rfc3339,
 )
@@ -45,7 +47,7 @@ from certeusd.peer import Peer
 from certeusd.supervisor import listeners
 from support.as_user import as_user
 from support.daemon import scratch_dir
-from support.measured import Measured
+from support.measured import Measured, sla
 
 STAGES = {"ingest", "validate", "verify", "protect", "commit", "deliver"}
 
@@ -73,6 +75,9 @@ class FakeBackend:
     def workers(self) -> list[Process]:
         return [self.process("worker", 0), self.process("worker", 1)]
 
+    def scaling(self) -> Scaling:
+        return Scaling(min=1, max=4, current=2, why="", since="")
+
     def processes(self) -> list[Process]:
         return [self.process("log"), self.process("flush")]
 
@@ -88,6 +93,9 @@ class FakeBackend:
 
     def measures(self) -> Measures:
         return Measured(self.board).measures()
+
+    def sla(self) -> Sla:
+        return sla()
 
     def dsn(self, show_password: bool) -> str | None:
         return None

@@ -150,6 +150,44 @@ def test_what_certeus_shows_can_be_sent_again(tmp_path: Path) -> None:
         assert again == event
 
 
+def test_syslog_comes_by_the_datagram_or_in_a_stream() -> None:
+    told = b"<34>1 2003-10-11T22:14:15.003Z host su - - - failed"
+    old = b"<13>Oct 11 22:14:15 cron[7]: started"
+    datagrams = encoder().syslog([told, b"\n", old], source="syslog/host")
+    stream = encoder().syslog_stream(
+        b"%d %s%s\n<13>no" % (len(told), told, old), source="syslog/host"
+    )
+    assert stream.consumed == len(told) + len(old) + 4
+    for encoded in (datagrams, stream):
+        first, second = events(encoded)
+        assert first.attributes == {
+            "type": "syslog",
+            "source": "syslog/host",
+            "time": "2003-10-11T22:14:15.003Z",
+        }
+        assert json.loads(first.data) == {
+            "priority": 34,
+            "facility": "auth",
+            "severity": "crit",
+            "hostname": "host",
+            "appname": "su",
+            "message": "failed",
+        }
+        assert "time" not in second.attributes
+        assert json.loads(second.data)["timestamp"] == "Oct 11 22:14:15"
+
+
+def test_a_stream_with_an_impossible_length_is_told_when_all_before_it_is_taken() -> None:
+    block = b"<13>a\n1000 x"
+    encoded = encoder().syslog_stream(block, frame_bytes_max=100)
+    assert (encoded.count, encoded.consumed) == (1, 6)
+    with pytest.raises(ValueError, match="cannot read the stream: its next message claims more"):
+        encoder().syslog_stream(block[encoded.consumed :], frame_bytes_max=100)
+    assert encoder().syslog_stream(b"5 x", final=True).refused == [(0, "cut-off")]
+    with pytest.raises(ValueError, match="cannot read frames of 0 bytes"):
+        encoder().syslog_stream(b"", frame_bytes_max=0)
+
+
 def test_an_encoder_of_events_larger_than_any_ring_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot make an encoder: event_bytes_max is 33554432"):
         DoorEncoder(32 * 1024 * 1024, "door", [])

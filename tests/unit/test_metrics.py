@@ -22,7 +22,7 @@ from certeusd.exits import Exit, ExitError
 from certeusd.supervisor import lag, measuring
 from certeusd.supervisor.child import Usage, watch_exit
 from certeusd.supervisor.lag import Lag
-from support.measured import Measured, empty_board, full_board
+from support.measured import Measured, empty_board, full_board, sla
 from support.promtool import promtool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -254,10 +254,10 @@ def test_only_a_configuration_that_cannot_be_used_is_a_failed_reload() -> None:
     def after(code: Exit) -> bool:
         with pytest.raises(ExitError), one.reload():
             raise ExitError(code, "")
-        return one.now([], 0.0, ThresholdsSection()).reload.successful
+        return one.now([], 1, 0.0, ThresholdsSection(), sla()).reload.successful
 
     assert after(Exit.TRY_AGAIN)
     assert not after(Exit.CONFIGURATION)
     with one.reload():
         pass
-    assert one.now([], 0.0, ThresholdsSection()).reload.successful
+    assert one.now([], 1, 0.0, ThresholdsSection(), sla()).reload.successful

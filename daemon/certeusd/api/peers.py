@@ -44,6 +44,10 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")  # As aiohttp made it of a header.
+
+
 class Peers:
     """The rule of `[api]`; the key is the port's."""
 
@@ -68,11 +72,7 @@ class Peers:
         else:
             bearer = told.startswith(SCHEME)
             given = told.removeprefix(SCHEME) if bearer else headers.get(KEY_HEADER)
-        if (
-            given
-            and self._key
-            and hmac.compare_digest(given.encode(errors="surrogateescape"), self._key.encode())
-        ):
+        if given and self._key and hmac.compare_digest(_bytes(given), _bytes(self._key)):
             return Caller("key", "key", appends=not by_browser, reads=True)
         browser = "text/html" in headers.get("Accept", "")
         raise ProblemError(

@@ -68,16 +68,14 @@ class Reading:
         return self._process.board.get("durability", "durable_seq")
 
     def _tailing(self, asked: Asked, after_seq: int, form: Form) -> Tailing:
-        log_dir = self._process.paths.log
-        return Tailing(log_dir, asked.wanted, after_seq, form=form, versioned=form == "lines")
+        return Tailing(self._process.paths.log, asked.wanted, after_seq, form=form)
 
     async def lines(self, asked: Asked, request: web.BaseRequest) -> web.StreamResponse:
         """Send at most `limit` events as NDJSON; the next page begins behind the last one."""
         limit = min(asked.limit or PAGE_EVENTS, PAGE_EVENTS_MAX)
         until_seq = self.durable_seq
-        tailing = await asyncio.to_thread(self._tailing, asked, asked.after_seq or 0, "lines")
+        tailing = await asyncio.to_thread(self._tailing, asked, asked.after_seq or 0, "events")
         answer = web.StreamResponse(headers={"Content-Type": NDJSON})
-        answer.enable_chunked_encoding()
         await answer.prepare(request)
         while limit:
             part = await asyncio.to_thread(

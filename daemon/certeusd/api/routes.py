@@ -10,6 +10,7 @@ from certeusd.api.peers import Caller
 from certeusd.api.reading import get_events
 from certeusd.api.routing import Context, Handler, Route
 from certeusd.api.verdicts import Summary
+from certeusd.control.sla import Sla
 from certeusd.control.types import Health
 
 
@@ -50,6 +51,10 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/v1/ledger/live", "read", get_live,
         "What flows now, once a second, as server-sent events.",
         query=parameters.LIVE, answer=Live, answers=(parameters.EVENT_STREAM,),
+    ),
+    Route(
+        "GET", "/v1/performance/sla", "read", _passed_on("/v1/sla"),
+        "Whether the service levels of [sla] are met.", answer=Sla,
     ),
     Route("GET", "/", "read", get_page, "The status page.", answers=("text/html",)),
     Route("GET", "/openapi.json", "read", _openapi, "This API (OpenAPI 3.1)."),

@@ -113,7 +113,7 @@ class Server:
             caller = self._caller(request)
             route = self._route(request)
             self._check(route, caller)
-            check_query(route, request.query)
+            check_query(route, request.query.items())
             answer = await route.handler(self._context, caller, request)
         except ProblemError as error:
             answer = error.response()

@@ -36,10 +36,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "gap": ("gap", "Accept a gap at which the flusher stopped."),
     "log": ("log", "Look at the log on disk: verify, export, repair it."),
     "log-level": ("log_level", "Log more, or less, for a while."),
+    "pipe": ("pipe", "Make lines of standard input, or of a growing file, durable events."),
     "postgres": ("postgres", "Upgrade the cluster of the embedded PostgreSQL."),
     "producers": ("producers", "Show the producers that are connected."),
     "reload": ("reload", "Have the daemon read its configuration again."),
     "retry": ("retry", "Try PostgreSQL now, whatever its breaker says."),
+    "sla": ("sla", "Show whether the service levels are met."),
     "status": ("status", "Show state, positions and reasons."),
     "tail": ("tail", "Print the last events of the log, and follow it."),
     "tap": ("tap", "Print events as they become durable, through the api."),
@@ -50,8 +52,8 @@ VERBS: dict[str, tuple[str, str]] = {
 
 # How `--help` and the manual list them.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Everyday": ("append", "tail", "tap", "status", "top", "wait", "dsn"),
-    "Look": ("workers", "producers", "followers", "log", "config", "doctor", "bundle"),
+    "Everyday": ("append", "pipe", "tail", "tap", "status", "top", "wait", "dsn"),
+    "Look": ("workers", "producers", "followers", "sla", "log", "config", "doctor", "bundle"),
     "Operate": ("reload", "log-level", "flush", "drain", "backup", "postgres", "completion"),
     "Repair": ("retry", "dead-letters", "gap"),
 }

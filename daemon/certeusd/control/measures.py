@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 from certeusd.config import ThresholdsSection
+from certeusd.control.sla import Sla
 
 Scope = Literal["cgroup", "host"]
 
@@ -45,9 +46,12 @@ class Measures(NamedTuple):
     started_at: float
     flushed_until: float
     """Seconds since 1970: what was durable then is in PostgreSQL."""
+    worker_places: int
+    """Workers that there are or were: what they have counted stays counted."""
     processes: tuple[ProcessMeasure, ...]
     cpus: int
     """That this service may use."""
     memory: MemoryMeasure
     reload: ReloadMeasure
     thresholds: ThresholdsSection
+    sla: Sla

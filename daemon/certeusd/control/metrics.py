@@ -25,6 +25,7 @@ from certeusd.board import Board
 from certeusd.control import exposed, health, reasons
 from certeusd.control import metric_words as words
 from certeusd.control.measures import Measures
+from certeusd.control.sla import Sla
 from certeusd.control.types import Status
 
 CONTENT_TYPE = exposed.CONTENT_TYPE
@@ -64,19 +65,21 @@ class BoardCollector(Collector):
         """Yield every family."""
         board, status = self._backend.board, self._backend.status()
         measures = self._backend.measures()
-        workers = len(status.workers)
+        workers = measures.worker_places
         yield from _service(status, self._backend.takes_events)
         yield from _configuration(status, measures)
         yield from _positions(board, measures)
         yield from _staged(board, workers)
         yield from _rejected(board)
         yield from _of_workers(board, workers)
+        yield from _scaling(status)
         yield from _plain(board)
         yield from _breaker(board)
         yield from _histograms(board, workers)
         yield from _processes(measures)
         yield _lines_dropped(board, workers)
         yield from _memory(measures)
+        yield from _sla(measures.sla)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -236,6 +239,21 @@ def _of_workers(board: Board, workers: int) -> Iterable[Metric]:
     yield violations
 
 
+def _scaling(status: Status) -> Iterable[Metric]:
+    found = status.scaling
+    if found is None:
+        return
+    yield _gauge("certeus_workers", "Workers that there are to be.", found.current)
+    yield _gauge("certeus_workers_min", "Workers that there are at least.", found.min)
+    yield _gauge("certeus_workers_max", "Workers that there may be.", found.max)
+    changes = CounterMetricFamily(
+        "certeus_workers_scaled", "Changes of their number.", labels=["direction"]
+    )
+    changes.add_metric(["up"], found.ups_total)
+    changes.add_metric(["down"], found.downs_total)
+    yield changes
+
+
 def _plain(board: Board) -> Iterable[Metric]:
     for table, rows in (("log", words.LOG_COUNTERS), ("flush", words.FLUSH_COUNTERS)):
         for field, name, text in rows:
@@ -334,6 +352,29 @@ def _memory(measures: Measures) -> Iterable[Metric]:
         family = GaugeMetricFamily(name, text, labels=["scope"])
         family.add_metric([memory.scope], value)
         yield family
+
+
+def _sla(sla: Sla) -> Iterable[Metric]:
+    labels = ["objective"]
+    met = GaugeMetricFamily(
+        "certeus_sla_met", "1 while an objective of [sla] is met, or nothing measured.",
+        labels=labels,
+    )  # fmt: skip
+    families = {
+        (unit, what): GaugeMetricFamily(f"certeus_sla_{what}_{unit}", text, labels=labels)
+        for unit in ("seconds", "ratio")
+        for what, text in (
+            ("objective", "[sla]: what is promised."),
+            ("measured", "What was measured over the window; nothing: no series."),
+        )
+    }
+    for one in sla.objectives:
+        met.add_metric([one.name], float(one.met))
+        unit, scale = ("seconds", 1e-3) if one.unit == "milliseconds" else ("ratio", 1.0)
+        families[unit, "objective"].add_metric([one.name], one.objective * scale)
+        if one.measured is not None:
+            families[unit, "measured"].add_metric([one.name], one.measured * scale)
+    yield from (met, *families.values())
 
 
 def render(backend: Source) -> str:

@@ -7,6 +7,8 @@ all time. Without a sample before, or after a restart of the daemon, rates are n
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from certeusd import histogram
 from certeusd.control import types
 from certeusd.control.sample import Sample
@@ -16,8 +18,7 @@ NS = 1e-9
 Rate = float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     """One stage of an event's way."""
 
     stage: str
@@ -29,8 +30,7 @@ class Stage:
     p99_seconds: Rate
 
 
-@dataclass(frozen=True, slots=True)
-class Worker:
+class Worker(msgspec.Struct, frozen=True):
     """One worker process."""
 
     name: str
@@ -60,8 +60,7 @@ class Worker:
     """Whether its affinity is still that CPU; none: it is not to be pinned, or not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Producer:
+class Producer(msgspec.Struct, frozen=True):
     """One producer's session."""
 
     worker: int
@@ -83,8 +82,7 @@ class Producer:
     duplicates_total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Follower:
+class Follower(msgspec.Struct, frozen=True):
     """One follower of the log."""
 
     name: str
@@ -154,25 +152,29 @@ def quantiles(
 # --- processes -----------------------------------------------------------------------------------
 
 
-def _sum(status: types.Status | None, role: str, *fields: str) -> int | None:
-    """Add up counters of every process of a role."""
-    if status is None:
-        return None
-    processes = [one for one in (*status.workers, *status.processes) if one.role == role]
-    return sum(one.counters.get(field, 0) for one in processes for field in fields)
+def _of(status: types.Status, role: str, other: types.Status) -> list[types.Process]:
+    """Find the processes of a role that another status has, too: workers come and go."""
+    names = {one.name for one in (*other.workers, *other.processes)}
+    processes = (*status.workers, *status.processes)
+    return [one for one in processes if one.role == role and one.name in names]
+
+
+def _sum(status: types.Status, role: str, field: str, other: types.Status) -> int:
+    """Add up a counter of every process of a role."""
+    return sum(one.counters.get(field, 0) for one in _of(status, role, other))
 
 
 def _quantiles_of(
     before: types.Status | None, after: types.Status, role: str, name: str
 ) -> tuple[Rate, Rate]:
     """p50 and p99 of every process of a role together."""
-    old = None if before is None else _counts(before, role, name)
-    return quantiles(old, _counts(after, role, name))
+    if before is None:
+        return None, None
+    return quantiles(_counts(before, role, name, after), _counts(after, role, name, before))
 
 
-def _counts(status: types.Status, role: str, name: str) -> list[int]:
-    processes = [one for one in (*status.workers, *status.processes) if one.role == role]
-    return histogram.merged([one.histograms.get(name, []) for one in processes])
+def _counts(status: types.Status, role: str, name: str, other: types.Status) -> list[int]:
+    return histogram.merged([one.histograms.get(name, []) for one in _of(status, role, other)])
 
 
 STAGES = (
@@ -186,9 +188,9 @@ STAGES = (
 
 def _stages(before: types.Status | None, after: types.Status, seconds: float | None) -> list[Stage]:
     def of(role: str, field: str | None) -> Rate:
-        if field is None:
+        if field is None or before is None:
             return None
-        return rate(_sum(before, role, field), _sum(after, role, field) or 0, seconds)
+        return rate(_sum(before, role, field, after), _sum(after, role, field, before), seconds)
 
     rows = list[Stage]()
     for stage, role, events, byte_count, rejected, name in STAGES:
@@ -339,12 +341,12 @@ def _postgres(
     """PostgreSQL: how it is by now, and not only what it has synced to its position file."""
     p50, p99 = _quantiles_of(before, after, "flush", "batch_ns")
     old = None if before is None else before.flushed_seq
-    sent = _sum(before, "flush", "bytes_total")
+    sent = None if before is None else _sum(before, "flush", "bytes_total", after)
     return Follower(
         name=row.name,
         state=_delivery(after),
         events_per_second=rate(old, after.flushed_seq, seconds),
-        bytes_per_second=rate(sent, _sum(after, "flush", "bytes_total") or 0, seconds),
+        bytes_per_second=rate(sent, _sum(after, "flush", "bytes_total", after), seconds),
         lag_events=after.lag_events,
         lag_bytes=row.lag_bytes,
         lag_seconds=after.lag_seconds,

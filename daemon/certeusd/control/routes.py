@@ -19,6 +19,7 @@ from certeusd.board import WORKERS_MAX
 from certeusd.control import dead_letters, followers, health, metrics
 from certeusd.control.access import Access
 from certeusd.control.backend import Backend, Orders
+from certeusd.control.sla import Sla
 from certeusd.control.types import (
     SCHEMA_VERSION,
     Configuration,
@@ -111,9 +112,14 @@ async def get_check(name: str, request: Request) -> Health:
     return Health(SCHEMA_VERSION, True, status.state, status.since)
 
 
+async def get_sla(request: Request) -> Sla:
+    """Compare time to the verdict, time to the row and availability with `[sla]`."""
+    return request.backend.sla()
+
+
 async def get_workers(request: Request) -> Workers:
     """One row a worker."""
-    return Workers(SCHEMA_VERSION, request.backend.workers())
+    return Workers(SCHEMA_VERSION, request.backend.workers(), request.backend.scaling())
 
 
 async def get_producers(request: Request) -> Producers:
@@ -390,6 +396,7 @@ ROUTES: tuple[Route, ...] = (
               partial(get_check, name), f"200 while {check.holds}")
         for name, check in health.CHECKS.items()
     ),
+    Route("GET", "/v1/sla", Access.READER, Sla, (), get_sla, "whether service levels are met"),
     Route("GET", "/v1/workers", Access.READER, Workers, (), get_workers, "one row a worker"),
     Route("GET", "/v1/producers", Access.READER, Producers, (), get_producers,
           "one row a producer"),

@@ -160,6 +160,25 @@ class Bottleneck(msgspec.Struct, frozen=True):
     """Why, for humans."""
 
 
+class Scaling(msgspec.Struct, frozen=True):
+    """How many workers there are, and how many there may be."""
+
+    min: int
+    """There are never fewer."""
+    max: int
+    """There are never more; the same as `min`: their number does not change."""
+    current: int
+    """How many there are to be now."""
+    why: str
+    """Why it is this number, for humans."""
+    since: str
+    """When it became this number."""
+    ups_total: int = 0
+    """Times that there came to be more."""
+    downs_total: int = 0
+    """Times that there came to be fewer."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """`certeus status`."""
 
@@ -207,6 +226,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Keys of the configuration that wait for the next start."""
     bottleneck: Bottleneck | None = None
     """None: nobody waits."""
+    scaling: Scaling | None = None
+    """None: a daemon that does not tell."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -226,6 +247,8 @@ class Workers(msgspec.Struct, frozen=True):
 
     schema_version: int
     workers: list[Process]
+    scaling: Scaling | None = None
+    """None: a daemon that does not tell."""
 
 
 class Producer(msgspec.Struct, frozen=True, kw_only=True):

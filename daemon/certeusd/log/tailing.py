@@ -14,7 +14,7 @@ BATCH_ROWS_MAX = 4096
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 RENDERED_BYTES_MAX = 1024 * 1024
 
-Form = Literal["lines", "sse"]
+Form = Literal["lines", "events", "sse"]
 
 
 class Tailing:

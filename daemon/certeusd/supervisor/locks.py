@@ -12,8 +12,12 @@ from pathlib import Path
 from certeusd.exits import Exit, ExitError
 
 
-def hold(path: Path) -> int:
+def hold(path: Path, what: str | None = None) -> int:
     """Lock `path` for as long as the returned descriptor is open; the file then holds our pid.
+
+    Args:
+        path: The lock.
+        what: What it guards; its directory if not said.
 
     Raises:
         ExitError: 75 and the pid of the holder, if another process has it; 74 if the file system
@@ -35,7 +39,8 @@ def hold(path: Path) -> int:
         os.close(descriptor)
         raise ExitError(
             Exit.TRY_AGAIN,
-            f"cannot use {path.parent}: in use by pid {holder}; stop that one or choose another",
+            f"cannot use {what or path.parent}: in use by pid {holder}; stop that one or choose"
+            " another",
         ) from None
     # The lock is what counts: a full disk keeps the pid out, not the daemon.
     with contextlib.suppress(OSError):

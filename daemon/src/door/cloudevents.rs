@@ -16,10 +16,11 @@
 //! A name that stands twice is refused (`invalid-json`), since readers differ in which one counts;
 //! so is one that is written with escapes (`invalid-extensions`).
 //!
-//! certeus shows an event as a CloudEvent with more members: `seq`, `recorded_at`, `tenant`,
-//! `verdict`, `schema_version`. Such a line can be sent again: where `recorded_at` is, which no
-//! attribute may be called, they are left out. Anywhere else they are refused (`reserved-name`): an
-//! extension of that name could not be told from what certeus says itself.
+//! certeus shows an event as a CloudEvent with more members: `seq`, `recordedat`, `tenant`,
+//! `verdict`; on the command line `recorded_at` and `schema_version`, which no attribute may be
+//! called. Such a line can be sent again: where `recorded_at` is, or all four, they are left out.
+//! Anywhere else they are refused (`reserved-name`): an extension of that name could not be told
+//! from what certeus says itself.
 //!
 //! Source: CloudEvents, "JSON Event Format" 1.0.2.
 
@@ -35,7 +36,9 @@ use crate::validate::attributes::is_json_content_type;
 
 const NAME_BYTES_MAX: usize = 20;
 /// Names of extensions, and of what certeus shows.
-const OTHERS_MAX: usize = EXTENSIONS_COUNT_MAX + 5;
+const OTHERS_MAX: usize = EXTENSIONS_COUNT_MAX + 6;
+/// `seq`, `recordedat`, `tenant` and `verdict`: with all of them certeus has shown it.
+const SHOWN_MIN: usize = 4;
 const NO_DATA: &[u8] = b"null";
 const BYTES: &[u8] = b"application/octet-stream";
 
@@ -167,7 +170,9 @@ impl Member {
 /// Whether certeus gives this name to what it adds to an event, so that no extension may have it.
 #[must_use]
 pub fn is_shown(name: &[u8]) -> bool {
-    matches!(name, b"seq" | b"recorded_at" | b"tenant" | b"verdict" | b"schema_version")
+    let own: [&[u8]; 6] =
+        [b"seq", b"recorded_at", b"recordedat", b"tenant", b"verdict", b"schema_version"];
+    own.contains(&name)
 }
 
 /// Looks whether extensions that somebody else put together have none of those names. Whether they
@@ -190,7 +195,7 @@ struct Envelope<'a> {
     values: [Option<Cow<'a, [u8]>>; Tag::ALL.len() + 1],
     data: Option<&'a [u8]>,
     data_base64: Option<&'a [u8]>,
-    has_shown: bool,
+    shown: usize,
     was_shown: bool,
 }
 
@@ -209,7 +214,7 @@ impl<'a> Envelope<'a> {
                 Member::DataBase64 if value == b"null" => {}
                 Member::DataBase64 => envelope.data_base64 = Some(value),
                 Member::RecordedAt => envelope.was_shown = true,
-                Member::Shown => envelope.has_shown = true,
+                Member::Shown => envelope.shown += 1,
                 Member::Attribute(_) if value == b"null" => {}
                 Member::Attribute(tag) => {
                     let text = text(value).ok_or(Reason::InvalidAttribute)?;
@@ -237,7 +242,7 @@ impl<'a> Envelope<'a> {
                 return Err(refusal);
             }
         }
-        if self.has_shown && !self.was_shown {
+        if self.shown > 0 && self.shown < SHOWN_MIN && !self.was_shown {
             return Err(Refusal::RESERVED_NAME);
         }
         if self.data.is_some() && self.data_base64.is_some() {

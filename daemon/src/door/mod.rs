@@ -7,8 +7,8 @@
 //! ring.
 //!
 //! ```text
-//!   socket ── block ──▶ cloudevents / lines ──▶ Encoder ── payloads ──▶ ring ──▶ worker
-//!                               │ refused: index, word                            │ verdict
+//!   socket ── block ──▶ a format ──▶ Encoder ── payloads ──▶ ring ──▶ worker
+//!                            │ refused: index, word                    │ verdict
 //! ```
 //!
 //! A door refuses what it cannot read: what has no proper envelope, no id where the format asks
@@ -17,15 +17,18 @@
 //! library. So nothing that an [`Encoder`] emits can end the session, and nothing is checked twice
 //! but where one value ends and the next begins.
 //!
-//! What is logged is what was sent: data keeps its own bytes, and nothing is filled in.
+//! What is logged is what was sent: JSON keeps its own bytes, and nothing is guessed.
 
 mod base64;
 pub mod cloudevents;
 pub mod encoder;
+pub mod framing;
 pub mod lines;
 mod object;
+pub mod syslog;
 #[cfg(test)]
 mod tests;
+pub mod writer;
 
 use std::borrow::Cow;
 
@@ -50,6 +53,8 @@ impl Refusal {
     pub const TWO_DATA: Self = Self(Cow::Borrowed("data-and-base64"));
     /// An extension has a name that certeus gives to what it adds when it shows an event.
     pub const RESERVED_NAME: Self = Self(Cow::Borrowed("reserved-name"));
+    /// The stream ended within a message that has its length before it.
+    pub const CUT_OFF: Self = Self(Cow::Borrowed("cut-off"));
     /// Something else where a JSON object has to be.
     pub const NOT_AN_OBJECT: Self = Self(Cow::Borrowed("not-an-object"));
 

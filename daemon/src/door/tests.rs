@@ -3,6 +3,7 @@
 mod cloudevents;
 mod lines;
 mod random;
+mod syslog;
 
 use certeus_ipc::record::{Attributes, FLAG_OPAQUE, PREFIX_BYTES, Tag};
 use certeus_ipc::verdict::Reason;

@@ -4,10 +4,12 @@ use certeus_ipc::layout::RING_BYTES_MAX;
 use certeus_ipc::record::{Attributes, FLAG_OPAQUE, Tag};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::door::cloudevents::{self, NoSuchBody};
 use crate::door::lines::{self, Common};
+use crate::door::syslog::{self, NoSuchFrame};
 use crate::door::{Encoder, Refusal, Rules};
 use crate::validate::attributes::is_json_content_type;
 use crate::worker::Sources;
@@ -64,12 +66,12 @@ impl DoorEncoder {
         r#final: bool,
     ) -> Encoded {
         let common = Common { r#type, source, id_field, subject_field };
-        self.encode(py, block, |encoder| lines::data(encoder, block, common, r#final))
+        self.encode(py, block.len(), |encoder| lines::data(encoder, block, common, r#final))
     }
 
     #[pyo3(signature = (block, r#final=false))]
     fn cloudevents_lines(&self, py: Python<'_>, block: &[u8], r#final: bool) -> Encoded {
-        self.encode(py, block, |encoder| cloudevents::lines(encoder, block, r#final))
+        self.encode(py, block.len(), |encoder| cloudevents::lines(encoder, block, r#final))
     }
 
     fn cloudevents_batch(&self, py: Python<'_>, body: &[u8]) -> PyResult<Encoded> {
@@ -78,6 +80,50 @@ impl DoorEncoder {
 
     fn cloudevent(&self, py: Python<'_>, body: &[u8]) -> PyResult<Encoded> {
         self.encode_body(py, body, cloudevents::event, "the event", "a JSON object")
+    }
+
+    #[pyo3(signature = (datagrams, r#type="syslog", source=None))]
+    fn syslog(
+        &self,
+        py: Python<'_>,
+        datagrams: Vec<PyBackedBytes>,
+        r#type: &str,
+        source: Option<&str>,
+    ) -> Encoded {
+        let bytes = datagrams.iter().map(|datagram| datagram.len()).sum();
+        let common = syslog::Common { r#type, source };
+        self.encode(py, bytes, |encoder| {
+            for datagram in &datagrams {
+                syslog::message(encoder, datagram, common);
+            }
+            encoder.consumed = bytes;
+        })
+    }
+
+    #[pyo3(signature = (block, r#type="syslog", source=None, frame_bytes_max=65536,
+                        r#final=false))]
+    fn syslog_stream(
+        &self,
+        py: Python<'_>,
+        block: &[u8],
+        r#type: &str,
+        source: Option<&str>,
+        frame_bytes_max: usize,
+        r#final: bool,
+    ) -> PyResult<Encoded> {
+        if frame_bytes_max == 0 {
+            return Err(PyValueError::new_err("cannot read frames of 0 bytes: give at least 1"));
+        }
+        let (common, mut outcome) = (syslog::Common { r#type, source }, Ok(()));
+        let encoded = self.encode(py, block.len(), |encoder| {
+            outcome = syslog::stream(encoder, block, common, frame_bytes_max, r#final);
+        });
+        outcome.map(|()| encoded).map_err(|NoSuchFrame| {
+            PyValueError::new_err(format!(
+                "cannot read the stream: its next message claims more than {frame_bytes_max} \
+                 bytes; close the connection"
+            ))
+        })
     }
 
     #[pyo3(signature = (data, opaque, r#type, id=None, subject=None, time=None, source=None,
@@ -113,7 +159,7 @@ impl DoorEncoder {
         let is_json = || content_type.is_none_or(|value| is_json_content_type(value.as_bytes()));
         let opaque = data.is_some() && opaque.unwrap_or_else(|| !is_json());
         let (flags, data) = (if opaque { FLAG_OPAQUE } else { 0 }, data.unwrap_or(NO_DATA));
-        self.encode(py, data, |encoder| {
+        self.encode(py, data.len(), |encoder| {
             let outcome = cloudevents::check_extensions(extensions.unwrap_or_default().as_bytes())
                 .and_then(|()| encoder.push(&attributes, flags, data).map_err(Refusal::from));
             encoder.note(outcome);
@@ -128,11 +174,11 @@ impl DoorEncoder {
     fn encode(
         &self,
         py: Python<'_>,
-        input: &[u8],
+        input_bytes: usize,
         fill: impl FnOnce(&mut Encoder<'_>) + Send,
     ) -> Encoded {
-        let mut encoder = Encoder::new(&self.rules, input.len());
-        if input.len() < DETACH_BYTES_MIN {
+        let mut encoder = Encoder::new(&self.rules, input_bytes);
+        if input_bytes < DETACH_BYTES_MIN {
             fill(&mut encoder);
         } else {
             py.detach(|| fill(&mut encoder));
@@ -156,7 +202,7 @@ impl DoorEncoder {
         wanted: &str,
     ) -> PyResult<Encoded> {
         let mut outcome = Ok(());
-        let encoded = self.encode(py, body, |encoder| outcome = fill(encoder, body));
+        let encoded = self.encode(py, body.len(), |encoder| outcome = fill(encoder, body));
         outcome.map(|()| encoded).map_err(|NoSuchBody| {
             PyValueError::new_err(format!("cannot read {what}: the body is not {wanted}; send one"))
         })

@@ -335,9 +335,9 @@ impl LogReader {
                 Ok(Bridge::Nothing)
             }
             Some((offset, header)) => {
+                self.learn_of_before()?;
                 self.offset = offset;
                 let reason = if offset == from { reason::LOST } else { reason::DAMAGED };
-                self.learn_of_before()?;
                 Ok(self.gap_before(header.first_seq, reason))
             }
             None if segment.successor.is_some() => {

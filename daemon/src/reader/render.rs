@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! lines  {"seq": 7, ..., "data": {...}}⏎         {"gap": {"first_seq": 8, ...}}⏎
-//! sse    id: 7⏎ data: {"seq": 7, ...}⏎ ⏎         event: gap⏎ id: 9⏎ data: {...}⏎ ⏎       id: 12⏎ ⏎
+//! events the same, as CloudEvents whose extensions are named as that specification wants
+//! sse    id: 7⏎ data: an event⏎ ⏎                event: gap⏎ id: 9⏎ data: {...}⏎ ⏎       id: 12⏎ ⏎
 //! ```
 //!
-//! Attributes have CloudEvents' names. `data` is the logged text itself: parsing it would change
+//! Attributes have CloudEvents' names, of which only `lines` has one that its clients would refuse:
+//! `recorded_at`, elsewhere `recordedat`. `data` is the logged text itself: parsing it would change
 //! numbers and order. Raw line ends in it are white space between tokens and become spaces; in
 //! every other text they are escaped. So a producer cannot end a line, nor a server-sent event.
 //!
@@ -24,10 +26,11 @@ use super::batch::{Batch, Gap, RowView, day_of};
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// What an extension cannot pass for.
-const OWN_NAMES: [&str; 15] = [
+const OWN_NAMES: [&str; 16] = [
     "schema_version",
     "seq",
     "recorded_at",
+    "recordedat",
     "specversion",
     "source",
     "id",
@@ -45,6 +48,7 @@ const OWN_NAMES: [&str; 15] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Lines,
+    Events,
     Sse,
 }
 
@@ -53,9 +57,14 @@ impl Form {
     pub fn of_word(word: &str) -> Option<Self> {
         match word {
             "lines" => Some(Self::Lines),
+            "events" => Some(Self::Events),
             "sse" => Some(Self::Sse),
             _ => None,
         }
+    }
+
+    fn recorded_at(self) -> &'static str {
+        if self == Self::Lines { "recorded_at" } else { "recordedat" }
     }
 }
 
@@ -211,10 +220,10 @@ fn write_gap(gap: &Gap, scope: &Scope, out: &mut Vec<u8>) {
     );
     match scope.form {
         Form::Sse => put(out, format_args!("event: gap\nid: {last_seq}\ndata: {range}\n\n")),
-        Form::Lines if scope.versioned => {
+        Form::Lines | Form::Events if scope.versioned => {
             put(out, format_args!("{{\"schema_version\": {SCHEMA_VERSION}, \"gap\": {range}}}\n"));
         }
-        Form::Lines => put(out, format_args!("{{\"gap\": {range}}}\n")),
+        Form::Lines | Form::Events => put(out, format_args!("{{\"gap\": {range}}}\n")),
     }
 }
 
@@ -226,7 +235,7 @@ fn write_event(row: &RowView<'_>, scope: &Scope, out: &mut Vec<u8>) {
     if scope.versioned {
         put(out, format_args!("\"schema_version\": {SCHEMA_VERSION}, "));
     }
-    write_attributes(row, out);
+    write_attributes(row, scope.form, out);
     if let Some(text) = row.record.attributes.get(Tag::Extensions) {
         write_extensions(text, out);
     }
@@ -239,9 +248,9 @@ fn source_of<'a>(row: &RowView<'a>) -> Option<&'a [u8]> {
     own.or(row.producer.map(|producer| producer.source.as_bytes()))
 }
 
-fn write_attributes(row: &RowView<'_>, out: &mut Vec<u8>) {
+fn write_attributes(row: &RowView<'_>, form: Form, out: &mut Vec<u8>) {
     let (header, attributes) = (&row.record.header, &row.record.attributes);
-    put(out, format_args!("\"seq\": {}, \"recorded_at\": \"", row.seq));
+    put(out, format_args!("\"seq\": {}, \"{}\": \"", row.seq, form.recorded_at()));
     write_time(row.recorded_at_ns, out);
     out.extend_from_slice(b"\", \"specversion\": \"1.0\"");
     let id = attributes.get(Tag::Id);

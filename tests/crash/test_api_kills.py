@@ -1,0 +1,94 @@
+"""A kill of any process under load through the api loses nothing that it acknowledged."""
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.api_client import EVENTS, NDJSON, Api
+from support.daemon import Daemon, running
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.crash
+
+AWAY = '[postgres]\ndsn = "postgresql://nobody@/none?host=/nonexistent"\n'
+CLIENTS, BATCH, WAIT_S = 3, 50, 90.0
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    with running(AWAY, doors=["api"]) as daemon:
+        yield daemon
+
+
+class Client(threading.Thread):
+    """Appends batches by number; a batch without an answer is sent again, with the same ids."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(name=name)
+        self._api = Api(path)
+        self._wanted = threading.Event()
+        self.acknowledged = 0
+        """Events, without a hole."""
+
+    def run(self) -> None:
+        while not self._wanted.is_set():
+            if self._append(self.acknowledged):
+                self.acknowledged += BATCH
+
+    def _append(self, first: int) -> bool:
+        rows = [
+            {"specversion": "1.0", "id": str(n), "source": self.name, "type": "t", "data": n}
+            for n in range(first, first + BATCH)
+        ]
+        body = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        try:
+            answer = self._api.post(body, NDJSON)
+        except (OSError, http.client.HTTPException):
+            return False
+        assert answer.status in (200, 503, 504), answer.body
+        return answer.status == 200
+
+    def end(self) -> None:
+        self._wanted.set()
+        self.join(WAIT_S)
+        assert not self.is_alive()
+
+
+def until_each_has(clients: list[Client], more: int) -> None:
+    """Wait until each has so many more acknowledged."""
+    wanted = [client.acknowledged + more for client in clients]
+    wait_until(
+        "more events",
+        lambda: all(
+            client.acknowledged >= one for client, one in zip(clients, wanted, strict=True)
+        ),
+        WAIT_S,
+    )
+
+
+@pytest.mark.parametrize("role", ["api", "worker", "log", "flush"])
+def test_what_was_acknowledged_is_there_once_and_in_order(daemon: Daemon, role: str) -> None:
+    path = daemon.runtime_dir / "api.sock"
+    clients = [Client(path, f"client-{at}") for at in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    for _ in range(4):
+        until_each_has(clients, 4 * BATCH)
+        wait_until(f"a {role}", lambda: bool(daemon.pids(role)), WAIT_S)
+        daemon.kill(role)
+    until_each_has(clients, BATCH)
+    for client in clients:
+        client.end()
+    for client in clients:
+        found = [
+            one["data"]
+            for one in Api(path).get(f"{EVENTS}?source={client.name}&limit=100000").lines
+        ]
+        # The last batch may be there without its answer having come.
+        assert found == list(range(len(found)))
+        assert client.acknowledged <= len(found) <= client.acknowledged + BATCH
+    assert daemon.stop() == 0
