@@ -169,9 +169,14 @@ def test_the_page_is_kept_by_nobody_and_framed_by_nobody(api: Api) -> None:
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
+def test_a_limit_ends_the_stream(api: Api) -> None:
+    assert api.ask("/v1/ledger/live?limit=2").text.count("\ndata: ") == 2
+
+
 def test_a_query_that_is_none_is_told(api: Api) -> None:
-    for path in ("/v1/ledger/live?form=x", "/v1/ledger/live?from=page", "/?x=1"):
-        assert api.ask(path).status == 400, path
+    for query in ("live?form=x", "live?limit=0", "live?from=page"):
+        assert api.ask(f"/v1/ledger/{query}").status == 400, query
+    assert api.ask("/?x=1").status == 400
 
 
 # --- who may --------------------------------------------------------------------------------------

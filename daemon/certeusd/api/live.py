@@ -212,9 +212,9 @@ class Watching:
 
 
 async def follow(
-    watching: Watching, caller: Caller, request: web.BaseRequest, form: str
+    watching: Watching, caller: Caller, request: web.BaseRequest, form: str, limit: int
 ) -> web.StreamResponse:
-    """Send moments until the client goes or the process drains."""
+    """Send so many moments at most, until the client goes or the process drains."""
     watching.enter(caller)
     try:
         moment = await watching.moment()
@@ -223,7 +223,7 @@ async def follow(
         )
         await answer.prepare(request)
         await write(answer, b"retry: 1000\n\n" + moment.parts[form])
-        while not watching.draining:
+        while limit > 1 and not watching.draining:
             try:
                 async with asyncio.timeout(QUIET_S):
                     moment = await watching.moment(moment.number)
@@ -232,6 +232,7 @@ async def follow(
             except ProblemError:
                 return answer  # It comes again, and is told then.
             else:
+                limit -= 1
                 await write(answer, moment.parts[form])
         return answer
     finally:

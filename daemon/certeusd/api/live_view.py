@@ -4,7 +4,6 @@ Stages, verdicts and processes are those of the whole daemon; producers and even
 api's tenant alone, whoever looks.
 """
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -132,7 +131,7 @@ def _stages(known: Sequence[rates.Stage]) -> list[rates.Stage]:
 
 
 def _harmless(one: rates.Producer) -> rates.Producer:
-    return dataclasses.replace(one, source=harmless(one.source, NAME_LENGTH_MAX))
+    return msgspec.structs.replace(one, source=harmless(one.source, NAME_LENGTH_MAX))
 
 
 def _counters(sample: Sample | None) -> dict[str, int]:

@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from certeusd.api import parameters
 from certeusd.api.live import follow
 from certeusd.api.page_cells import Cell, Cells, cells
-from certeusd.api.parameters import FORMS
 from certeusd.api.peers import Caller
-from certeusd.api.problems import ProblemError
 from certeusd.api.routing import Context
 
 HEADING = 'th scope="row"'
@@ -108,9 +107,8 @@ async def get_live(
     """Tell what flows now, once a second, as server-sent events.
 
     Raises:
-        ProblemError: 400 the query, 503 too many watch, or there are no numbers now.
+        ProblemError: 503 too many watch, or there are no numbers now.
     """
-    form = request.query.get("form", FORMS[0])
-    if form not in FORMS:
-        raise ProblemError(400, "bad-request", "bad request", f"form is {' or '.join(FORMS)}")
-    return await follow(context.watching, caller, request, form)
+    form = request.query.get("form", parameters.FORMS[0])
+    limit = int(request.query.get("limit", parameters.SEQ_MAX))
+    return await follow(context.watching, caller, request, form, limit)

@@ -34,5 +34,8 @@ READ = (
     Query("limit", {"type": "integer", "minimum": 1, "maximum": PAGE_EVENTS_MAX}),
 )
 FORMS = ("numbers", "page")
-LIVE = (Query("form", {"enum": list(FORMS)}),)
-"""`page`: the texts of the status page instead of numbers."""
+LIVE = (
+    Query("form", {"enum": list(FORMS)}),
+    Query("limit", {"type": "integer", "minimum": 1, "maximum": SEQ_MAX}),
+)
+"""`page`: the texts of the status page instead of numbers; `limit`: how many moments."""

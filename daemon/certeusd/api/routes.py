@@ -4,7 +4,6 @@ from aiohttp import web
 
 from certeusd.api import parameters
 from certeusd.api.append import post_events
-from certeusd.api.live_view import Live
 from certeusd.api.otlp import KINDS, post_logs
 from certeusd.api.page import get_live, get_page
 from certeusd.api.peers import Caller
@@ -54,13 +53,13 @@ ROUTES: tuple[Route, ...] = (
         answers=("text/plain",),
     ),
     Route(
-        "GET", "/v1/performance/sla", "read", _passed_on("/v1/sla"),
-        "Whether the service levels of [sla] are met.", answer=Sla,
-    ),
-    Route(
         "GET", "/v1/ledger/live", "read", get_live,
         "What flows now, once a second, as server-sent events.",
-        query=parameters.LIVE, answer=Live, answers=(parameters.EVENT_STREAM,),
+        query=parameters.LIVE, answers=(parameters.EVENT_STREAM,),
+    ),
+    Route(
+        "GET", "/v1/performance/sla", "read", _passed_on("/v1/sla"),
+        "Whether the service levels of [sla] are met.", answer=Sla,
     ),
     Route("GET", "/", "read", get_page, "The status page.", answers=("text/html",)),
     Route("GET", "/openapi.json", "read", _openapi, "This API (OpenAPI 3.1)."),

@@ -7,6 +7,8 @@ all time. Without a sample before, or after a restart of the daemon, rates are n
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from certeusd import histogram
 from certeusd.control import types
 from certeusd.control.sample import Sample
@@ -16,8 +18,7 @@ NS = 1e-9
 Rate = float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     """One stage of an event's way."""
 
     stage: str
@@ -29,8 +30,7 @@ class Stage:
     p99_seconds: Rate
 
 
-@dataclass(frozen=True, slots=True)
-class Worker:
+class Worker(msgspec.Struct, frozen=True):
     """One worker process."""
 
     name: str
@@ -60,8 +60,7 @@ class Worker:
     """Whether its affinity is still that CPU; none: it is not to be pinned, or not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Producer:
+class Producer(msgspec.Struct, frozen=True):
     """One producer's session."""
 
     worker: int
@@ -83,8 +82,7 @@ class Producer:
     duplicates_total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Follower:
+class Follower(msgspec.Struct, frozen=True):
     """One follower of the log."""
 
     name: str
