@@ -20,7 +20,7 @@ const NO_DATA: &[u8] = b"null";
 
 #[pyclass(module = "certeusd._native", frozen)]
 pub struct DoorEncoder {
-    rules: Rules,
+    pub(super) rules: Rules,
 }
 
 #[pyclass(module = "certeusd._native", frozen, get_all)]
@@ -171,7 +171,7 @@ impl DoorEncoder {
 type Body = fn(&mut Encoder<'_>, &[u8]) -> Result<(), NoSuchBody>;
 
 impl DoorEncoder {
-    fn encode(
+    pub(super) fn encode(
         &self,
         py: Python<'_>,
         input_bytes: usize,
