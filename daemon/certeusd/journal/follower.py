@@ -54,18 +54,16 @@ class Follower:
         self._process.ready()
         following = asyncio.create_task(self._follow())
         saving = asyncio.create_task(self._save_often())
-        draining = asyncio.create_task(self._process.draining.wait())
-        await asyncio.wait([following, saving, draining], return_when=asyncio.FIRST_COMPLETED)
-        for task in (following, saving):
-            if task.done():
-                task.result()  # A bug: they run for ever.
+        await asyncio.wait([following, saving], return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            following.result()  # A bug: it runs for ever.
+        await saving  # Never cancelled: two of them would write one file.
         half_s = self._process.drain_timeout_s / 2
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(half_s):
                 await self._handing.acquire()
         following.cancel()
-        saving.cancel()
-        await asyncio.wait([following, saving])
+        await asyncio.wait([following])
         if self._door is not None:
             await self._door.close(half_s)
         await self._save()
@@ -193,8 +191,12 @@ class Follower:
     # --- the position ------------------------------------------------------------------------
 
     async def _save_often(self) -> None:
-        while True:
-            await asyncio.sleep(SAVE_S)
+        """Save the position as it moves, until the process drains."""
+        draining = self._process.draining
+        while not draining.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_S):
+                    await draining.wait()
             await self._save()
 
     async def _save(self) -> None:
