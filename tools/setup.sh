@@ -53,7 +53,8 @@ stages() {
 }
 # Debian keeps mkfs out of an ordinary user's PATH.
 has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
-has_disk_tools() { has strace && has mkfs.xfs && has mkfs.btrfs && has debootstrap; }
+has_disk_tools() { has strace && has mkfs.xfs && has mkfs.btrfs && has debootstrap && has_journal_remote; }
+has_journal_remote() { [ -x /lib/systemd/systemd-journal-remote ]; }
 has_browser() { has chromium && has chromedriver; }
 wants() { [[ " ${STAGES[*]} " == *" $1 "* ]]; }
 
@@ -104,6 +105,7 @@ missing() {
     has strace || echo "strace|makes single system calls fail, in tests"
     has mkfs.xfs || echo "xfsprogs|makes small XFS file systems to be filled, in tests"
     has debootstrap || echo "debootstrap|makes a Debian with another systemd, to be booted in tests"
+    has_journal_remote || echo "systemd-journal-remote|makes journals to be read, in tests"
     has mkfs.btrfs || echo "btrfs-progs|makes small Btrfs file systems to be filled, in tests"
   fi
   if wants browser; then

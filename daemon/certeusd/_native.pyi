@@ -623,6 +623,46 @@ class DoorEncoder:
             extensions: A flat JSON object, as text.
         """
 
+@final
+class JournalDecoder:
+    """Makes payloads of one stream of the journal's export format; holds what is unfinished of it.
+
+    An entry is an event: its cursor is the id, its fields are the data, whatever their size
+    (`daemon/src/door/journal.rs`).
+    """
+
+    def __new__(
+        cls,
+        encoder: DoorEncoder,
+        type: str = "journal",
+        own: str | None = None,
+        after: str | None = None,
+    ) -> JournalDecoder:
+        """Begin a stream.
+
+        Args:
+            encoder: Whose rules hold.
+            type: Of every event.
+            own: The control group (`_SYSTEMD_CGROUP`) whose entries are no events.
+            after: The cursor of an entry that is no event, since it was taken before.
+        """
+
+    def take(self, block: bytes) -> Encoded:
+        """Take a block, which may end anywhere; all of it is consumed.
+
+        Raises:
+            ValueError: It is not the export format. Nothing of the block is told; begin again from
+                the last cursor, with another decoder.
+        """
+
+    @property
+    def cursor(self) -> str | None:
+        """Of the last whole entry, whatever became of it."""
+
+    @property
+    def left_out(self) -> int:
+        """Entries that were no events: own ones, and the one to begin behind."""
+
 class Worker:
     """The kernel of one worker (`daemon/src/worker`). One thread uses it.
 

@@ -17,6 +17,8 @@ CountOrZero = Annotated[int, msgspec.Meta(ge=0)]
 Ratio = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=3_600_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Match = Annotated[str, msgspec.Meta(pattern=r"\A(?:\+|[A-Z_][A-Z0-9_]*=[^\n]*)\Z", max_length=4096)]
+"""As journalctl takes it."""
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,6 +82,18 @@ class ApiSection(ListenerSection, frozen=True):
     body_bytes_max: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = 16 * MIB
     body_timeout_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 30_000
     events_per_s_max: CountOrZero = 0
+
+
+class JournalSection(Section, frozen=True):
+    """`[journal]`: follows the systemd journal of this host."""
+
+    enabled: bool = False
+    tenant: Name = "default"
+    source: Name = "journal"
+    type: Name = "journal"
+    matches: tuple[Match, ...] = ()
+    since: Literal["now", "boot", "oldest"] = "now"
+    directory: str = ""
 
 
 class LimitsSection(Section, frozen=True):
@@ -192,6 +206,7 @@ class Config(Section, frozen=True):
     memory: MemorySection = MemorySection()
     ingest: tuple[IngestSection, ...] = (IngestSection(),)
     api: ApiSection = ApiSection()
+    journal: JournalSection = JournalSection()
     limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()
     dedup: DedupSection = DedupSection()

@@ -220,6 +220,14 @@ fn doors() -> Vec<Seed> {
         ("bytes", seed(4, &bytes)),
         ("syslog", seed(5, "<34>1 2003-10-11T22:14:15Z h su 1 I [a@1 b=\"\\]\" b=\"\"] x\n<1>x\n")),
         ("syslog-old", seed(5, "38 <34>Oct 11 22:14:15 host su[1]: it failed<13>a: b\n9 <1")),
+        (
+            "journal",
+            seed(
+                6,
+                "__CURSOR=s=1\n__REALTIME_TIMESTAMP=1\nA=1\nA=\"\nB\n\x03\0\0\0\0\0\0\0a\0b\n\n",
+            ),
+        ),
+        ("journal-own", seed(6, "__CURSOR=after\n\n__CURSOR=s=2\n_SYSTEMD_CGROUP=/own\n\nA=1\n\n")),
         ("twice", seed(4, &with(r#","id":"j""#))),
         ("text", seed(4, &with(r#","datacontenttype":"text/plain","data":"]},\"{""#))),
     ]

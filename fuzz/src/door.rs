@@ -3,6 +3,7 @@
 //!
 //! Input: `form u8 │ cut u8 │ bytes`. Forms by lines get the bytes whole, and in two blocks.
 
+use certeus_core::door::journal::Journal;
 use certeus_core::door::{Encoder, Rules, cloudevents, lines, syslog};
 use certeus_core::validate::{self, Limits, json};
 use certeus_core::worker::Sources;
@@ -32,7 +33,7 @@ pub fn run(data: &[u8]) {
     };
     let fields = lines::Common { id_field: Some("id"), subject_field: Some("type"), ..COMMON };
     let cut = usize::from(*cut) % (bytes.len() + 1);
-    match form % 6 {
+    match form % 7 {
         0 => in_blocks(&rules, bytes, cut, |encoder, block, last| {
             lines::data(encoder, block, COMMON, last);
         }),
@@ -47,7 +48,8 @@ pub fn run(data: &[u8]) {
             }
         }
         4 => single(&rules, bytes),
-        _ => in_blocks(&rules, bytes, cut, stream),
+        5 => in_blocks(&rules, bytes, cut, stream),
+        _ => journal(&rules, bytes, cut),
     }
 }
 
@@ -61,6 +63,27 @@ fn stream(encoder: &mut Encoder<'_>, block: &[u8], last: bool) {
         let data: Value = serde_json::from_slice(payload.data).expect("data is JSON");
         assert!(data.is_object());
     }
+}
+
+/// Blocks that end anywhere are the same entries, up to where the stream is none; the worker takes
+/// each that has an id.
+fn journal(rules: &Rules, bytes: &[u8], cut: usize) {
+    let begin = || Journal::new(LIMITS.event_bytes_max, "journal", Some("/own"), Some("after"));
+    let (mut whole, mut first, mut second) =
+        (Encoder::new(rules, 0), Encoder::new(rules, 0), Encoder::new(rules, 0));
+    let mut one = begin();
+    let outcome = one.take(&mut whole, bytes);
+    for payload in payloads(&whole) {
+        let data: Value = serde_json::from_slice(payload.data).expect("data is JSON");
+        assert!(data.is_object());
+        assert!(payload.attributes.get(Tag::Id).is_some());
+    }
+    let mut two = begin();
+    let parts =
+        two.take(&mut first, &bytes[..cut]).and_then(|()| two.take(&mut second, &bytes[cut..]));
+    assert_eq!(outcome, parts);
+    assert_eq!([&first.payloads[..], &second.payloads].concat(), whole.payloads);
+    assert_eq!((one.cursor(), one.left_out), (two.cursor(), two.left_out));
 }
 
 /// What an encoder made: each is one that a worker takes or tells why not.

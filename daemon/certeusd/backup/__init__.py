@@ -5,6 +5,7 @@ NAME/ or NAME.tar
   postgres/   base.tar, pg_wal.tar, backup_manifest: the embedded database, taken first
   log/        segments, sidecars, identity.json: up to what was durable after that
   followers/  positions, read before either
+  doors/      where the journal's door was, read before either
   config/     certeus.toml: every key that is set, and nothing secret
   keys/       log.key, only when asked for
   manifest.json   last: without it this is no backup

@@ -1,5 +1,6 @@
 """Making a backup: in the order that makes its parts fit together (`certeusd.backup` says why)."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -184,6 +185,9 @@ def _copy_positions(paths: Paths, target: Target) -> None:
     for one in sorted(paths.followers.iterdir()) if paths.followers.exists() else []:
         if followers.NAME.fullmatch(one.name):
             target.add_bytes(f"followers/{one.name}", one.read_bytes())
+    # Before the log: an entry between the two is in both, and known by its id.
+    with contextlib.suppress(FileNotFoundError):
+        target.add_bytes("doors/journal", (paths.state_dir / "doors" / "journal").read_bytes())
 
 
 def _key(paths: Paths) -> bytes | None:

@@ -21,6 +21,7 @@ SEGMENT = re.compile(r"([0-9]{20})\.log")
 SIDECAR = re.compile(r"([0-9]{20})\.keys")
 ALLOWED = re.compile(
     r"log/(?:[0-9]{20}\.(?:log|keys)|identity\.json)|followers/[a-z][a-z0-9-]{0,31}"
+    r"|doors/journal"
     r"|config/certeus\.toml|keys/log\.key|postgres/(?:base\.tar|pg_wal\.tar|backup_manifest)"
 )
 """Every name that a file of a backup may have: nothing else is ever written by a restore."""

@@ -27,7 +27,7 @@ from certeusd.paths import Paths
 from certeusd.supervisor import locks
 from certeusd.supervisor.directories import MOVING, RESTORING
 
-MOVED = ("postgres", "keys", "followers", "log")
+MOVED = ("postgres", "keys", "followers", "doors", "log")
 """In this order, from `restoring/`: the log, without which nothing is, comes last."""
 NOT_OURS = frozenset({"lock", "lost+found", RESTORING, MOVING})
 KEY_BYTES = 32
@@ -129,7 +129,7 @@ def _begin(state: Path) -> Path:
         shutil.rmtree(staging)
     staging.mkdir(mode=0o700)
     sync_directory(state)
-    for name in ("log", "followers", "keys", "packed"):
+    for name in ("log", "followers", "doors", "keys", "packed"):
         (staging / name).mkdir(mode=0o700)
     return staging
 

@@ -333,7 +333,7 @@ def _lines_dropped(board: Board, workers: int) -> Metric:
         labels=["role", "slot"],
     )
     family.add_metric(["supervisor", "0"], logs.lines_dropped())
-    for table, slots in (("log", 1), ("flush", 1), ("api", 1), ("worker", workers)):
+    for table, slots in (("log", 1), ("flush", 1), ("api", 1), ("journal", 1), ("worker", workers)):
         for slot in range(slots):
             count = board.get(table, "log_lines_dropped_total", slot)
             family.add_metric([table, str(slot)], count)

@@ -37,6 +37,10 @@ CODES = (
     "metrics-port",
     "metrics-textfile",
     "api-port",
+    "journal-unreadable",
+    "journal-gap",
+    "journal-position-unsaved",
+    "journal-position-damaged",
     "crash-loop",
     "restarting",
 )

@@ -24,6 +24,7 @@ _WORKER: Needs = frozenset({"worker"})
 _LOG: Needs = frozenset({"log"})
 _FLUSH: Needs = frozenset({"flush"})
 _API: Needs = frozenset({"api"})
+_JOURNAL: Needs = frozenset({"journal"})
 _DAEMON: Needs = frozenset({DAEMON})
 
 SECTIONS: dict[str, Needs] = {
@@ -32,13 +33,14 @@ SECTIONS: dict[str, Needs] = {
     "memory": frozenset({"worker", "log"}),
     "ingest": _WORKER,
     "api": _API,
+    "journal": _JOURNAL,
     "limits": _WORKER,
     "log": _LOG,
     "dedup": _LOG,
     "postgres": _FLUSH,
     "control": NOBODY,
     "logging": NOBODY,
-    "supervisor": _WORKER | _API,
+    "supervisor": _WORKER | _API | _JOURNAL,
     "metrics": NOBODY,
     "thresholds": NOBODY,
     "sla": NOBODY,
@@ -49,12 +51,14 @@ KEYS: dict[str, Needs] = {
     "api.path": _DAEMON,
     "api.mode": _DAEMON,
     "api.tenant": _WORKER | _API,
+    "journal.enabled": _DAEMON,
+    "journal.tenant": _WORKER | _JOURNAL,
     "worker.min": NOBODY,
     "worker.max": NOBODY,
     "control.group": _DAEMON,
     "ingest.path": _DAEMON,
     "ingest.mode": _DAEMON,
-    "limits.event_bytes_max": _WORKER | _API,
+    "limits.event_bytes_max": _WORKER | _API | _JOURNAL,
     "log.disk_reserve_bytes": frozenset({"log", "flush"}),
     "postgres.user": _DAEMON,
     "supervisor.stop_timeout_ms": _DAEMON,
@@ -69,7 +73,7 @@ PASSWORD, API_KEY = "postgres.password", "api.key"
 SECRETS: dict[str, Needs] = {PASSWORD: _FLUSH, API_KEY: _API}
 """What stands for a secret in the list of what has changed; it is no key."""
 
-ORDER: tuple[Role, ...] = ("log", "worker", "flush", "api")
+ORDER: tuple[Role, ...] = ("log", "worker", "flush", "api", "journal")
 """In this order they begin anew: what the one decides, the next ones ask for."""
 
 

@@ -54,6 +54,8 @@ class Binder:
         if config.api.enabled:
             end = self._listen(runtime_dir / config.api.path, socket.SOCK_STREAM, config.api.mode)
             of_doors["api"] = [end.socket]
+        if config.journal.enabled:
+            of_doors["journal"] = []
         for path in self._given.close():
             self._logger.warning(
                 "socket_not_used", path=path,

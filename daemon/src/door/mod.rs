@@ -23,6 +23,7 @@ mod base64;
 pub mod cloudevents;
 pub mod encoder;
 pub mod framing;
+pub mod journal;
 pub mod lines;
 mod object;
 pub mod otlp;

@@ -1,6 +1,7 @@
 //! Tests of the encoder; each format has its own file.
 
 mod cloudevents;
+mod journal;
 mod lines;
 mod otlp;
 mod random;

@@ -21,7 +21,7 @@ const NO_DATA: &[u8] = b"null";
 
 #[pyclass(module = "certeusd._native", frozen)]
 pub struct DoorEncoder {
-    rules: Rules,
+    pub(super) rules: Rules,
 }
 
 #[pyclass(module = "certeusd._native", frozen, get_all)]
@@ -189,7 +189,7 @@ impl Encoded {
 type Body = fn(&mut Encoder<'_>, &[u8]) -> Result<(), NoSuchBody>;
 
 impl DoorEncoder {
-    fn encode(
+    pub(super) fn encode(
         &self,
         py: Python<'_>,
         input_bytes: usize,

@@ -7,6 +7,7 @@ use crate::board;
 
 mod builder;
 mod door;
+mod journal;
 mod log;
 mod look;
 mod memory;
@@ -49,6 +50,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BOARD_PAGES", board::BOARD_PAGES)?;
     module.add_class::<door::DoorEncoder>()?;
     module.add_class::<door::Encoded>()?;
+    module.add_class::<journal::JournalDecoder>()?;
     module.add_class::<otlp::OtlpLogs>()?;
     module.add_class::<worker::Worker>()?;
     module.add_function(wrap_pyfunction!(worker::check_json, module)?)?;
