@@ -26,6 +26,7 @@ from certeusd.control import exposed, health, reasons
 from certeusd.control import metric_words as words
 from certeusd.control.measures import Measures
 from certeusd.control.types import Sla, Status
+from certeusd.doors import DOORS
 
 CONTENT_TYPE = exposed.CONTENT_TYPE
 STATES = ("starting", "recovering", "ready", "degraded", "draining")
@@ -72,6 +73,7 @@ class BoardCollector(Collector):
         yield from _rejected(board)
         yield from _of_workers(board, workers)
         yield from _plain(board)
+        yield from _of_doors(board)
         yield from _breaker(board)
         yield from _histograms(board, workers)
         yield from _processes(measures)
@@ -245,6 +247,18 @@ def _plain(board: Board) -> Iterable[Metric]:
         yield _gauge(name, text, board.get("log", field))
 
 
+def _of_doors(board: Board) -> Iterable[Metric]:
+    for made, rows in (
+        (CounterMetricFamily, words.DOOR_COUNTERS),
+        (GaugeMetricFamily, words.DOOR_GAUGES),
+    ):
+        for field, name, text in rows:
+            family = made(name, text, labels=["door"])
+            for door in DOORS:
+                family.add_metric([door], board.get(door, field))
+            yield family
+
+
 def _breaker(board: Board) -> Iterable[Metric]:
     labels = ["destination", "state"]
     state = GaugeMetricFamily("certeus_breaker_state", "1 for the breaker's state.", labels=labels)
@@ -316,7 +330,8 @@ def _lines_dropped(board: Board, workers: int) -> Metric:
         labels=["role", "slot"],
     )
     family.add_metric(["supervisor", "0"], logs.lines_dropped())
-    for table, slots in (("log", 1), ("flush", 1), ("api", 1), ("worker", workers)):
+    single = [(table, 1) for table in ("log", "flush", *DOORS)]
+    for table, slots in (*single, ("worker", workers)):
         for slot in range(slots):
             count = board.get(table, "log_lines_dropped_total", slot)
             family.add_metric([table, str(slot)], count)

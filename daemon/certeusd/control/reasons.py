@@ -37,6 +37,8 @@ CODES = (
     "metrics-port",
     "metrics-textfile",
     "api-port",
+    "syslog-port",
+    "syslog-drops",
     "crash-loop",
     "restarting",
 )

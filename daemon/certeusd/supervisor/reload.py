@@ -24,6 +24,7 @@ _WORKER: Needs = frozenset({"worker"})
 _LOG: Needs = frozenset({"log"})
 _FLUSH: Needs = frozenset({"flush"})
 _API: Needs = frozenset({"api"})
+_SYSLOG: Needs = frozenset({"syslog"})
 _DAEMON: Needs = frozenset({DAEMON})
 
 SECTIONS: dict[str, Needs] = {
@@ -32,13 +33,14 @@ SECTIONS: dict[str, Needs] = {
     "memory": frozenset({"worker", "log"}),
     "ingest": _WORKER,
     "api": _API,
+    "syslog": _SYSLOG,
     "limits": _WORKER,
     "log": _LOG,
     "dedup": _LOG,
     "postgres": _FLUSH,
     "control": NOBODY,
     "logging": NOBODY,
-    "supervisor": _WORKER | _API,
+    "supervisor": _WORKER | _API | _SYSLOG,
     "metrics": NOBODY,
     "thresholds": NOBODY,
     "sla": NOBODY,
@@ -52,10 +54,16 @@ KEYS: dict[str, Needs] = {
     "control.group": _DAEMON,
     "ingest.path": _DAEMON,
     "ingest.mode": _DAEMON,
-    "limits.event_bytes_max": _WORKER | _API,
+    "limits.event_bytes_max": _WORKER | _API | _SYSLOG,
     "log.disk_reserve_bytes": frozenset({"log", "flush"}),
     "postgres.user": _DAEMON,
     "supervisor.stop_timeout_ms": _DAEMON,
+    "syslog.enabled": _DAEMON,
+    "syslog.mode": _DAEMON,
+    "syslog.path": _DAEMON,
+    "syslog.tcp": _DAEMON,
+    "syslog.tenant": _WORKER | _SYSLOG,
+    "syslog.udp": _DAEMON,
 }
 """Where a key needs another than its section."""
 
@@ -63,7 +71,7 @@ PASSWORD, API_KEY = "postgres.password", "api.key"
 SECRETS: dict[str, Needs] = {PASSWORD: _FLUSH, API_KEY: _API}
 """What stands for a secret in the list of what has changed; it is no key."""
 
-ORDER: tuple[Role, ...] = ("log", "worker", "flush", "api")
+ORDER: tuple[Role, ...] = ("log", "worker", "flush", "api", "syslog")
 """In this order they begin anew: what the one decides, the next ones ask for."""
 
 
