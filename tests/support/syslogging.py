@@ -69,4 +69,6 @@ def serving(config: str = "", *, ports: bool = True) -> Generator[Syslog]:
     port = free_port()
     listening = f'udp = "127.0.0.1:{port}"\ntcp = "127.0.0.1:{port}"\n' if ports else ""
     with running(f"{AWAY}[syslog]\n{listening}{config}\n", doors=["syslog"]) as daemon:
+        up = 'certeus_process_up{role="syslog",slot="0"} 1.0'
+        wait_until("door", lambda: up in daemon.text("/metrics"), WAIT_S)
         yield Syslog(daemon, port)

@@ -2,7 +2,7 @@
 
 A peer of a loopback port has no name here, so no limit can be its own. Where there are as many
 connections as there may be, the one gives way that has been silent longest, first of those that
-have never said anything: who keeps ten thousand open keeps nobody out.
+have never sent a whole message: who keeps ten thousand open keeps nobody out.
 """
 
 import asyncio

@@ -36,22 +36,19 @@ def enlarge(end: socket.socket, process: DoorProcess) -> None:
 
 
 class Drops:
-    """Of one socket, over its whole life: it is older than this process."""
+    """Of one socket, which is older than this process: what was dropped before it is told, too."""
 
     def __init__(self, end: socket.socket, process: DoorProcess) -> None:
         self._end = end
         self._process = process
-        self._count = self._ask()
         self._until = 0.0
-        process.gauge("dropped_total", self._count)
-
-    def _ask(self) -> int:
-        raw = self._end.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
-        return int(_MEMINFO.unpack(raw)[_DROPS])
+        self._count = process.board.get(process.role, "dropped_total")
+        # A port that was bound late is a new socket, and the count goes on.
+        self._before = self._count if _dropped(end) < self._count else 0
 
     def look(self) -> None:
         """Count, and tell whether there were any of late; once a second or so."""
-        count, now = self._ask(), time.monotonic()
+        count, now = self._before + _dropped(self._end), time.monotonic()
         if count != self._count:
             self._count, self._until = count, now + TOLD_S
             self._process.gauge("dropped_total", count)
@@ -61,3 +58,8 @@ class Drops:
             )  # fmt: skip
         elif now >= self._until:
             self._process.tell(REASON, "")
+
+
+def _dropped(end: socket.socket) -> int:
+    raw = end.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+    return int(_MEMINFO.unpack(raw)[_DROPS])

@@ -70,7 +70,6 @@ class Stream:
             if not data:
                 self._is_over = True
                 return False
-            self._spoke(self)
             self._begun += data
             if self._may_be_whole(data):
                 await self._take(final=False)
@@ -99,6 +98,8 @@ class Stream:
                 self._begun.clear()
                 break
             parts.append(part)
+            if part.count:
+                self._spoke(self)
             del self._begun[: part.consumed]
             if not part.consumed:
                 break
