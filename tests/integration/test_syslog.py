@@ -256,7 +256,7 @@ def test_ten_thousand_connections_keep_nobody_out(syslog: Syslog) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=3000), max_size=6), st.booleans())
 def test_garbage_ends_no_process(shared: Syslog, blocks: list[bytes], by_stream: bool) -> None:
     before = shared.daemon.pids("syslog")
