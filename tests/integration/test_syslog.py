@@ -29,6 +29,7 @@ pytestmark = pytest.mark.integration
 
 USER = pwd.getpwuid(os.geteuid()).pw_name
 OTHER = 12_345
+RUN_AS_IT_IS = [HealthCheck.too_slow]
 
 
 @pytest.fixture
@@ -228,6 +229,17 @@ def test_an_endless_line_is_taken_in_pieces_and_memory_stays(syslog: Syslog) -> 
     assert syslog.daemon.pids("syslog") == [pid]
 
 
+def test_messages_may_come_byte_by_byte(syslog: Syslog) -> None:
+    text = "x" * 300
+    sent = f"304 <13>{text}305 <13>1{text}<13>2{text}\n007 <13>no\n12345678901{text}\n"
+    with syslog.stream() as end:
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(len(sent)):
+            end.sendall(sent[at : at + 1].encode())
+    found = messages(syslog.events(5))
+    assert found == [text, f"1{text}", f"2{text}", "007 <13>no", f"12345678901{text}"]
+
+
 def test_ten_thousand_connections_keep_nobody_out(syslog: Syslog) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -256,7 +268,7 @@ def test_ten_thousand_connections_keep_nobody_out(syslog: Syslog) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=RUN_AS_IT_IS)
 @given(st.lists(st.binary(max_size=3000), max_size=6), st.booleans())
 def test_garbage_ends_no_process(shared: Syslog, blocks: list[bytes], by_stream: bool) -> None:
     before = shared.daemon.pids("syslog")

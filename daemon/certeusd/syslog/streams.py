@@ -16,7 +16,8 @@ from certeusd.syslog.readiness import Readiness
 from certeusd.syslog.senders import TCP
 
 BLOCK_BYTES = 64 * 1024
-LENGTH_BEGINS = frozenset(b"123456789")
+ALWAYS_BYTES = 32
+"""More than any length has digits."""
 
 
 class Stream:
@@ -77,12 +78,14 @@ class Stream:
         return True
 
     def _may_be_whole(self, data: bytes) -> bool:
-        """Whether it is worth looking: a line that comes byte by byte is looked at once."""
-        return (
-            self._begun[0] in LENGTH_BEGINS
-            or b"\n" in data
-            or len(self._begun) > self._message_bytes_max
-        )
+        """Whether it is worth looking: what comes byte by byte must not be looked at for each."""
+        if len(self._begun) <= ALWAYS_BYTES:
+            return True
+        length, space, _ = bytes(self._begun[:ALWAYS_BYTES]).partition(b" ")
+        if space and length.isdigit() and not length.startswith(b"0"):
+            wanted = int(length)
+            return wanted > self._message_bytes_max or len(self._begun) > len(length) + wanted
+        return b"\n" in data or len(self._begun) > self._message_bytes_max
 
     async def _take(self, *, final: bool) -> None:
         parts = list[Encoded]()
