@@ -1,4 +1,4 @@
-"""Markdown of the control API: its table of routes, parameters, answers and problems."""
+"""Markdown of the control API, and of the ledger's: routes, parameters, answers and problems."""
 
 import ast
 import inspect
@@ -6,16 +6,19 @@ import re
 import types
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import cast, get_args, get_origin
+from typing import get_args, get_origin
 
 import msgspec
 
+import reference_ledger
+from certeusd.api.routes import ROUTES as LEDGER
 from certeusd.control import followers, routes, server
 from certeusd.control.routes import ROUTES, Route
 from certeusd.control.types import Problem
 from certeusd.flush import telling
 from certeusd.supervisor import questions
 from reference_docs import MADE, cell, filled
+from reference_ledger import value
 from reference_texts import attribute_texts
 
 JSON_NAMES: dict[type, str] = {
@@ -44,7 +47,7 @@ def document() -> str:
         "|---|---|---|---|---|",
     ]
     lines += map(_row, ROUTES)
-    lines += ["", *_parameters(), *_problems(), *_answers()]
+    lines += ["", *_parameters(), *_problems(), *reference_ledger.section(), *_answers()]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -71,17 +74,9 @@ def _parameters() -> Iterator[str]:
             need = "required" if one.required else "may be left out"
             yield (
                 f"| `{route.method} {route.path}` | `{one.name}` |"
-                f" {cell(_value(one.schema))}; {need} |"
+                f" {cell(value(one.schema))}; {need} |"
             )
     yield ""
-
-
-def _value(schema: dict[str, object]) -> str:
-    if "enum" in schema:
-        return ", ".join(f"`{word}`" for word in cast(list[str], schema["enum"]))
-    if "maximum" in schema:
-        return f"{schema['type']}, {schema['minimum']}..{schema['maximum']}"
-    return str(schema["type"])
 
 
 def _problems() -> Iterator[str]:
@@ -124,7 +119,9 @@ def _raised(module: types.ModuleType) -> Iterator[tuple[str, int]]:
 def _answers() -> Iterator[str]:
     yield from ("## Answers", "")
     seen: dict[type[msgspec.Struct], None] = {}
-    for one in (*(route.answer for route in ROUTES if route.answer is not None), Problem):
+    control = [route.answer for route in ROUTES if route.answer is not None]
+    ledger = [route.answer for route in LEDGER if route.answer is not None]
+    for one in (*control, *ledger, Problem):
         _collect(one, seen)
     for one in sorted(seen, key=lambda kind: kind.__name__):
         yield from (f"### {one.__name__}", "", *filled(inspect.getdoc(one) or ""))

@@ -47,6 +47,7 @@ stages() {
   [ -x /usr/lib/postgresql/15/bin/postgres ] || ! apt-cache show postgresql-15 >/dev/null 2>&1 ||
     STAGES+=(postgresql)
   has_disk_tools || STAGES+=(disk-tools)
+  has rsyslogd && has logger || STAGES+=(syslog-tools)
   FUZZ=$(digest fuzz/Cargo.lock)
   is_done fuzz "$FUZZ" && command -v c++ >/dev/null || STAGES+=(fuzz)
 }
@@ -103,6 +104,10 @@ missing() {
     has mkfs.xfs || echo "xfsprogs|makes small XFS file systems to be filled, in tests"
     has debootstrap || echo "debootstrap|makes a Debian with another systemd, to be booted in tests"
     has mkfs.btrfs || echo "btrfs-progs|makes small Btrfs file systems to be filled, in tests"
+  fi
+  if wants syslog-tools; then
+    has rsyslogd || echo "rsyslog|sends syslog as hosts do, in tests (its own service is not used)"
+    has logger || echo "bsdutils|sends syslog as scripts do, in tests"
   fi
   return 0
 }
@@ -192,7 +197,7 @@ for stage in "${STAGES[@]}"; do
     mark dev "$DEV"
     ;;
   rust-tools) rust_tools && mark rust-tools "$PATH" ;;
-  postgresql | disk-tools | package-tools) : ;;
+  postgresql | disk-tools | syslog-tools | package-tools) : ;;
   fuzz)
     step fuzz "crates of the fuzz targets" cargo fetch --locked --manifest-path fuzz/Cargo.toml
     mark fuzz "$FUZZ"

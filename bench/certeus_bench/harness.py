@@ -124,6 +124,11 @@ class Daemon:
         return str(self.runtime_dir / "ingest.sock")
 
     @property
+    def api(self) -> str:
+        """Path of the socket that speaks HTTP."""
+        return str(self.runtime_dir / "api.sock")
+
+    @property
     def pid(self) -> int:
         """Process id of the supervisor."""
         assert self._process is not None
@@ -236,7 +241,7 @@ def readable(line: str) -> str:
 
 def kind_of(command_line: str) -> str:
     """Which part of certeus a command line belongs to."""
-    for kind in ("worker", "log", "flush"):
+    for kind in ("worker", "log", "flush", "api"):
         if f"certeusd.{kind}" in command_line:
             return kind
     return "postgres" if "postgres" in command_line else "supervisor"

@@ -1,7 +1,7 @@
 """Everything that can be measured, in the order in which it is: floors first, peers last."""
 
 from certeus_bench import floors, memory_floors, ring
-from certeus_bench.ledger import costs, durable, row_latency, rows
+from certeus_bench.ledger import costs, durable, over_http, row_latency, rows
 from certeus_bench.peers import (
     chronicle,
     copy_clients,
@@ -21,6 +21,7 @@ OWN: tuple[Scenario, ...] = (
     *memory_floors.SCENARIOS,
     *ring.SCENARIOS,
     *durable.SCENARIOS,
+    *over_http.SCENARIOS,
     *rows.SCENARIOS,
     *row_latency.SCENARIOS,
     *costs.SCENARIOS,

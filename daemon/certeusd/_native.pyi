@@ -463,12 +463,24 @@ class Encoded:
         The words of verdicts (`certeus_ipc::verdict::Reason`), where one fits, and the door's own:
         `specversion`, `missing-id`, `missing-source`, `missing-type`, `invalid-base64`,
         `data-and-base64`, `reserved-name`, `not-an-object`, `cut-off`, `no-field-NAME`,
-        `field-NAME-is-no-text`.
+        `field-NAME-is-no-text`, `invalid-protobuf`.
         """
 
     @property
     def consumed(self) -> int:
         """Bytes of the input that were used: give the rest again, before what comes next."""
+
+@final
+class OtlpLogs:
+    """The parts of a request to export logs, made one by one: `DoorEncoder.otlp_logs`.
+
+    Each has about a MiB of payloads at most, however much the whole request is once each record
+    has its resource; an empty one may be among them. None is made without the GIL being free, but
+    of bodies below 4 KiB.
+    """
+
+    def __iter__(self) -> OtlpLogs: ...
+    def __next__(self) -> Encoded: ...
 
 @final
 class DoorEncoder:
@@ -544,6 +556,20 @@ class DoorEncoder:
 
         Raises:
             ValueError: the body is no array, or has no end.
+        """
+
+    def otlp_logs(self, body: bytes, json: bool) -> OtlpLogs:
+        """Take each log record of OTLP's `ExportLogsServiceRequest` as one event.
+
+        What of a record becomes which attribute: docs/otlp.md. An id has none: OTLP knows of none.
+        The frame of the body is looked through here, without the GIL.
+
+        Args:
+            body: Kept for as long as parts are made of it.
+            json: Whether it is in OTLP's JSON; else in protobuf's binary notation.
+
+        Raises:
+            ValueError: the body as a whole is no such request.
         """
 
     def cloudevent(self, body: bytes) -> Encoded:
@@ -708,6 +734,13 @@ class Worker:
 
     def drain(self) -> None:
         """Settle what each ring holds now, then end its session as `draining`."""
+
+    def hand_over(self) -> int:
+        """Drain every second live session, by what each has handed over; the busiest stays.
+
+        Returns:
+            How many go: `ended` as `draining` follows for each.
+        """
 
     def in_flight(self) -> int:
         """Tickets read and not settled."""

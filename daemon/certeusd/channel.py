@@ -13,6 +13,8 @@ supervisor                                             child (python -m certeusd
     │◀─────────────────────── Answer + [its content] ───│
     │── AskSessions ───────────────────────────────────▶│   worker only: whom it serves, a page
     │◀──────────────────────────────────────── Sessions │
+    │── Share ─────────────────────────────────────────▶│   worker only: how many share the clients
+    │── HandOver ──────────────────────────────────────▶│   worker only: half of its sessions go
     │── Level ─────────────────────────────────────────▶│   log from this level on
     │── Drain ─────────────────────────────────────────▶│   finish what is held, exit 0
     x end of file: the supervisor is gone; exit at once
@@ -130,6 +132,16 @@ class Level(msgspec.Struct, tag_field="type", tag="level", frozen=True):
     level: str
 
 
+class Share(msgspec.Struct, tag_field="type", tag="share", frozen=True):
+    """Supervisor to worker: so many workers share clients and limits from now on."""
+
+    workers: int
+
+
+class HandOver(msgspec.Struct, tag_field="type", tag="hand_over", frozen=True):
+    """Supervisor to worker: end every second session in order, for another worker to take."""
+
+
 class Ready(msgspec.Struct, tag_field="type", tag="ready", frozen=True):
     """Child to supervisor: it does its work."""
 
@@ -208,7 +220,7 @@ class Sessions(msgspec.Struct, tag_field="type", tag="sessions", frozen=True):
 
 Order = Drain | AskLetters | AcceptGap | AcceptDeadLetters | Retry | Squeeze | Level
 Told = Ready | State | Progress | Report | Answer | Sessions
-Message = Start | Attach | Detach | Order | AskSessions | Told
+Message = Start | Attach | Detach | Order | AskSessions | Share | HandOver | Told
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

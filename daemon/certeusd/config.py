@@ -27,6 +27,8 @@ class WorkerSection(Section, frozen=True):
     """`[worker]`."""
 
     count: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    min: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     forward_bytes: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = 4 * MIB
     return_bytes: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = MIB
 

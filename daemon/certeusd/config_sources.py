@@ -225,6 +225,11 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
         raise ConfigError(f"{origins.get(key, 'configuration')}: cannot use {key}: {what}")
 
     worker, limits, log = config.worker, config.limits, config.log
+    for key, value in (("worker.min", worker.min), ("worker.max", worker.max)):
+        if worker.count and value:
+            refuse(key, f"worker.count = {worker.count} is a fixed number; set one or the other")
+    if worker.max and worker.min > worker.max:
+        refuse("worker.min", f"{worker.min} is more than worker.max = {worker.max}")
     powers = {
         "worker.forward_bytes": worker.forward_bytes,
         "worker.return_bytes": worker.return_bytes,

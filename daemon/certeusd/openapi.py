@@ -32,6 +32,8 @@ class Operation(NamedTuple):
     answer: type[msgspec.Struct] | None
     answers: tuple[str, ...]
     """Content types of what it gives."""
+    refusals: tuple[str, ...] = ()
+    """Content types of what it refuses with; none: it is RFC 9457's."""
 
 
 def document(
@@ -100,13 +102,18 @@ def _operation(
                 "description": "the answer",
                 "content": {kind: {"schema": schema} for kind in row.answers},
             },
-            "default": {
-                "description": "RFC 9457",
-                "content": {"application/problem+json": {"schema": problem}},
-            },
+            "default": _refusal(row, problem),
         },
     }
     if row.bodies:
         content: dict[str, object] = {kind: {"schema": dict[str, object]()} for kind in row.bodies}
         told["requestBody"] = {"required": True, "content": content}
     return told
+
+
+def _refusal(row: Operation, problem: Mapping[str, object]) -> dict[str, object]:
+    if not row.refusals:
+        content: dict[str, object] = {"application/problem+json": {"schema": problem}}
+        return {"description": "RFC 9457", "content": content}
+    content = {kind: {"schema": dict[str, object]()} for kind in row.refusals}
+    return {"description": "the refusal, in the form that its clients know", "content": content}

@@ -101,6 +101,8 @@ fields! {
     RING_POSITION_TOTAL = 16, RING_LENGTH_TOTAL = 17, RING_KIND_TOTAL = 18, RING_TICKET_TOTAL = 19,
     // From the reading of an event to the publication of its verdict.
     ACK_US_SUM = 20, ACK_NS_BUCKETS_64 = 64,
+    // Sessions that handed something over in the last second.
+    ACTIVE_SESSIONS = 21,
     // Rejections, in the order of the codes of `Reason` from 1 on.
     MALFORMED_EVENT_TOTAL = 32, INVALID_JSON_TOTAL = 33, INVALID_UTF8_TOTAL = 34,
     TOO_LARGE_TOTAL = 35, TOO_DEEP_TOTAL = 36, NUL_CHARACTER_TOTAL = 37, LONE_SURROGATE_TOTAL = 38,

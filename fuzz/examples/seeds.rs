@@ -14,12 +14,13 @@ type Target = (&'static str, fn(&[u8]), Vec<Seed>);
 
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let targets: [Target; 5] = [
+    let targets: [Target; 6] = [
         ("ring", certeus_fuzz::ring::run, rings()),
         ("event", certeus_fuzz::event::run, events()),
         ("frames", certeus_fuzz::frames::run, frames()),
         ("segments", certeus_fuzz::segments::run, segments()),
         ("door", certeus_fuzz::door::run, doors()),
+        ("otlp", certeus_fuzz::otlp::run, otlp()),
     ];
     for (target, run, seeds) in targets {
         let dir = corpus.join(target);
@@ -221,5 +222,55 @@ fn doors() -> Vec<Seed> {
         ("syslog-old", seed(5, "38 <34>Oct 11 22:14:15 host su[1]: it failed<13>a: b\n9 <1")),
         ("twice", seed(4, &with(r#","id":"j""#))),
         ("text", seed(4, &with(r#","datacontenttype":"text/plain","data":"]},\"{""#))),
+    ]
+}
+
+/// A field of a protobuf message that has a length below 128.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, content.len() as u8], content].concat()
+}
+
+fn otlp() -> Vec<Seed> {
+    let text = |value: &str| field(1, value.as_bytes());
+    let pair = |key: &str, value: &[u8]| [text(key), field(2, value)].concat();
+    let request = |resource: &[u8], scope: &[u8], record: &[u8]| {
+        let scope_logs = [field(1, scope), field(2, record)].concat();
+        let body = field(1, &[field(1, resource), field(2, &scope_logs)].concat());
+        [&[0], &body[..]].concat()
+    };
+    let service = field(1, &pair("service.name", &text("s")));
+    let ids = [field(9, &[1; 16]), field(10, &[2; 8]), vec![8 << 3 | 5, 1, 0, 0, 0]].concat();
+    let severity = [vec![2 << 3, 9], field(3, b"INFO"), field(12, b"a.name")].concat();
+    let times = [[1 << 3 | 1], [11 << 3 | 1]].map(|key| [&key[..], &[7; 8]].concat()).concat();
+    let list = field(5, &[field(1, &text("a")), field(1, &[3 << 3, 1]), field(1, b"")].concat());
+    let nested = field(5, &field(6, &field(1, &pair("k", &list))));
+    let others = [vec![4 << 3 | 1, 0, 0, 0, 0, 0, 0, 0xf0, 0x7f], field(7, b"\xff")];
+    let others: Vec<u8> = others.iter().flat_map(|it| field(6, &pair("a", it))).collect();
+    let json = |text: &str| [b"\x01", text.as_bytes()].concat();
+    vec![
+        ("a-service", request(&service, &[text("lib"), field(2, b"1")].concat(), &ids)),
+        ("severity", request(b"", b"", &severity)),
+        ("times", request(b"", &field(3, &pair("a", b"")), &times)),
+        ("nested", request(b"", b"", &nested)),
+        ("others", request(b"", b"", &others)),
+        ("a-bad-record", request(b"", b"", &field(5, &field(1, b"\xff")))),
+        (
+            "json",
+            json(
+                r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name",
+            "value":{"stringValue":"s"}}]},"scopeLogs":[{"scope":{"name":"l"},"logRecords":[{
+            "timeUnixNano":"7","severityNumber":9,"body":{"stringValue":"\u00e9"},"x":[1],
+            "traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708"}]}]}]}"#,
+            ),
+        ),
+        (
+            "json-values",
+            json(
+                r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":
+            {"arrayValue":{"values":[{"intValue":"-1"},{"doubleValue":"NaN"},{"boolValue":true},
+            {"bytesValue":"AA=="},{"kvlistValue":{"values":[{"key":"\u006b","value":null}]}}]}}
+            }]}]}]}"#,
+            ),
+        ),
     ]
 }

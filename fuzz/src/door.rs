@@ -10,17 +10,17 @@ use certeus_ipc::record::{Attributes, FLAG_OPAQUE, PREFIX_BYTES, Tag};
 use certeus_ipc::verdict::Reason;
 use serde_json::Value;
 
-const LIMITS: Limits = Limits { event_bytes_max: 1024, depth_max: 64 };
+pub const LIMITS: Limits = Limits { event_bytes_max: 1024, depth_max: 64 };
 const COMMON: lines::Common<'static> =
     lines::Common { r#type: "t", source: None, id_field: None, subject_field: None };
 
 /// Short, so that lines longer than it are common.
 const FRAME_BYTES_MAX: usize = 200;
 
-struct Payload<'a> {
-    attributes: Attributes<'a>,
-    flags: u8,
-    data: &'a [u8],
+pub struct Payload<'a> {
+    pub attributes: Attributes<'a>,
+    pub flags: u8,
+    pub data: &'a [u8],
 }
 
 pub fn run(data: &[u8]) {
@@ -63,7 +63,8 @@ fn stream(encoder: &mut Encoder<'_>, block: &[u8], last: bool) {
     }
 }
 
-fn payloads<'a>(encoder: &'a Encoder<'_>) -> Vec<Payload<'a>> {
+/// What an encoder made: each is one that a worker takes or tells why not.
+pub fn payloads<'a>(encoder: &'a Encoder<'_>) -> Vec<Payload<'a>> {
     let (mut rest, mut found) = (&encoder.payloads[..], Vec::new());
     while let Some((length, behind)) = rest.split_first_chunk::<4>() {
         let (payload, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);

@@ -7,6 +7,7 @@ pub mod door;
 pub mod event;
 pub mod frames;
 pub mod input;
+pub mod otlp;
 pub mod ring;
 pub mod script;
 pub mod segments;

@@ -76,7 +76,7 @@ def test_the_first_event_needs_apt_and_three_commands(fresh_box: Box, machine: M
     status = json.loads(certeus(fresh_box, "status", "--json"))
     assert status["durable_seq"] == 1
     assert "apt install certeus-embedded" in status["postgres"]["what"]
-    for unit in (UNIT, "certeus.socket", "certeus-control.socket"):
+    for unit in (UNIT, "certeus.socket", "certeus-control.socket", "certeus-api.socket"):
         assert fresh_box.run("systemctl", "is-enabled", unit).strip() == "enabled"
 
 

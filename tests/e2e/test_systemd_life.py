@@ -10,7 +10,7 @@ import pytest
 from support.appending import appending
 from support.systemd_box import CERTEUS, UNIT, Box, certeus, is_active_again_after
 
-SOCKETS = ("certeus.socket", "certeus-control.socket")
+SOCKETS = ("certeus.socket", "certeus-control.socket", "certeus-api.socket")
 CONFIG = "etc/certeus/certeus.toml"
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]

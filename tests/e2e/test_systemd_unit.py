@@ -56,6 +56,8 @@ def test_sockets_belong_to_their_groups(box: Box) -> None:
     assert box.run("stat", "-c", format_, "/run/certeus").strip() == "certeus:certeus 755"
     control = box.run("stat", "-c", format_, "/run/certeus/control.sock").strip()
     assert control == "certeus:certeus-admin 660"
+    api = box.run("stat", "-c", format_, "/run/certeus/api.sock").strip()
+    assert api == "certeus:certeus 666"
 
 
 def test_stop_is_clean_and_leaves_no_process(box: Box) -> None:

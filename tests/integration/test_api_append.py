@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 from cloudevents.core.bindings import http as binding
@@ -38,6 +39,12 @@ def events(api: Api, source: str) -> list[dict[str, object]]:
     answer = api.get(f"{EVENTS}?source={source}&limit=100000")
     assert answer.status == 200, answer.body
     return answer.lines
+
+
+def data_of(shown: dict[str, object]) -> dict[str, object]:
+    data = shown["data"]
+    assert isinstance(data, dict)
+    return cast("dict[str, object]", data)
 
 
 def event(**attributes: object) -> dict[str, object]:
@@ -173,7 +180,7 @@ def test_a_full_ring_is_told_and_what_fitted_is_kept(daemon: Daemon, api: Api) -
     taken = answer.json["events"]
     assert 0 < taken < 150
     assert api.lines([{"n": "last"}], "?type=t&source=full").status == 200
-    numbers = [one["data"]["n"] for one in events(api, "full")]  # type: ignore[index]
+    numbers = [one["n"] for one in map(data_of, events(api, "full"))]
     assert numbers == [*range(taken), "last"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from certeus_bench import homes
 from certeus_bench.derive import result_of
-from certeus_bench.ledger import costs, durable, row_latency, rows, servers
+from certeus_bench.ledger import costs, durable, over_http, row_latency, rows, servers
 from certeus_bench.results import Label, Result
 from certeus_bench.scenario import AbsentError, Context, Scenario
 
@@ -45,6 +45,18 @@ def test_what_was_acknowledged_is_counted_and_is_in_the_log(name: str, measure: 
     assert result.measurement.cpu_seconds
     assert (result.latency is not None) == (name == "durable/ack")
     assert sum(result.measurement.intervals) <= result.measurement.operations
+
+
+@pytest.mark.parametrize(
+    "scenario", over_http.SCENARIOS, ids=lambda one: f"{one.name} {one.system}"
+)
+def test_each_event_of_a_request_has_the_time_of_the_request(
+    scenario: Scenario, measure: Measure
+) -> None:
+    result = measure(scenario)
+    assert result.measurement.operations % over_http.BATCH == 0 or scenario.name == "http/single"
+    assert result.latency is not None
+    assert result.latency.count == result.measurement.operations
 
 
 @pytest.mark.parametrize("version", [servers.EMBEDDED, servers.DEBIAN])

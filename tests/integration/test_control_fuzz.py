@@ -1,15 +1,8 @@
-"""The control API against what its own OpenAPI document says, by schemathesis.
+"""The control API against what its own OpenAPI document says, by schemathesis."""
 
-Over a loopback port that passes every byte to `control.sock`: its client speaks TCP alone.
-"""
-
-import asyncio
 import importlib
 import json
-import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +10,7 @@ from hypothesis import given, settings
 
 from certeusd.control.routes import ROUTES, Route
 from support.daemon import Daemon, running
+from support.forwarding import forwarded
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -31,44 +25,6 @@ TOLD = (400, 403, 404, 405, 409, 422, 503, 504)
 """Refusals; 503 and 504 are answers, too: not ready, not well, not in time. 500 is a bug."""
 DRAIN = "/v1/drain"
 """That one it would obey."""
-
-
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    try:
-        while data := await source.read(65536):
-            sink.write(data)
-            await sink.drain()
-    finally:
-        sink.close()
-
-
-@contextmanager
-def forwarded(path: Path) -> Generator[int]:
-    """A loopback port whose connections end at a Unix socket."""
-    loop = asyncio.new_event_loop()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_unix_connection(path)
-        await asyncio.gather(_copy(reader, back), _copy(there, writer), return_exceptions=True)
-
-    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-
-        async def end() -> None:
-            server.close()
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 import certeus
-from certeusd.control.types import Objective, Sla
+from certeusd.control.sla import Objective, Sla
 from support.daemon import Daemon, running
 from support.waiting import wait_until
 

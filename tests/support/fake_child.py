@@ -3,7 +3,8 @@
 It tells what it was given in reports of kind `<role>-<index>`, and obeys a file `<role>-<index>` in
 the directory that it is given: `die` (exit 3 before Ready), `late` (Ready after half a second),
 `deaf` (read nothing), `gauge` (count five sessions), `full` (a log without room), `torn` (tell the
-first page of sessions and die of the next question); with any it does not drain. A worker has five
+first page of sessions and die of the next question), `busy` (a whole CPU, as for two producers),
+`roomy` (a log that does not tell that it is full); with any it does not drain. A worker has five
 sessions, two a page.
 """
 
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import cast
 
 from certeusd import channel
 from certeusd.board import Board
@@ -21,11 +23,13 @@ from certeusd.channel import (
     Channel,
     Detach,
     Drain,
+    HandOver,
     Progress,
     Ready,
     Report,
     Session,
     Sessions,
+    Share,
     Start,
     State,
 )
@@ -57,14 +61,20 @@ def main(orders: Path, fd: int) -> None:
         "helper": helper.native_id,
         "attached": [],
         "detached": [],
+        "workers": start.config.worker.count,
+        "handed_over": 0,
     }
     if order.exists() and order.read_text() == "gauge":
         board.set("worker", "sessions", 5, start.index)
     if order.exists() and order.read_text() == "full":
         board.set("log", "full", 1)
+    if order.exists() and order.read_text() == "busy":
+        board.set("worker", "active_sessions", 2, start.index)
+        threading.Thread(target=burn, daemon=True).start()
     if start.role == "log":
         board.set("durability", "accepted_seq", 7)
-        end.send(State("log-full", "no room", "make some"))
+        if not order.exists() or order.read_text() != "roomy":
+            end.send(State("log-full", "no room", "make some"))
     if order.exists() and order.read_text() == "late":
         threading.Event().wait(LATE_S)
     end.send(Ready())
@@ -74,6 +84,11 @@ def main(orders: Path, fd: int) -> None:
         while True:
             signal.pause()
     serve(end, name, told, order)
+
+
+def burn() -> None:
+    while True:
+        pass
 
 
 def serve(end: Channel, name: str, told: dict[str, object], order: Path) -> None:
@@ -93,6 +108,10 @@ def serve(end: Channel, name: str, told: dict[str, object], order: Path) -> None
                 sys.exit(3)
             end.send(page(message.first))
             continue
+        elif isinstance(message, Share):
+            told["workers"] = message.workers
+        elif isinstance(message, HandOver):
+            told["handed_over"] = cast(int, told["handed_over"]) + 1
         elif isinstance(message, Drain) and not order.exists():
             (order.parent / "drained").open("a").write(f"{name}\n")
             return

@@ -1,6 +1,7 @@
-"""The real supervisor over fake children: `fake_service.py DIRECTORY [CONFIG]`.
+"""The real supervisor over fake children: `-m support.fake_service DIRECTORY [CONFIG]`.
 
-The directory gets `state/` and `run/`, and holds the children's orders.
+The directory gets `state/` and `run/`, and holds the children's orders, and how many workers there
+are to be in `workers` (`scaled_service.py`).
 """
 
 import sys
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import uvloop
 
-from certeusd import config_sources, logs
+from certeusd import config_sources
 from certeusd.channel import Role
 from certeusd.exits import ExitError
 from certeusd.paths import Paths
-from certeusd.supervisor.supervisor import Settings, Supervisor
+from certeusd.supervisor.supervisor import Settings
+from support.scaled_service import Ordered, serve
 
 CHILD = Path(__file__).with_name("fake_child.py")
 
@@ -24,16 +26,7 @@ def settings(directory: Path, config: str | None = None) -> Settings:
     environ = {} if config else {"CERTEUS_DB_URL": "postgresql://u:geheim@127.0.0.1:1/none"}
     loaded = config_sources.load(config, environ)
     paths = Paths(directory / "state", directory / "run")
-    return Settings(loaded, paths, config, command)
-
-
-async def serve(chosen: Settings) -> None:
-    supervisor = Supervisor(chosen, logs.configure("supervisor", level="debug"))
-    try:
-        supervisor.start()
-        await supervisor.run()
-    finally:
-        supervisor.close()
+    return Settings(loaded, paths, config, command, lambda: Ordered(directory / "workers"))
 
 
 if __name__ == "__main__":

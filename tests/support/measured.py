@@ -6,15 +6,15 @@ from certeusd import _native
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.config import ThresholdsSection
 from certeusd.control.measures import Measures, MemoryMeasure, ProcessMeasure, ReloadMeasure
+from certeusd.control.sla import Objective, Sla
 from certeusd.control.types import (
     Bottleneck,
     Dedup,
     Log,
-    Objective,
     Postgres,
     Process,
     Reason,
-    Sla,
+    Scaling,
     Status,
 )
 
@@ -63,6 +63,7 @@ class Measured:
             workers=workers, processes=[_process("log", 0), _process("flush", 0)], reports={},
             state_dir="/s", runtime_dir="/r", warnings=[], pending=["cpu.pin"],
             bottleneck=Bottleneck("deliver", "what"),
+            scaling=Scaling(min=1, max=4, current=WORKERS, why="", since="", ups_total=1),
         )  # fmt: skip
 
     def measures(self) -> Measures:
@@ -72,7 +73,7 @@ class Measured:
         )
         memory = MemoryMeasure("cgroup", 50, 100)
         reload = ReloadMeasure(True, 1e9)
-        return Measures(1e9, 1e9, processes, 2, memory, reload, self.thresholds, sla())
+        return Measures(1e9, 1e9, WORKERS, processes, 2, memory, reload, self.thresholds, sla())
 
 
 def sla() -> Sla:

@@ -89,6 +89,15 @@ def test_shipped_file_documents_every_key_with_its_default(tmp_path: Path) -> No
             "[thresholds]\nerror_rate_warning = 0.02\n",
             "thresholds.error_rate_warning: error_rate_critical (0.01) is below",
         ),
+        (
+            "[worker]\nmin = 4\nmax = 2\n",
+            "worker.min: 4 is more than worker.max = 2",
+        ),
+        (
+            "[worker]\ncount = 2\nmax = 4\n",
+            "worker.max: worker.count = 2 is a fixed number; set one or the other",
+        ),
+        ("[worker]\ncount = 2\nmin = 2\n", "worker.min: worker.count = 2 is a fixed"),
         ("[log", "cannot read"),
     ],
 )

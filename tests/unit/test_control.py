@@ -27,6 +27,7 @@ from certeusd.control.routes import (
     get_ready,
 )
 from certeusd.control.server import SOCKET_MODE
+from certeusd.control.sla import Sla
 from certeusd.control.types import (
     Configuration,
     Dedup,
@@ -37,7 +38,7 @@ from certeusd.control.types import (
     Producers,
     Reason,
     Reloaded,
-    Sla,
+    Scaling,
     Status,
     rfc3339,
 )
@@ -73,6 +74,9 @@ class FakeBackend:
 
     def workers(self) -> list[Process]:
         return [self.process("worker", 0), self.process("worker", 1)]
+
+    def scaling(self) -> Scaling:
+        return Scaling(min=1, max=4, current=2, why="", since="")
 
     def processes(self) -> list[Process]:
         return [self.process("log"), self.process("flush")]

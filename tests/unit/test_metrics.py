@@ -254,10 +254,10 @@ def test_only_a_configuration_that_cannot_be_used_is_a_failed_reload() -> None:
     def after(code: Exit) -> bool:
         with pytest.raises(ExitError), one.reload():
             raise ExitError(code, "")
-        return one.now([], 0.0, ThresholdsSection(), sla()).reload.successful
+        return one.now([], 1, 0.0, ThresholdsSection(), sla()).reload.successful
 
     assert after(Exit.TRY_AGAIN)
     assert not after(Exit.CONFIGURATION)
     with one.reload():
         pass
-    assert one.now([], 0.0, ThresholdsSection(), sla()).reload.successful
+    assert one.now([], 1, 0.0, ThresholdsSection(), sla()).reload.successful

@@ -8,7 +8,8 @@ import pytest
 
 from certeusd.config import CpuSection
 from certeusd.config_sources import ConfigError
-from certeusd.supervisor.pinning import Placement, plan
+from certeusd.supervisor.pinning import Placement, plan, plan_between
+from certeusd.supervisor.scaling import Bounds, automatic
 from certeusd.supervisor.topology import Cpu, Topology
 
 AUTO, ON, OFF = (CpuSection(pin=pin) for pin in ("auto", "on", "off"))
@@ -228,6 +229,30 @@ def test_on_pins_below_four_those_that_have_a_cpu_log_writer_first() -> None:
     assert (found.rest, found.why) == (frozenset({0, 1}), "3 hot processes on 2 CPUs")
     found = placed(machine(3), ON)
     assert (found.log, found.worker, found.flush, found.rest) == (2, (1,), 0, frozenset({0, 1, 2}))
+
+
+def test_workers_that_may_come_have_a_cpu_for_when_they_are_there() -> None:
+    found = plan_between(machine(16), frozenset(range(16)), AUTO, Bounds(2, 5))
+    alone = plan(machine(16), frozenset(range(16)), AUTO, 5)
+    assert (found.workers, found.worker, found.why) == (2, alone.worker, "")
+    assert found.rest == alone.rest | set(alone.worker[2:]), "nobody is there yet"
+
+
+def test_as_many_workers_as_may_come_are_pinned_as_leave_a_cpu() -> None:
+    found = plan_between(machine(8), frozenset(range(8)), AUTO, Bounds(1, 6))
+    assert len(hot(found)) == 7
+    assert found.worker[5] is None
+    assert found.why == "8 hot processes on 8 CPUs"
+    off = plan_between(machine(8), frozenset(range(8)), OFF, Bounds(1, 6))
+    assert (hot(off), len(off.worker), off.why) == ([], 6, 'cpu.pin = "off"')
+
+
+def test_a_number_that_does_not_change_is_placed_as_ever() -> None:
+    for topology, allowed in MACHINES[::3]:
+        for settings in (AUTO, ON, OFF):
+            number = automatic(len(allowed))
+            found = plan_between(topology, allowed, settings, Bounds(number, number))
+            assert found == plan(topology, allowed, settings, 0)
 
 
 def test_only_the_cpus_that_are_named_are_used() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import reference
 import reference_config
+from certeusd.api.routes import ROUTES as LEDGER
 from certeusd.control import health
 from certeusd.control.routes import ROUTES
 from certeusd.exits import Exit
@@ -79,6 +80,8 @@ def test_every_exit_code_and_route_is_told() -> None:
     document = reference.documents()["http.md"]
     for route in ROUTES:
         assert f"`{route.method} {route.path}` | {route.access.word} |" in document
+    for row in LEDGER:
+        assert f"`{row.method} {row.path}` | {row.need} |" in document
 
 
 def test_bounds_units_and_what_a_reload_does_come_from_the_code() -> None:

@@ -100,6 +100,16 @@ def test_one_key_may_hold_while_its_neighbour_waits() -> None:
     assert plan_of(new) == Plan(kept, ("worker.forward_bytes",), ("worker.count",), ("worker",))
 
 
+def test_how_many_workers_there_may_be_holds_at_once_unless_it_becomes_a_fixed_number() -> None:
+    old = changed(worker={"min": 1, "max": 4})
+    wider = changed(worker={"min": 2, "max": 6})
+    assert plan_of(wider, old) == Plan(wider, ("worker.min", "worker.max"), (), ())
+    fixed = changed(worker={"count": 3})
+    done = plan_of(fixed, old)
+    assert (done.config, done.changed) == (old, ())
+    assert set(done.pending) == {"worker.count", "worker.min", "worker.max"}
+
+
 def test_another_server_is_another_flusher_and_not_another_daemon() -> None:
     old, new = (changed(postgres={"dsn": f"postgresql://{host}/d"}) for host in "ab")
     assert plan_of(new, old) == Plan(new, ("postgres.dsn",), (), ("flush",))

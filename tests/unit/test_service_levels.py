@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from certeusd.board import Board
 from certeusd.config import SlaSection
-from certeusd.control.types import Objective
+from certeusd.control.sla import Objective
 from certeusd.histogram import quantile
 from certeusd.supervisor.service_levels import (
     SLOT_S_MIN,

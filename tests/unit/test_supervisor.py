@@ -5,7 +5,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,78 +14,11 @@ import psutil
 import pytest
 
 from certeusd.config import CpuSection
-from certeusd.control.client import ControlClient, Json
+from certeusd.control.client import Json
 from certeusd.exits import Exit, ExitError
 from certeusd.supervisor import memory, topology
 from certeusd.supervisor.pinning import plan
-
-DAEMON = Path(__file__).parents[1] / "support" / "fake_service.py"
-PATIENCE_S = 30.0
-
-
-class Daemon:
-    """A running supervisor in a process of its own, asked by its control API."""
-
-    def __init__(
-        self, directory: Path, workers: int = 2, cpu: str = "pin = 'off'", *, api: bool = False
-    ) -> None:
-        self.directory = directory
-        config = directory / "certeus.toml"
-        config.write_text(
-            f"[worker]\ncount = {workers}\n[cpu]\n{cpu}\n"
-            "[postgres]\ndsn = 'postgresql://u:geheim@127.0.0.1:1/none'\n"
-            f"[api]\nenabled = {str(api).lower()}\n"
-            "[supervisor]\ndrain_timeout_ms = 200\nstop_timeout_ms = 200\n"
-        )
-        self.config = str(config)
-        self.client = ControlClient(directory / "run" / "control.sock")
-        self.process = self.start()
-
-    def start(self) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, str(DAEMON), str(self.directory), self.config],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def status(self) -> Json:
-        return self.client.get("/v1/status")
-
-    def reports(self) -> dict[str, Json]:
-        return cast(dict[str, Json], self.status()["reports"])
-
-    def pid(self, name: str) -> int:
-        return cast(int, self.reports()[name]["pid"])
-
-    def until(self, true: Callable[["Daemon"], object]) -> None:
-        """Ask again and again, within patience."""
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                if true(self):
-                    return
-            except (ExitError, KeyError):
-                assert self.process.poll() is None, "the daemon is gone"
-            assert time.monotonic() < end, self.status()
-            select.select([], [], [], 0.01)
-
-    def until_joined(self, workers: int = 2) -> None:
-        """Everybody is there, and each worker has had its pair."""
-        names = [f"worker-{at}" for at in range(workers)]
-        self.until(
-            lambda daemon: (
-                all(daemon.reports()[name]["attached"] for name in names)
-                and len(cast(list[int], daemon.reports()["log-0"]["attached"])) >= workers
-                and daemon.reports()["flush-0"]
-            )
-        )
-
-    def kill(self, name: str) -> None:
-        os.kill(self.pid(name), signal.SIGKILL)
-
-    def end(self) -> str:
-        self.process.kill()
-        return self.process.communicate()[1]
+from support.supervised import PATIENCE_S, Daemon
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Rates and quantiles of `certeus top`: what two samples say together."""
 
+import msgspec
 import pytest
 
 from certeusd.cli.top_rates import quantiles, rate, view
@@ -78,6 +79,16 @@ def test_a_worker_tells_load_back_pressure_and_pin() -> None:
     assert (worker.pinned, worker.affinity) == (False, "0-1"), "somebody has moved it"
     (worker,) = view(None, sample(0)).workers
     assert worker.pinned is None, "it was never pinned"
+
+
+def test_a_worker_that_comes_or_goes_does_not_move_the_rates_of_the_others() -> None:
+    one, two = busy(0, 0), busy(2, 1000)
+    more = process("worker", index=1, counters={"events_total": 10**9, "bytes_total": 10**9})
+    came = msgspec.structs.replace(two, workers=[*two.workers, more])
+    went = msgspec.structs.replace(one, workers=[*one.workers, more])
+    calm = view(sample(0, one), sample(2, two)).stages
+    assert view(sample(0, one), sample(2, came)).stages == calm
+    assert view(sample(0, went), sample(2, two)).stages == calm
 
 
 @pytest.mark.parametrize(

@@ -1,207 +1,34 @@
-"""Clients and loop on real sockets, with a kernel and a supervisor that the test plays."""
+"""Clients of one worker on real sockets, with a kernel that the test plays."""
 
 import json
 import os
-import select
 import socket
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from certeusd import channel as channels
 from certeusd import logs
-from certeusd.channel import Attach, Detach, Drain, Progress, Ready
-from certeusd.config import IngestSection, LimitsSection, MemorySection
-from certeusd.preparation import Outcome, Preparation
+from certeusd.config import IngestSection, LimitsSection
 from certeusd.rule import Rule
 from certeusd.worker.audit import Audit
 from certeusd.worker.clients import Clients
-from certeusd.worker.kernel import Event, Seen
 from certeusd.worker.ledger import Caps, Ledger
-from certeusd.worker.service import Service
-
-UUID = bytes(range(16))
-HELLO = {
-    "certeus": 1,
-    "producer": "ab" * 16,
-    "source": "check",
-    "ring_bytes": 1 << 16,
-    "birth_seq": None,
-    "settled": 0,
-    "pid": 1,
-}
-
-
-@dataclass
-class FakeKernel:
-    """Watches descriptors for real, and does with sessions what the test says."""
-
-    watched: set[int] = field(default_factory=set[int])
-    sessions: dict[int, dict[str, object]] = field(default_factory=dict[int, dict[str, object]])
-    said: list[tuple[object, ...]] = field(default_factory=list[tuple[object, ...]])
-    events: list[Event] = field(default_factory=list[Event])
-    timeouts: list[int] = field(default_factory=list[int])
-    next_slot: int = 0
-    fail: OSError | None = None
-
-    def watch(self, fd: int, /) -> None:
-        assert fd not in self.watched
-        self.watched.add(fd)
-
-    def unwatch(self, fd: int, /) -> None:
-        self.watched.remove(fd)
-
-    def add_session(self, **said: object) -> int:
-        if self.fail is not None:
-            raise self.fail
-        self.next_slot += 1
-        self.sessions[self.next_slot] = said
-        return self.next_slot
-
-    def end_session(self, slot: int, clean: bool, /) -> None:
-        if self.sessions.pop(slot, None) is not None:
-            self.said.append(("end", slot, clean))
-            self.events.append(("closed", slot))
-
-    def attach(self, *said: int) -> None:
-        assert all(os.fstat(fd) for fd in (said[0], *said[3:]))
-        self.said.append(("attach", said[1], said[2]))
-
-    def detach(self) -> None:
-        self.said.append(("detach",))
-
-    def drain(self) -> None:
-        self.said.append(("drain",))
-
-    def prepare(self, wishes: dict[str, bool], /) -> None:
-        raise AssertionError("nothing is wished")
-
-    def prepared(self) -> list[Outcome]:
-        raise AssertionError("nothing is wished")
-
-    def in_flight(self) -> int:
-        return 0
-
-    def session_count(self) -> int:
-        return len(self.sessions)
-
-    def seen(self, first: int, count: int, /) -> tuple[list[Seen], int | None]:
-        raise AssertionError("nobody asks")
-
-    def run(self, timeout_ms: int, /) -> list[Event]:
-        self.timeouts.append(timeout_ms)
-        events, self.events = self.events, []
-        ready, _, _ = select.select(list(self.watched), [], [], 0)
-        return [*events, *(("readable", fd) for fd in ready)]
-
-    def free(self, slot: int, event: Event) -> None:
-        """The kernel ends a session by itself."""
-        del self.sessions[slot]
-        self.events.append(event)
-
-
-@dataclass
-class Counters:
-    refusals: int = 0
-
-    def refused(self) -> None:
-        self.refusals += 1
-
-    def sessions(self) -> list[tuple[int, float]]:
-        return []
-
-
-class World:
-    """One worker's Python, with a clock that the test moves."""
-
-    def __init__(self, path: Path, **limits: int) -> None:
-        self.path = str(path / "ingest.sock")
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        self.listener.bind(self.path)
-        self.listener.listen()
-        self.kernel = FakeKernel()
-        self.counters = Counters()
-        self.now = 100.0
-        section = IngestSection(uids=(os.getuid(),), sources=("check", "sensor/*"), tenant="shop")
-        limit = LimitsSection(**limits)
-        self.clients = Clients(
-            self.kernel,
-            [(self.listener, Rule.of(section))],
-            limits=limit,
-            ledger=Ledger(Caps.of(limit, 1)),
-            audit=Audit(logs.get_logger()),
-            counters=self.counters,
-            clock=lambda: self.now,
-        )
-        self.clients.accept_clients(True)
-
-    def turn(self) -> None:
-        """What the loop does, until nothing comes any more."""
-        while events := self.kernel.run(0):
-            for event in events:
-                match event:
-                    case ("readable", int(fd)):
-                        assert self.clients.on_readable(fd)
-                    case ("closed", int(slot)):
-                        self.clients.on_closed(slot)
-                    case ("ended", int(slot), str(reason)):
-                        self.clients.on_ended(slot, reason)
-                    case ("refused", int(slot), str(reason)):
-                        self.clients.on_refused(slot, reason)
-                    case ("welcomed", int(slot), int(birth), int(high), bytes(uuid), int(number)):
-                        self.clients.on_welcomed(slot, birth, high, uuid, number)
-                    case _:
-                        raise AssertionError(event)
-            self.clients.end_round()
-        self.clients.end_round()
-
-    def connect(self, **changes: object) -> socket.socket:
-        return self.connect_saying(json.dumps(HELLO | changes).encode())
-
-    def connect_saying(self, packet: bytes) -> socket.socket:
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        client.connect(self.path)
-        client.setblocking(False)
-        if packet:
-            client.send(packet)
-        self.turn()
-        return client
-
-    def live(self) -> tuple[socket.socket, int]:
-        client = self.connect()
-        slot = self.kernel.next_slot
-        self.kernel.events.append(("welcomed", slot, 17, 0, UUID, 4))
-        self.turn()
-        _, descriptors = answer(client)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        return client, slot
-
-
-def answer(client: socket.socket) -> tuple[dict[str, object], list[int]]:
-    packet, descriptors, _, _ = socket.recv_fds(client, 4096, 3)
-    return json.loads(packet), descriptors
-
-
-def is_closed(client: socket.socket) -> bool:
-    try:
-        return client.recv(1) == b""
-    except BlockingIOError:
-        return False
+from support.worker_world import (
+    HELLO,
+    UUID,
+    FakeKernel,
+    World,
+    answer,
+    is_closed,
+    world_at,
+)
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    before = len(os.listdir("/proc/self/fd"))
-    world = World(tmp_path)
-    yield world
-    world.clients.end_all()
-    world.clients.accept_clients(False)
-    world.listener.close()
-    assert world.kernel.watched == set()
-    assert len(os.listdir("/proc/self/fd")) == before, "no descriptor is left"
+    with world_at(tmp_path) as world:
+        yield world
 
 
 def test_descriptors_are_sent_only_after_the_welcome(world: World) -> None:
@@ -392,108 +219,16 @@ def test_no_memory_for_a_ring_is_a_refusal(world: World) -> None:
     assert world.clients.sessions == 0
 
 
-# --- the loop ------------------------------------------------------------------------------------
-
-
-class Loop:
-    """A worker's loop and its supervisor."""
-
-    def __init__(self, world: World) -> None:
-        self.supervisor, end = channels.pair()
-        self.channel = channels.Channel(end)
-        self.kernel = world.kernel
-        world.clients.accept_clients(False)
-        self.service = Service(
-            world.kernel,
-            world.clients,
-            self.channel,
-            world.counters,
-            index=0,
-            drain_timeout_ms=5000,
-            logger=logs.get_logger(),
-            preparation=Preparation(world.kernel, MemorySection(), logs.get_logger()),
-            clock=lambda: world.now,
-        )
-
-    def script(self, step: Callable[[list[Event]], None]) -> None:
-        """Let `step` look at, and add to, what each run of the kernel says."""
-        run = self.kernel.run
-
-        def scripted(timeout_ms: int, /) -> list[Event]:
-            events = run(timeout_ms)
-            step(events)
-            return events
-
-        setattr(self.kernel, "run", scripted)  # noqa: B010 - a method, to the type checkers
-
-    def close(self) -> None:
-        self.kernel.watched.discard(self.channel.fileno())
-        self.channel.close()
-        self.supervisor.close()
-
-
-@pytest.fixture
-def loop(world: World) -> Iterator[Loop]:
-    loop = Loop(world)
-    yield loop
-    loop.close()
-
-
-def test_the_loop_takes_pairs_and_ends_with_the_supervisor(world: World, loop: Loop) -> None:
-    bells = [os.eventfd(0) for _ in range(3)]
-    before = len(os.listdir("/proc/self/fd"))
-    loop.supervisor.send(Attach(0, 4096, 8192), bells)
-    loop.supervisor.send(Detach(0))
-    loop.supervisor.close()
-    assert loop.service.run() == 0
-    assert world.kernel.said == [("attach", 4096, 8192), ("detach",)]
-    assert len(os.listdir("/proc/self/fd")) == before - 1, "lent to the kernel, then closed"
-    for bell in bells:
-        os.close(bell)
-
-
-def test_the_loop_says_ready_and_once_that_it_served(world: World, loop: Loop) -> None:
-    def step(events: list[Event]) -> None:
-        if world.kernel.sessions and not world.kernel.said:
-            world.kernel.said.append(("welcome",))
-            events.append(("welcomed", 1, 17, 0, UUID, 4))
-            loop.supervisor.send(Drain())
-        elif ("drain",) in world.kernel.said and world.kernel.sessions:
-            world.kernel.free(1, ("ended", 1, "draining"))
-
-    loop.script(step)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
-        client.connect(world.path)
-        client.send(json.dumps(HELLO).encode())
-        assert loop.service.run() == 0
-        said = [loop.supervisor.receive(), loop.supervisor.receive()]
-        assert said == [(Ready(), []), (Progress(), [])]
-        message, descriptors = answer(client)
-        assert message["welcome"] is True
-        assert answer(client)[0]["ended"] == "draining"
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-
-def test_draining_takes_no_longer_than_its_time(world: World, loop: Loop) -> None:
+def test_limits_follow_the_number_of_workers(tmp_path: Path) -> None:
+    world = World(tmp_path, sessions_max=4, sessions_per_uid_max=4)
     world.clients.accept_clients(True)
-    client, _ = world.live()
-    loop.supervisor.send(Drain())
-
-    def step(_: list[Event]) -> None:
-        world.now += 1.0 if ("drain",) in world.kernel.said else 0.0
-
-    loop.script(step)
-    assert loop.service.run() == 0
-    assert world.now == 105.0
-    with client:
-        assert answer(client)[0]["ended"] == "draining"
-
-
-def test_the_kernel_is_left_alone_until_a_hello_is_due(world: World, loop: Loop) -> None:
-    world.clients.accept_clients(True)
-    with world.connect_saying(b""):
-        world.now += 0.75
-        loop.supervisor.close()
-        assert loop.service.run() == 0
-    assert world.kernel.timeouts[-1] == 251
+    held = [world.live()[0] for _ in range(2)]
+    world.clients.share(2)
+    with world.connect() as client:
+        assert answer(client)[0]["refused"] == "too-many-sessions"
+    world.clients.share(1)
+    held += [world.live()[0] for _ in range(2)]
+    for client in held:
+        client.close()
+    world.clients.end_all()
+    world.listener.close()

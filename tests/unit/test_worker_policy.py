@@ -269,10 +269,18 @@ def test_a_worker_that_gives_no_sign_of_life_does_not_count() -> None:
     assert not is_over_share(100, [(0, HEARTBEAT_MAX_S)])
 
 
-@given(st.lists(st.integers(0, 1000), min_size=1, max_size=8))
-def test_somebody_always_takes_clients(sessions: list[int]) -> None:
+def test_whoever_has_fewest_takes_clients_while_it_is_strict() -> None:
+    assert is_over_share(2, [(0, 0.0), (4, 0.0)], strict=True)
+    assert not is_over_share(2, [(2, 0.0), (4, 0.0)], strict=True)
+    assert not is_over_share(2, [(0, HEARTBEAT_MAX_S)], strict=True)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=8), st.booleans())
+def test_somebody_always_takes_clients(sessions: list[int], strict: bool) -> None:
     over = [
-        is_over_share(own, [(other, 0.0) for other in sessions[:at] + sessions[at + 1 :]])
+        is_over_share(
+            own, [(other, 0.0) for other in sessions[:at] + sessions[at + 1 :]], strict=strict
+        )
         for at, own in enumerate(sessions)
     ]
     assert not all(over)

@@ -18,6 +18,7 @@ from certeus_bench.peers import running
 from certeus_bench.scenario import Context
 
 PRODUCER = [sys.executable, "-m", "certeus_bench.ledger.program"]
+REQUESTER = [sys.executable, "-m", "certeus_bench.ledger.http_program"]
 POSTGRES = "postgres"
 
 
@@ -33,6 +34,11 @@ class System:
     def producer(self, number: int, *arguments: object) -> list[str]:
         """Command of a producer with a source of its own."""
         return [*PRODUCER, self.daemon.socket, f"bench/{number}", *map(str, arguments)]
+
+    def requester(self, number: int, *arguments: object, over_http: bool) -> list[str]:
+        """Command of a process that waits for each list, over HTTP or through the ring."""
+        socket = self.daemon.api if over_http else self.daemon.socket
+        return [*REQUESTER, str(socket), f"bench/{number}", *map(str, arguments)]
 
     def process(self, kind: str) -> psutil.Process:
         """The one process of a kind: ``supervisor``, ``worker``, ``log`` or ``flush``."""

@@ -28,6 +28,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     written_sum: int
     cpu_seconds: float
     times_ns: list[int]
+    events_each: int = 1
     timer_ns: int
 
 
@@ -107,7 +108,8 @@ def measurement(
     """
     counting = load.reports if load.carried is None else [load.carried]
     begin_ns = counting[0].counted_from_ns
-    times_ns = [time_ns for report in counting for time_ns in report.times_ns]
+    times_ns = [np.repeat(report.times_ns, report.events_each) for report in counting]
+    all_ns = np.concatenate(times_ns).astype(np.int64)
     series = [report.intervals for report in counting]
     producer_cpu_seconds = sum(report.cpu_seconds for report in load.reports)
     written_sum = sum(report.written_sum for report in load.reports) % 2**64
@@ -118,7 +120,7 @@ def measurement(
         warmup_seconds=context.warmup_seconds,
         bytes_each=event_bytes,
         concurrency=concurrency,
-        histogram=loops.histogram_of(np.array(times_ns, dtype=np.int64)) if times_ns else None,
+        histogram=loops.histogram_of(all_ns) if len(all_ns) else None,
         timer_ns=max(report.timer_ns for report in load.reports),
         intervals=[sum(counts) for counts in zip_longest(*series, fillvalue=0)],
         interval_seconds=INTERVAL_SECONDS,

@@ -46,6 +46,8 @@ class Tally:
         self.acknowledged = 0
         """All of them, warm-up included."""
         self.times_ns: list[int] = []
+        self.events_each = 1
+        """That one of these times is of."""
 
     def goes_on(self) -> bool:
         """Whether more may be offered."""
@@ -90,6 +92,7 @@ class Tally:
             "written_sum": written_sum,
             "cpu_seconds": (time.process_time_ns() - before_ns) / 1e9,
             "times_ns": self.times_ns,
+            "events_each": self.events_each,
             "timer_ns": timer_ns(),
         }
 

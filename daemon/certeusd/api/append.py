@@ -24,6 +24,7 @@ from aiohttp import web
 from certeus.errors import Error
 from certeusd._native import DoorEncoder, Encoded
 from certeusd.api import parameters
+from certeusd.api.intake import Intake
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.routing import Context
@@ -76,10 +77,6 @@ class Asked(NamedTuple):
             timeout_s=timeout_s,
         )
 
-    def left_s(self) -> float:
-        """Seconds until the time is over."""
-        return max(self.deadline - time.monotonic(), 0.0)
-
 
 async def post_events(
     context: Context, caller: Caller, request: web.BaseRequest
@@ -95,19 +92,16 @@ async def post_events(
     if not _names_source(request, asked) and context.producers.default_source(caller) is None:
         raise _bad("a source is needed: give ?source= one of those that [api] sources allows")
     producer = await context.producers.of(caller)
-    verdicts = Verdicts(producer.door)
+    intake = Intake(context, caller, producer, asked.deadline)
+    verdicts = intake.verdicts
     try:
         async for encoded in _encoded(context, caller, producer.encoder, request, asked):
-            tickets = await producer.door.append(encoded.payloads, asked.left_s())
-            verdicts.add(encoded.seen, encoded.refused, tickets)
-            await context.throttle.paced(request, caller, encoded.seen)
-            context.process.count("events_total", len(tickets))
-            context.process.count("refused_total", len(encoded.refused))
-            if len(tickets) < encoded.count:
+            has_room = await intake.append(encoded)
+            await intake.paced(request, encoded.seen)
+            if not has_room:
                 raise _no_room(asked, verdicts)
-        if asked.waits and verdicts.last_ticket:
-            await producer.door.settled(verdicts.last_ticket, asked.left_s())
-            verdicts.take()
+        if asked.waits:
+            await intake.settle()
     except LateError as error:
         raise _late(asked, verdicts) from error
     except Error as error:

@@ -88,6 +88,10 @@ class Bodies:
                     f"nothing has come for {self._timeout_s:g} s: send it again",
                     headers={"Connection": "close"},
                 ) from error  # fmt: skip
+            except RuntimeError as error:  # What aiohttp says of a peer that has gone.
+                if request.transport is not None:
+                    raise
+                raise ConnectionResetError("the peer has gone") from error
             except web.RequestPayloadError as error:
                 raise ProblemError(
                     400, "bad-body", "not a body", f"{error}: see RFC 9112, section 7",

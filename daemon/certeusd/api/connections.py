@@ -12,10 +12,14 @@ a stranger must not fill the journal.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import cast
 
 from aiohttp import http_exceptions, web
 
@@ -30,6 +34,8 @@ WRITE_TIMEOUT_S = 30.0
 """For so long a peer may take nothing of what is there for it."""
 LINGER_S = 5.0
 """How long a body that nobody wants is read away, so that the refusal is seen."""
+CUT_TIMEOUT_S = 0.5
+"""At the end, for handlers that are cut off."""
 READ_BUFFER_BYTES = 64 * 1024
 """Of a body, before anybody reads it: twice that is held, no more."""
 WRITE_BUFFER_BYTES = 64 * 1024
@@ -45,6 +51,18 @@ def _silent() -> logging.Logger:
     logger = logging.Logger("certeusd.api", logging.CRITICAL + 1)
     logger.propagate = False
     return logger
+
+
+class State(StrEnum):
+    """What a connection is at."""
+
+    READING = "reading"
+    """The headers of a request."""
+    ANSWERING = "answering"
+    STUCK = "stuck"
+    """The peer takes nothing of what is there for it."""
+    IDLE = "idle"
+    CLOSING = "closing"
 
 
 class Connection(web.RequestHandler):
@@ -82,8 +100,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; its peer has a slot."""
         # uvloop's transports are none of asyncio's classes.
-        self._end = transport  # type: ignore[assignment]
-        assert self._end is not None
+        self._end = cast(asyncio.Transport, transport)
         self._end.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         super().connection_made(transport)
 
@@ -131,9 +148,20 @@ class Connection(web.RequestHandler):
 
     # --- the sweep -------------------------------------------------------------------------------
 
+    @property
+    def state(self) -> State:
+        """What it is at."""
+        if self._end is not None and self._end.is_closing():
+            return State.CLOSING
+        if self._until["write"] != math.inf:
+            return State.STUCK
+        if self._busy:
+            return State.ANSWERING
+        return State.READING if self._reading else State.IDLE
+
     def overdue(self, now: float) -> bool:
         """Whether a time is over that it had to keep."""
-        if self._end is not None and self._end.is_closing() and self._until["end"] == math.inf:
+        if self.state is State.CLOSING and self._until["end"] == math.inf:
             self._until["end"] = now + WRITE_TIMEOUT_S  # What is left may still be taken.
         return now >= min(self._until.values())
 
@@ -187,6 +215,8 @@ class Connections:
         self._slots = slots
         self._count = count
         self._all: dict[Connection, str] = {}
+        self._closing = False
+        self._empty = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -209,6 +239,12 @@ class Connections:
         peer = self._all.pop(connection, None)
         if peer is not None:
             self._slots.give_back(peer)
+        if not self._all:
+            self._empty.set()
+
+    def states(self) -> Counter[State]:
+        """Count connections by what they are at."""
+        return Counter(connection.state for connection in self._all)
 
     def sweep(self, now: float) -> None:
         """End those that did not keep their times."""
@@ -220,13 +256,28 @@ class Connections:
         assert isinstance(connection, Connection), "it made all of them"
         connection.begin()
         try:
-            return await self._handle(request)
+            answer = await self._handle(request)
         finally:
             connection.finish()
+        if self._closing:
+            answer.force_close()
+        return answer
 
     async def close(self, timeout_s: float) -> None:
-        """End the idle ones, wait for what is under way, then end all."""
-        self._server.pre_shutdown()
-        await self._server.shutdown(timeout_s)
+        """End the idle ones, wait for what is under way, then end all.
+
+        aiohttp's own shutdown takes no more bytes at once, and so cuts bodies that are still
+        coming: it is for those that are left.
+        """
+        await asyncio.sleep(0)  # What has come in whole begins.
+        self._closing = True
+        for connection in list(self._all):
+            if connection.state in (State.IDLE, State.READING):
+                connection.force_close()
+        if self._all:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), timeout_s)
+        await self._server.shutdown(CUT_TIMEOUT_S)
         for connection in list(self._all):
             connection.abort()

@@ -30,4 +30,5 @@ def _told(route: Route) -> openapi.Operation:
         bodies=route.bodies,
         answer=route.answer,
         answers=route.answers,
+        refusals=route.refusals,
     )

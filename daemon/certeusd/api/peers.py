@@ -39,6 +39,10 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")  # As aiohttp made it of a header.
+
+
 class Peers:
     """The rule of `[api]`; the key is the port's."""
 
@@ -58,7 +62,7 @@ class Peers:
         """Return who sent these headers to the port; comparing takes the same time for any key."""
         told = headers.get("Authorization", "")
         given = told.removeprefix(SCHEME) if told.startswith(SCHEME) else headers.get(KEY_HEADER)
-        if given and self._key and hmac.compare_digest(given.encode(), self._key.encode()):
+        if given and self._key and hmac.compare_digest(_bytes(given), _bytes(self._key)):
             return Caller("key", "key", appends=True, reads=True)
         raise ProblemError(
             401, "no-key", "no key",

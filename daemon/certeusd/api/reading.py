@@ -77,7 +77,6 @@ class Reading:
         until_seq = self.durable_seq
         tailing = await asyncio.to_thread(self._tailing, asked, asked.after_seq or 0, "events")
         answer = web.StreamResponse(headers={"Content-Type": NDJSON})
-        answer.enable_chunked_encoding()
         await answer.prepare(request)
         while limit:
             part = await asyncio.to_thread(

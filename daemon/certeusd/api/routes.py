@@ -4,11 +4,13 @@ from aiohttp import web
 
 from certeusd.api import parameters
 from certeusd.api.append import post_events
+from certeusd.api.otlp import KINDS, post_logs
 from certeusd.api.peers import Caller
 from certeusd.api.reading import get_events
 from certeusd.api.routing import Context, Handler, Route
 from certeusd.api.verdicts import Summary
-from certeusd.control.types import Health, Sla
+from certeusd.control.sla import Sla
+from certeusd.control.types import Health
 
 
 def _passed_on(path: str) -> Handler:
@@ -35,6 +37,11 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/v1/ledger/events", "read", get_events,
         "Durable events, by number; followed with Accept: text/event-stream.",
         query=parameters.READ, answers=(parameters.NDJSON, parameters.EVENT_STREAM),
+    ),
+    Route(
+        "POST", "/v1/logs", "append", post_logs,
+        "OTLP/HTTP: append log records, and answer when they are durable.",
+        bodies=KINDS, answers=KINDS, refusals=KINDS,
     ),
     Route(
         "GET", "/v1/ledger/health", "read", _passed_on("/v1/health/ready"),

@@ -11,6 +11,7 @@ from certeusd.api.bodies import Bodies
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.producers import Producers
+from certeusd.api.queries import fault
 from certeusd.api.throttle import Throttle
 from certeusd.door_process import DoorProcess
 from certeusd.openapi import Query
@@ -50,14 +51,24 @@ class Route(NamedTuple):
     """None: what `answers` say is all that is known of it."""
     answers: tuple[str, ...] = ("application/json",)
     """Content types of what it gives."""
+    refusals: tuple[str, ...] = ()
+    """Content types of what it refuses with; none: it is RFC 9457's."""
 
 
-def check_query(route: Route, given: Iterable[str]) -> None:
-    """Refuse parameters that a route does not have: a misspelt one must not be taken for none."""
-    known = [one.name for one in route.query]
-    for name in given:
+def check_query(route: Route, given: Iterable[tuple[str, str]]) -> None:
+    """Refuse values that a schema does not allow, and parameters that a route does not have.
+
+    A misspelt one must not be taken for none.
+
+    Raises:
+        ProblemError: 400.
+    """
+    known = {one.name: one for one in route.query}
+    for name, value in given:
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
-            raise ProblemError(
-                400, "bad-request", "bad request", f"{route.path} has no parameter {name}: {has}"
-            )
+            what = f"{route.path} has no parameter {name}: {has}"
+        else:
+            what = fault(known[name], value)
+        if what:
+            raise ProblemError(400, "bad-request", "bad request", what)

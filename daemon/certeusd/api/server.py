@@ -13,6 +13,7 @@ from certeusd.api.about import Supervisor
 from certeusd.api.bodies import Bodies
 from certeusd.api.connections import Connection, Connections
 from certeusd.api.listening import Acceptor
+from certeusd.api.otlp_answers import told
 from certeusd.api.peers import Caller, Peers
 from certeusd.api.port import Port, check_site
 from certeusd.api.problems import ProblemError
@@ -111,17 +112,16 @@ class Server:
             caller = self._caller(request)
             route = self._route(request)
             self._check(route, caller)
-            check_query(route, request.query)
+            check_query(route, request.query.items())
             answer = await route.handler(self._context, caller, request)
         except ProblemError as error:
-            answer = error.response()
+            answer = told(request, error)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # the boundary: it answers, whatever happened inside
             self._process.logger.error("api_request_failed", path=request.path, exc_info=error)
-            answer = ProblemError(
-                500, "bug", "bug", f"{type(error).__name__}: see the log"
-            ).response()
+            bug = ProblemError(500, "bug", "bug", f"{type(error).__name__}: see the log")
+            answer = told(request, bug)
         else:
             self._process.progressed()
         self._observe(request, answer)

@@ -39,19 +39,23 @@ class Throttle:
         """
         self._refuse(self._bucket.take(caller.name, events, time.monotonic()))
 
-    async def paced(self, request: web.BaseRequest, caller: Caller, events: int) -> None:
-        """Charge a block of a stream that was let in; wait while its peer has used up its share.
+    def charge(self, caller: Caller, events: int) -> None:
+        """Charge what a request that was let in has brought; the next one waits for it."""
+        self._bucket.charge(caller.name, events, time.monotonic())
 
-        Nothing is read meanwhile, so that the peer has to wait, too.
+    async def paced(self, request: web.BaseRequest, caller: Caller, events: int) -> None:
+        """Charge a block of a request that was let in; what is below zero the next block waits for.
+
+        Nothing is read meanwhile, so that the peer has to wait, too. The first block never waits.
 
         Raises:
             ConnectionError: the peer has gone meanwhile.
         """
-        self._bucket.charge(caller.name, events, time.monotonic())
         while (wait_s := self._bucket.wait_s(caller.name, time.monotonic())) > 0:
             if request.transport is None:
                 raise ConnectionError("nobody waits for the rest of it")
             await asyncio.sleep(min(wait_s, LOOK_S))
+        self._bucket.charge(caller.name, events, time.monotonic())
 
     def _refuse(self, wait_s: float) -> None:
         if wait_s <= 0:

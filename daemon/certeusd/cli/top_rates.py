@@ -154,25 +154,29 @@ def quantiles(
 # --- processes -----------------------------------------------------------------------------------
 
 
-def _sum(status: types.Status | None, role: str, *fields: str) -> int | None:
-    """Add up counters of every process of a role."""
-    if status is None:
-        return None
-    processes = [one for one in (*status.workers, *status.processes) if one.role == role]
-    return sum(one.counters.get(field, 0) for one in processes for field in fields)
+def _of(status: types.Status, role: str, other: types.Status) -> list[types.Process]:
+    """Find the processes of a role that another status has, too: workers come and go."""
+    names = {one.name for one in (*other.workers, *other.processes)}
+    processes = (*status.workers, *status.processes)
+    return [one for one in processes if one.role == role and one.name in names]
+
+
+def _sum(status: types.Status, role: str, field: str, other: types.Status) -> int:
+    """Add up a counter of every process of a role."""
+    return sum(one.counters.get(field, 0) for one in _of(status, role, other))
 
 
 def _quantiles_of(
     before: types.Status | None, after: types.Status, role: str, name: str
 ) -> tuple[Rate, Rate]:
     """p50 and p99 of every process of a role together."""
-    old = None if before is None else _counts(before, role, name)
-    return quantiles(old, _counts(after, role, name))
+    if before is None:
+        return None, None
+    return quantiles(_counts(before, role, name, after), _counts(after, role, name, before))
 
 
-def _counts(status: types.Status, role: str, name: str) -> list[int]:
-    processes = [one for one in (*status.workers, *status.processes) if one.role == role]
-    return histogram.merged([one.histograms.get(name, []) for one in processes])
+def _counts(status: types.Status, role: str, name: str, other: types.Status) -> list[int]:
+    return histogram.merged([one.histograms.get(name, []) for one in _of(status, role, other)])
 
 
 STAGES = (
@@ -186,9 +190,9 @@ STAGES = (
 
 def _stages(before: types.Status | None, after: types.Status, seconds: float | None) -> list[Stage]:
     def of(role: str, field: str | None) -> Rate:
-        if field is None:
+        if field is None or before is None:
             return None
-        return rate(_sum(before, role, field), _sum(after, role, field) or 0, seconds)
+        return rate(_sum(before, role, field, after), _sum(after, role, field, before), seconds)
 
     rows = list[Stage]()
     for stage, role, events, byte_count, rejected, name in STAGES:
@@ -338,12 +342,12 @@ def _postgres(
     """PostgreSQL: how it is by now, and not only what it has synced to its position file."""
     p50, p99 = _quantiles_of(before, after, "flush", "batch_ns")
     old = None if before is None else before.flushed_seq
-    sent = _sum(before, "flush", "bytes_total")
+    sent = None if before is None else _sum(before, "flush", "bytes_total", after)
     return Follower(
         name=row.name,
         state=_delivery(after),
         events_per_second=rate(old, after.flushed_seq, seconds),
-        bytes_per_second=rate(sent, _sum(after, "flush", "bytes_total") or 0, seconds),
+        bytes_per_second=rate(sent, _sum(after, "flush", "bytes_total", after), seconds),
         lag_events=after.lag_events,
         lag_bytes=row.lag_bytes,
         lag_seconds=after.lag_seconds,

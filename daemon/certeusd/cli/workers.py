@@ -34,6 +34,7 @@ def command(context: click.Context) -> None:
     if wants_json(context):
         print_json(answer)
         return
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, header_style="dim")
@@ -41,7 +42,10 @@ def command(context: click.Context) -> None:
         table.add_column(name, justify="left" if name == "state" else "right")
     for worker in cast(list[Json], answer["workers"]):
         table.add_row(*_cells(worker))
-    console().print(table)
+    out = console()
+    out.print(table)
+    if (found := cast(Json | None, answer.get("scaling"))) is not None:
+        out.print(f"  {escape(_number(found))}", style="dim")
 
 
 @command.command()
@@ -58,6 +62,12 @@ def restart(context: click.Context, index: int) -> None:
         print_json(answer)
     else:
         click.echo(answer["done"])
+
+
+def _number(found: Json) -> str:
+    if found["min"] == found["max"]:
+        return f"always {found['max']}"
+    return f"{found['current']}, {found['min']} to {found['max']}: {found['why']}"
 
 
 def _cells(worker: Json) -> list[str]:

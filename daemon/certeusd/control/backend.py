@@ -6,13 +6,14 @@ from typing import Protocol
 from certeusd.board import Board
 from certeusd.channel import AskLetters
 from certeusd.control.measures import Measures
+from certeusd.control.sla import Sla
 from certeusd.control.types import (
     Configuration,
     Differences,
     Process,
     Producers,
     Reloaded,
-    Sla,
+    Scaling,
     Status,
 )
 from certeusd.logs import Module
@@ -105,6 +106,10 @@ class Backend(Protocol):
 
     def workers(self) -> list[Process]:
         """One row a worker."""
+        ...
+
+    def scaling(self) -> Scaling:
+        """How many workers there are, may be, and why."""
         ...
 
     def processes(self) -> list[Process]:

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 from certeusd.config import ThresholdsSection
-from certeusd.control.types import Sla
+from certeusd.control.sla import Sla
 
 Scope = Literal["cgroup", "host"]
 
@@ -46,6 +46,8 @@ class Measures(NamedTuple):
     started_at: float
     flushed_until: float
     """Seconds since 1970: what was durable then is in PostgreSQL."""
+    worker_places: int
+    """Workers that there are or were: what they have counted stays counted."""
     processes: tuple[ProcessMeasure, ...]
     cpus: int
     """That this service may use."""

@@ -84,6 +84,7 @@ WORKER_COUNTERS = (
 )
 WORKER_GAUGES = (
     ("sessions", "certeus_sessions", "Sessions open."),
+    ("active_sessions", "certeus_active_sessions", "Sessions at work in the last second."),
     ("ring_bytes", "certeus_ring_bytes", "Bytes of client rings."),
     ("in_flight", "certeus_in_flight_events", "Events forwarded and not settled."),
 )

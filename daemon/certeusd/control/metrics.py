@@ -25,7 +25,8 @@ from certeusd.board import Board
 from certeusd.control import exposed, health, reasons
 from certeusd.control import metric_words as words
 from certeusd.control.measures import Measures
-from certeusd.control.types import Sla, Status
+from certeusd.control.sla import Sla
+from certeusd.control.types import Status
 from certeusd.doors import DOORS
 
 CONTENT_TYPE = exposed.CONTENT_TYPE
@@ -65,13 +66,14 @@ class BoardCollector(Collector):
         """Yield every family."""
         board, status = self._backend.board, self._backend.status()
         measures = self._backend.measures()
-        workers = len(status.workers)
+        workers = measures.worker_places
         yield from _service(status, self._backend.takes_events)
         yield from _configuration(status, measures)
         yield from _positions(board, measures)
         yield from _staged(board, workers)
         yield from _rejected(board)
         yield from _of_workers(board, workers)
+        yield from _scaling(status)
         yield from _plain(board)
         yield from _of_doors(board)
         yield from _breaker(board)
@@ -237,6 +239,21 @@ def _of_workers(board: Board, workers: int) -> Iterable[Metric]:
             value = board.get("worker", f"ring_{kind}_total", slot)
             violations.add_metric([str(slot), kind], value)
     yield violations
+
+
+def _scaling(status: Status) -> Iterable[Metric]:
+    found = status.scaling
+    if found is None:
+        return
+    yield _gauge("certeus_workers", "Workers that there are to be.", found.current)
+    yield _gauge("certeus_workers_min", "Workers that there are at least.", found.min)
+    yield _gauge("certeus_workers_max", "Workers that there may be.", found.max)
+    changes = CounterMetricFamily(
+        "certeus_workers_scaled", "Changes of their number.", labels=["direction"]
+    )
+    changes.add_metric(["up"], found.ups_total)
+    changes.add_metric(["down"], found.downs_total)
+    yield changes
 
 
 def _plain(board: Board) -> Iterable[Metric]:

@@ -19,6 +19,7 @@ from certeusd.board import WORKERS_MAX
 from certeusd.control import dead_letters, followers, health, metrics
 from certeusd.control.access import Access
 from certeusd.control.backend import Backend, Orders
+from certeusd.control.sla import Sla
 from certeusd.control.types import (
     SCHEMA_VERSION,
     Configuration,
@@ -30,7 +31,6 @@ from certeusd.control.types import (
     Problem,
     Producers,
     Reloaded,
-    Sla,
     Status,
     Waited,
     Workers,
@@ -119,7 +119,7 @@ async def get_sla(request: Request) -> Sla:
 
 async def get_workers(request: Request) -> Workers:
     """One row a worker."""
-    return Workers(SCHEMA_VERSION, request.backend.workers())
+    return Workers(SCHEMA_VERSION, request.backend.workers(), request.backend.scaling())
 
 
 async def get_producers(request: Request) -> Producers:

@@ -160,6 +160,25 @@ class Bottleneck(msgspec.Struct, frozen=True):
     """Why, for humans."""
 
 
+class Scaling(msgspec.Struct, frozen=True):
+    """How many workers there are, and how many there may be."""
+
+    min: int
+    """There are never fewer."""
+    max: int
+    """There are never more; the same as `min`: their number does not change."""
+    current: int
+    """How many there are to be now."""
+    why: str
+    """Why it is this number, for humans."""
+    since: str
+    """When it became this number."""
+    ups_total: int = 0
+    """Times that there came to be more."""
+    downs_total: int = 0
+    """Times that there came to be fewer."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """`certeus status`."""
 
@@ -207,6 +226,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Keys of the configuration that wait for the next start."""
     bottleneck: Bottleneck | None = None
     """None: nobody waits."""
+    scaling: Scaling | None = None
+    """None: a daemon that does not tell."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -226,6 +247,8 @@ class Workers(msgspec.Struct, frozen=True):
 
     schema_version: int
     workers: list[Process]
+    scaling: Scaling | None = None
+    """None: a daemon that does not tell."""
 
 
 class Producer(msgspec.Struct, frozen=True, kw_only=True):
@@ -389,37 +412,6 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True):
 
     schema_version: int = SCHEMA_VERSION
     differences: list[Difference]
-
-
-class Objective(msgspec.Struct, frozen=True, kw_only=True):
-    """One promise of `[sla]`, and what was measured in the window."""
-
-    name: str
-    """`ack_p99`, `row_p99` or `availability`."""
-    objective: float
-    """Of the configuration."""
-    measured: float | None
-    """Of a time true to a factor of two: its histogram has powers of two. None: nothing yet."""
-    upper_bound: float | None
-    """What a measured time is at most; None where it is exact."""
-    unit: str
-    """`milliseconds` or `ratio`."""
-    met: bool
-    """Whether what was measured is within it; where nothing was measured, nothing has missed it."""
-    samples: int
-    """Events or rows counted; of the availability, looks."""
-    since: str
-    """When what was measured begins: the daemon's start, or the window's."""
-
-
-class Sla(msgspec.Struct, frozen=True, kw_only=True):
-    """`certeus sla`: whether the service levels are met."""
-
-    schema_version: int = SCHEMA_VERSION
-    window_seconds: int
-    objectives: list[Objective]
-    met: bool
-    """All of them."""
 
 
 class Done(msgspec.Struct, frozen=True):

@@ -10,8 +10,8 @@ from certeusd.control.health import NO_ROOM
 from certeusd.control.types import rfc3339
 from certeusd.supervisor import recovering
 from certeusd.supervisor.bottleneck import Sample
-from certeusd.supervisor.fleet import Slot
 from certeusd.supervisor.postgres import EmbeddedPostgres, ServerState
+from certeusd.supervisor.slot import Slot
 from certeusd.supervisor.state import Reason, Reasons, State
 
 REASON_WORDS = range(32, 48)
@@ -53,6 +53,16 @@ def log(board: Board) -> types.Log:
         stale_total=words["stale_total"],
         torn_total=words["torn_total"],
         damaged_total=words["damaged_total"],
+    )
+
+
+def dedup(board: Board) -> types.Dedup:
+    """Say which retries are recognised."""
+    from_ns = board.get("log", "dedup_from_ns")
+    return types.Dedup(
+        board.get("log", "dedup_from_seq"),
+        rfc3339(from_ns / 1e9) if from_ns else None,
+        board.get("log", "dedup_keys"),
     )
 
 

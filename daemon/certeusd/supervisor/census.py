@@ -6,7 +6,8 @@ from certeusd import histogram
 from certeusd.channel import Session
 from certeusd.control import types
 from certeusd.control.types import rfc3339
-from certeusd.supervisor.fleet import Fleet, Slot
+from certeusd.supervisor.fleet import Fleet
+from certeusd.supervisor.slot import Slot
 
 ANSWER_TIMEOUT_S = 1.0
 NS = 1e-9

@@ -16,10 +16,11 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
-from certeusd.board import BOARD_BYTES, Board
+import msgspec
+
+from certeusd.board import BOARD_BYTES
 from certeusd.channel import (
     Answer,
     Attach,
@@ -33,21 +34,19 @@ from certeusd.channel import (
     Report,
     Role,
     Sessions,
+    Share,
     Start,
     State,
 )
-from certeusd.config import Config, SupervisorSection
-from certeusd.doors import DOORS
+from certeusd.config import Config
 from certeusd.exits import Exit
 from certeusd.logs import Logger
-from certeusd.paths import Paths
 from certeusd.supervisor import memory
-from certeusd.supervisor.asking import Asking
-from certeusd.supervisor.backoff import Backoff
-from certeusd.supervisor.child import Child, name_of, spawn
+from certeusd.supervisor.child import Child, spawn
+from certeusd.supervisor.equipment import Equipment
 from certeusd.supervisor.levels import Levels
-from certeusd.supervisor.pinning import Placement
 from certeusd.supervisor.questions import Questions
+from certeusd.supervisor.slot import Slot, after_death_of
 from certeusd.supervisor.state import Reasons
 
 FORGIVEN_AFTER_S = 60.0
@@ -56,7 +55,7 @@ RESTART_TIMEOUT_S = 60.0
 RESTART_LOOK_S = 0.2
 DOOR_GAUGES = ("connections", "subscribers", "producers")
 GAUGES: dict[Role, tuple[str, ...]] = {
-    "worker": ("sessions", "ring_bytes", "in_flight"),
+    "worker": ("sessions", "ring_bytes", "in_flight", "active_sessions"),
     "log": (),
     "flush": ("connected", "breaker_state", "breaker_failures"),
     "api": DOOR_GAUGES,
@@ -69,67 +68,6 @@ LAST_WORDS = ("log-failed", "log-read-only")
 """Reasons that a child tells as it ends: they stay until a later life makes progress."""
 PAIR_PAGES_BYTES = 4 * 4096
 """Words of the two rings of a pair, beside their data (`daemon/src/envelope.rs`)."""
-
-
-class Equipment(NamedTuple):
-    """What children get: made once by the supervisor, kept over all their lives."""
-
-    config: Config
-    paths: Paths
-    placement: Placement
-    board: Board
-    board_fd: int
-    follower_bell: int
-    listeners: Sequence[int]
-    """One for each `[[ingest]]` and each door, in order."""
-    doors: Mapping[Role, Sequence[int]]
-    """What each door listens on."""
-    postgres_dsn: str
-    api_key: str | None
-    command: Callable[[Role], Sequence[str]]
-
-
-class Slot:
-    """A place for a child, over all its lives."""
-
-    def __init__(self, role: Role, index: int, cpu: int | None) -> None:
-        self.role: Role = role
-        self.index = index
-        self.cpu = cpu
-        self.child: Child | None = None
-        self.limits = SupervisorSection()
-        """What its child was started with."""
-        self.backoff = Backoff()
-        self.timer: asyncio.TimerHandle | None = None
-        self.asking = Asking()
-        self.up = asyncio.Event()
-        """While it has a child that does its work."""
-        self.held = False
-        """Whether it is to have no child until an admin says so."""
-        self.ordered = False
-        """Whether its child was told to end so that another one begins."""
-        self.measured: tuple[float, int] = (0.0, 0)
-        """CPU percent, resident bytes."""
-        self.ended_cpu_seconds = 0.0
-        """Processor time of the lives that have ended."""
-
-    @property
-    def name(self) -> str:
-        """`log`, `flush`, `worker-0`, ..."""
-        return name_of(self.role, self.index)
-
-    @property
-    def ends_within_s(self) -> float:
-        """How long its child may take to end in order."""
-        if self.role == "worker" or self.role in DOORS:
-            # It keeps to `drain_timeout_ms` itself; the rest is for saying so.
-            return self.limits.drain_timeout_ms / 1000 + 1.0
-        return self.limits.stop_timeout_ms / 1000
-
-    @property
-    def ready(self) -> bool:
-        """Whether it has a life that does its work."""
-        return self.child is not None and self.child.ready
 
 
 class Fleet:
@@ -145,13 +83,17 @@ class Fleet:
         placement = equipment.placement
         self.log = Slot("log", 0, placement.log)
         self.flush = Slot("flush", 0, placement.flush)
-        self.workers = [Slot("worker", at, cpu) for at, cpu in enumerate(placement.worker)]
+        self.places: list[Slot] = []
+        """Of every worker that there ever was; those above `workers` end, or have ended."""
         self.doors = [Slot(role, 0, None) for role in equipment.doors]
+        self._number = 0
         self.reports: dict[str, dict[str, object]] = {}
         self.questions = Questions()
         """To the flusher."""
         self.draining = False
         self._equipment = equipment
+        for _ in range(placement.workers):
+            self._next_place()
         self._reasons = reasons
         self._logger = logger
         self._changed = changed
@@ -160,13 +102,23 @@ class Fleet:
         self._loop = asyncio.get_running_loop()
 
     @property
+    def workers(self) -> list[Slot]:
+        """Of the workers that there are to be."""
+        return self.places[: self._number]
+
+    @property
     def slots(self) -> list[Slot]:
         """Every slot, the log writer first."""
+        return [self.log, *self.places, self.flush, *self.doors]
+
+    @property
+    def wanted(self) -> list[Slot]:
+        """Every slot but those of workers that are not to be any more."""
         return [self.log, *self.workers, self.flush, *self.doors]
 
     def of(self, role: Role) -> list[Slot]:
-        """Every slot of a role."""
-        return [slot for slot in self.slots if slot.role == role]
+        """Every slot of a role, of those that are wanted."""
+        return [slot for slot in self.wanted if slot.role == role]
 
     def start(self) -> None:
         """Start every child."""
@@ -198,10 +150,11 @@ class Fleet:
 
     def _start_message(self, slot: Slot) -> Start:
         equipment = self._equipment
+        worker = msgspec.structs.replace(equipment.config.worker, count=self._number)
         return Start(
             role=slot.role,
             index=slot.index,
-            config=self._equipment.config,
+            config=msgspec.structs.replace(equipment.config, worker=worker),
             state_dir=str(equipment.paths.state_dir),
             runtime_dir=str(equipment.paths.runtime_dir),
             log_level=self.levels.of(slot.role),
@@ -219,8 +172,8 @@ class Fleet:
         return [equipment.board_fd, equipment.follower_bell]
 
     def _send_level(self, role: Role, level: str) -> None:
-        for slot in self.of(role):
-            if slot.child is not None:
+        for slot in self.slots:
+            if slot.role == role and slot.child is not None:
                 slot.child.send(Level(level))
 
     # --- what children say -------------------------------------------------------------------
@@ -317,7 +270,8 @@ class Fleet:
     def _join_all(self) -> None:
         if not self.log.ready:
             return
-        for slot in self.workers:
+        # Who drains has to settle what it holds, too.
+        for slot in self.places:
             if slot.ready and slot.index not in self._pairs:
                 self._join(slot)
 
@@ -351,7 +305,7 @@ class Fleet:
             if self.log.child is not None:
                 self.log.child.send(Detach(slot.index))
         elif slot.role == "log":
-            for worker in self.workers:
+            for worker in self.places:
                 if worker.index in self._pairs and worker.child is not None:
                     worker.child.send(Detach(worker.index))
             self._pairs.clear()
@@ -423,6 +377,14 @@ class Fleet:
         if slot.child is not None:
             slot.ordered = True
             await self._stop([slot], slot.ends_within_s)
+        await self.wait_until_ready(slot)
+
+    async def wait_until_ready(self, slot: Slot) -> None:
+        """Return when its child does its work, or it is not to have one.
+
+        Raises:
+            TimeoutError: neither is so yet.
+        """
         async with asyncio.timeout(RESTART_TIMEOUT_S):
             while not (slot.ready or slot.held or self.draining):
                 with contextlib.suppress(TimeoutError):
@@ -443,6 +405,41 @@ class Fleet:
         self._spawn(slot)
         return True
 
+    # --- another number of workers --------------------------------------------------------------
+
+    def _next_place(self) -> Slot:
+        """Want the worker behind the last one: in a new place, or in the one it had before."""
+        if self._number == len(self.places):
+            cpus = self._equipment.placement.worker
+            cpu = cpus[self._number] if self._number < len(cpus) else None
+            self.places.append(Slot("worker", self._number, cpu))
+        self._number += 1
+        return self.places[self._number - 1]
+
+    def add_worker(self) -> Slot:
+        """Start one worker more; it takes new clients as soon as it is ready."""
+        slot = self._next_place()
+        if not self.release(slot):
+            self._spawn(slot)
+        return slot
+
+    async def retire_worker(self) -> None:
+        """End the last worker in order: its clients go to the others. No death is counted."""
+        assert self._number > 1, "somebody serves"
+        self._number -= 1
+        slot = self.places[self._number]
+        self.share()
+        await self.hold(slot)
+        self._progressed(slot)  # What was wrong with it is nobody's trouble any more.
+        self._reasons.forget(slot.name)
+        self._changed()
+
+    def share(self) -> None:
+        """Tell every worker how many of them share the clients."""
+        for slot in self.workers:
+            if slot.child is not None:
+                slot.child.send(Share(self._number))
+
     # --- the end -----------------------------------------------------------------------------
 
     async def drain(self) -> None:
@@ -451,7 +448,7 @@ class Fleet:
         for slot in self.slots:
             if slot.timer is not None:
                 slot.timer.cancel()
-        for slots in (self.doors, self.workers):
+        for slots in (self.doors, self.places):
             await self._stop(slots, max((slot.ends_within_s for slot in slots), default=0.0))
         await self._stop([self.log], self.log.ends_within_s)
         await self._stop([self.flush], self.flush.ends_within_s)
@@ -483,11 +480,6 @@ class Fleet:
         for slot in self.slots:
             if slot.child is not None:
                 slot.measured = slot.child.measure()
-
-
-def after_death_of(slot: Slot) -> str:
-    """Owner of the reasons that outlive the life which told them."""
-    return f"after-{slot.name}"
 
 
 def ending(code: int) -> str:

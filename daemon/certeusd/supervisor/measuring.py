@@ -19,9 +19,9 @@ from certeusd.control.measures import (
     ProcessMeasure,
     ReloadMeasure,
 )
-from certeusd.control.types import Sla
+from certeusd.control.sla import Sla
 from certeusd.exits import Exit, ExitError
-from certeusd.supervisor.fleet import Slot
+from certeusd.supervisor.slot import Slot
 
 CGROUPS = Path("/sys/fs/cgroup")
 UNRECLAIMABLE = ("anon", "shmem", "kernel_stack", "pagetables", "slab_unreclaimable")
@@ -48,12 +48,18 @@ class Measuring:
         self._reload = ReloadMeasure(True, time.time())
 
     def now(
-        self, slots: Sequence[Slot], lag_seconds: float, thresholds: ThresholdsSection, sla: Sla
+        self,
+        slots: Sequence[Slot],
+        worker_places: int,
+        lag_seconds: float,
+        thresholds: ThresholdsSection,
+        sla: Sla,
     ) -> Measures:
         """Measure."""
         return Measures(
             started_at=self._started_at,
             flushed_until=time.time() - lag_seconds,
+            worker_places=worker_places,
             processes=(self._supervisor(), *map(_process, slots)),
             cpus=len(os.sched_getaffinity(0)),
             memory=memory(),

@@ -7,7 +7,8 @@ from certeusd.channel import AcceptDeadLetters, AcceptGap, AskLetters, Order, Re
 from certeusd.control import types
 from certeusd.exits import Exit, ExitError
 from certeusd.logs import Module
-from certeusd.supervisor.fleet import Fleet, Slot
+from certeusd.supervisor.fleet import Fleet
+from certeusd.supervisor.slot import Slot
 from certeusd.supervisor.state import Reasons
 
 FLUSH_PAUSED = "flush-paused"

@@ -21,19 +21,21 @@ from typing import NamedTuple
 from certeusd import cpus
 from certeusd.config import CpuSection
 from certeusd.config_sources import ConfigError
+from certeusd.supervisor import scaling
+from certeusd.supervisor.scaling import Bounds
 from certeusd.supervisor.topology import Cpu, Topology
 
 CPUS_TO_PIN_MIN = 4
-CPUS_A_WORKER = 4
-WORKERS_AUTO_MAX = 8
 
 
 class Placement(NamedTuple):
     """How many workers, and the CPU of each hot process; an absent one is not pinned."""
 
     workers: int
+    """At the start."""
     log: int | None
     worker: tuple[int | None, ...]
+    """Of these and of those that may come."""
     flush: int | None
     rest: frozenset[int]
     """For whatever is not pinned: supervisor, embedded PostgreSQL, helper threads."""
@@ -56,9 +58,9 @@ def plan(
         ConfigError: `cpu.cpus` names a CPU that is not allowed.
     """
     assert allowed, "a process runs somewhere"
-    numbers = _chosen(allowed, settings.cpus)
+    numbers = chosen(allowed, settings)
     usable = [topology.get(cpu, Cpu(cpu, cpu, 0, 0, isolated=False)) for cpu in sorted(numbers)]
-    workers = worker_count or max(1, min(WORKERS_AUTO_MAX, len(usable) // CPUS_A_WORKER))
+    workers = worker_count or scaling.automatic(len(usable))
     hot = 2 + workers
     why = _why_not(settings.pin, len(usable), hot)
     if why and settings.pin != "on":
@@ -71,7 +73,41 @@ def plan(
     return Placement(workers, log, tuple(worker), flush, rest & housekeeping or rest, why)
 
 
-def _chosen(allowed: Set[int], text: str) -> frozenset[int]:
+def plan_between(
+    topology: Topology, allowed: Set[int], settings: CpuSection, bounds: Bounds
+) -> Placement:
+    """Place the hot processes where the number of workers may change.
+
+    As many as can be pinned get a CPU of their own for the time when they are there; the ones above
+    these run on the rest. CPUs of workers that are not there at the start belong to the rest, too:
+    the scheduler keeps it away from one that is at work.
+
+    Raises:
+        ConfigError: `cpu.cpus` names a CPU that is not allowed.
+    """
+    most = placement = plan(topology, allowed, settings, bounds.max)
+    for workers in range(bounds.max - 1, bounds.min - 1, -1):
+        if not placement.why:
+            break
+        placement = plan(topology, allowed, settings, workers)
+    coming = {cpu for cpu in placement.worker[bounds.min :] if cpu is not None}
+    plain = {cpu for cpu in coming if cpu not in topology or not topology[cpu].isolated}
+    unpinned = (None,) * (bounds.max - len(placement.worker))
+    return placement._replace(
+        workers=bounds.min,
+        worker=placement.worker + unpinned,
+        rest=placement.rest | plain,
+        why=placement.why or most.why,
+    )
+
+
+def chosen(allowed: Set[int], settings: CpuSection) -> frozenset[int]:
+    """Return the CPUs that are used.
+
+    Raises:
+        ConfigError: `cpu.cpus` names one that is not allowed.
+    """
+    text = settings.cpus
     named = cpus.parse(text)
     if named - allowed:
         raise ConfigError(

@@ -12,11 +12,11 @@ from pathlib import Path
 from certeusd.channel import Squeeze
 from certeusd.supervisor.state import Reasons
 
-MEMORY_PRESSURE = "memory-pressure"
-
 ENTERED_PERCENT = 5.0
 LEFT_PERCENT = 1.0
 """Of the time in which somebody waited; two bounds, so that it does not flap."""
+
+MEMORY_PRESSURE = "memory-pressure"
 
 _SOME = re.compile(r"^some avg10=(\d+\.\d+)", re.MULTILINE)
 

@@ -51,6 +51,8 @@ KEYS: dict[str, Needs] = {
     "api.path": _DAEMON,
     "api.mode": _DAEMON,
     "api.tenant": _WORKER | _API,
+    "worker.min": NOBODY,
+    "worker.max": NOBODY,
     "control.group": _DAEMON,
     "ingest.path": _DAEMON,
     "ingest.mode": _DAEMON,
@@ -65,7 +67,11 @@ KEYS: dict[str, Needs] = {
     "syslog.tenant": _WORKER | _SYSLOG,
     "syslog.udp": _DAEMON,
 }
-"""Where a key needs another than its section."""
+"""Where a key needs another than its section. `worker.min` and `max` hold at once: workers come and
+go by themselves, and above what the start has planned for they have no CPU of their own."""
+
+WORKER_NUMBER = frozenset({"worker.count", "worker.min", "worker.max"})
+"""One question: they wait together, as rules do with their sockets."""
 
 PASSWORD, API_KEY = "postgres.password", "api.key"
 SECRETS: dict[str, Needs] = {PASSWORD: _FLUSH, API_KEY: _API}
@@ -96,8 +102,10 @@ def plan(old: Config, new: Config, *, secrets: Collection[str] = ()) -> Plan:
     differing = {key: _needs(key, old, new) for key in _differing(old, new)}
     # Rules belong to their sockets: they wait together.
     sockets = any(DAEMON in needs for key, needs in differing.items() if _is_ingest(key))
+    fixed = "worker.count" in differing
     for key, needs in differing.items():
-        if (sockets and _is_ingest(key)) or DAEMON in needs:
+        together = (sockets and _is_ingest(key)) or (fixed and key in WORKER_NUMBER)
+        if together or DAEMON in needs:
             pending.append(key)
         else:
             changed.append(key)

@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 from certeusd.board import HISTOGRAM_WORDS, Board
 from certeusd.config import SlaSection
-from certeusd.control.types import Objective, Sla, rfc3339
+from certeusd.control.sla import Objective, Sla
+from certeusd.control.types import rfc3339
 from certeusd.histogram import grown, quantile
 
 SLOTS = 360

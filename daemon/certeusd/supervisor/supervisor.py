@@ -15,9 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
-from certeusd import __version__, config_shown, config_sources, cpus, logs, systemd
+from certeusd import __version__, config_shown, config_sources, logs, systemd
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import Role
 from certeusd.config import Config
@@ -26,6 +24,7 @@ from certeusd.control import access, health, metrics, types
 from certeusd.control.exposed import Exposed
 from certeusd.control.measures import Measures
 from certeusd.control.server import ControlServer
+from certeusd.control.sla import Sla
 from certeusd.control.types import rfc3339
 from certeusd.exits import Exit, ExitError
 from certeusd.logs import Logger
@@ -35,23 +34,25 @@ from certeusd.supervisor import (
     directories,
     locks,
     memory,
-    pinning,
+    placing,
     recovering,
     reload,
     room,
     service_levels,
-    topology,
 )
 from certeusd.supervisor.bottleneck import Bottlenecks
 from certeusd.supervisor.census import Census
 from certeusd.supervisor.child import default_command
-from certeusd.supervisor.fleet import Equipment, Fleet
+from certeusd.supervisor.equipment import Equipment
+from certeusd.supervisor.fleet import Fleet
 from certeusd.supervisor.lag import Lag
 from certeusd.supervisor.measuring import Measuring
 from certeusd.supervisor.orders import Orders
 from certeusd.supervisor.postgres import EmbeddedPostgres
 from certeusd.supervisor.pressure import Pressure
 from certeusd.supervisor.progress import Progress
+from certeusd.supervisor.scaler import Scaler
+from certeusd.supervisor.scaling import Policy, Scaling
 from certeusd.supervisor.service_levels import ServiceLevels
 from certeusd.supervisor.sockets import Binder
 from certeusd.supervisor.state import TAKES_EVENTS, Facts, Reasons, State, next_state
@@ -69,6 +70,8 @@ class Settings(NamedTuple):
     config_file: str | None = None
     """Read again by `reload`; none: the usual places."""
     command: Callable[[Role], Sequence[str]] = default_command
+    policy: Callable[[], Policy] = Scaling
+    """How many workers there may be, and are to be."""
 
 
 class Supervisor:
@@ -79,6 +82,7 @@ class Supervisor:
         self._loaded = settings.loaded
         self._config_file = settings.config_file
         self._command = settings.command
+        self._policy = settings.policy()
         self._logger = logger
         self._state = State.STARTING
         self._since = time.time()
@@ -114,8 +118,8 @@ class Supervisor:
             self._owned.callback(os.close, locks.hold(directory / "lock"))
         directories.refuse_half_restored(paths)
         directories.make_log_key(paths)
-        self._place()
-        workers = self.placement.workers
+        self._placed = placing.place(loaded.config, self._policy, self._logger)
+        workers = self._placed.placement.workers
         self._config = config_sources.effective(loaded.config, workers, os.geteuid())
         self._asked = self._asked_for(loaded.config)
         self._dsn = config_sources.postgres_dsn(loaded)
@@ -139,6 +143,10 @@ class Supervisor:
         self._sockets = binder.bind(self._config)
         self._let_in(config_sources.roles(self._config.control))
         self._fleet = Fleet(self._equipment(), self._reasons, self._logger, self._update)
+        self._scaler = Scaler(
+            self._fleet, self.board, self._policy, self._asked.worker, self._placed.cpu_count,
+            self._logger,
+        )  # fmt: skip
         self.orders = Orders(self._fleet, self._reasons)
         self.census = Census(self._fleet)
         for warning in loaded.warnings:
@@ -147,22 +155,6 @@ class Supervisor:
     def _asked_for(self, config: Config) -> Config:
         """Resolve users and groups alone: what two configurations are compared by."""
         return config_sources.effective(config, config.worker.count, os.geteuid())
-
-    def _place(self) -> None:
-        """Plan who runs where, and go to where whatever is not pinned runs; children inherit it."""
-        asked, allowed = self._loaded.config, frozenset(os.sched_getaffinity(0))
-        placement = pinning.plan(topology.read(), allowed, asked.cpu, asked.worker.count)
-        self._logger.info(
-            "cpus_planned", allowed=cpus.shown(allowed), workers=placement.workers,
-            log=placement.log, worker=list(placement.worker), flush=placement.flush,
-            rest=cpus.shown(placement.rest), why=placement.why,
-        )  # fmt: skip
-        self.placement = placement
-        if placement.rest != allowed:
-            try:
-                os.sched_setaffinity(0, placement.rest)
-            except OSError as error:  # A sandbox may forbid it: slower, and no reason to stop.
-                self._logger.warning("supervisor_not_pinned", error=str(error))
 
     def _let_in(self, roles: access.Roles) -> None:
         """Open the control socket to whoever has a role there."""
@@ -176,7 +168,7 @@ class Supervisor:
         return Equipment(
             config=self._config,
             paths=self._paths,
-            placement=self.placement,
+            placement=self._placed.placement,
             board=self.board,
             board_fd=self._board_fd,
             follower_bell=self._follower_bell,
@@ -294,9 +286,11 @@ class Supervisor:
         self._pressure.act(self.orders.tell_flusher, self._reasons)
         self._look_at_levels()
         connected = bool(self.board.get("flush", "connected"))
-        self._bottlenecks.add(
-            answers.sample(self.board, self._fleet.workers, self._reasons, connected=connected)
-        )
+        sample = answers.sample(self.board, self._fleet.places, self._reasons, connected=connected)
+        self._bottlenecks.add(sample)
+        found = self._bottlenecks.find()
+        waits = sample.no_room or (found is not None and found.stage == "commit")
+        self._scaler.look(waits=waits, now=time.monotonic())
         if connected != self._external_since[1]:
             self._external_since = (time.time(), connected)
 
@@ -370,11 +364,10 @@ class Supervisor:
         self._loaded, self._asked, self._pending = loaded, plan.config, plan.pending
         if told:
             self._dsn = dsn
-        # Users and groups are numbers by now, and must not be resolved twice.
-        worker = msgspec.structs.replace(plan.config.worker, count=self.placement.workers)
-        self._config = msgspec.structs.replace(plan.config, worker=worker)
+        self._config = plan.config
         self._api_key = key
         self._fleet.configure(self._config, self._dsn, key)
+        self._scaler.configure(self._config.worker)
         self._exposed.configure(self._config.metrics)
         self._levels.configure(self._config.sla)
         self._let_in(roles)
@@ -406,8 +399,6 @@ class Supervisor:
         board = self.board
         durable = board.get("durability", "durable_seq")
         flushed = board.get("follower", "position_seq")
-        from_ns = board.get("log", "dedup_from_ns")
-        slots = range(len(self._fleet.workers))
         return types.Status(
             version=__version__,
             pid=os.getpid(),
@@ -421,13 +412,9 @@ class Supervisor:
             flushed_seq=flushed,
             lag_events=max(0, durable - flushed),
             lag_seconds=self._lag.seconds(flushed),
-            sessions=sum(board.get("worker", "sessions", at) for at in slots),
+            sessions=sum(board.get("worker", "sessions", at.index) for at in self._fleet.places),
             producers=board.get("log", "producers"),
-            dedup=types.Dedup(
-                board.get("log", "dedup_from_seq"),
-                rfc3339(from_ns / 1e9) if from_ns else None,
-                board.get("log", "dedup_keys"),
-            ),
+            dedup=answers.dedup(board),
             log=answers.log(board),
             recovery=recovering.seen(self.board) if self._state is State.RECOVERING else None,
             postgres=answers.postgres(
@@ -441,14 +428,17 @@ class Supervisor:
             warnings=list(self._loaded.warnings),
             pending=list(self._pending),
             bottleneck=self._bottlenecks.find(),
+            scaling=self.scaling(),
         )
 
     def measures(self) -> Measures:
         """What is measured for `/metrics`."""
         lag_s = self._lag.seconds(self.board.get("follower", "position_seq"))
-        return self._measuring.now(self._fleet.slots, lag_s, self._config.thresholds, self.sla())
+        return self._measuring.now(
+            self._fleet.wanted, len(self._fleet.places), lag_s, self._config.thresholds, self.sla()
+        )
 
-    def sla(self) -> types.Sla:
+    def sla(self) -> Sla:
         """Whether the service levels are met, as of now."""
         self._look_at_levels()
         return self._levels.now(time.time())
@@ -456,6 +446,10 @@ class Supervisor:
     def workers(self) -> list[types.Process]:
         """One row a worker."""
         return [answers.process(self.board, slot) for slot in self._fleet.workers]
+
+    def scaling(self) -> types.Scaling:
+        """How many workers there are, may be, and why."""
+        return self._scaler.shown()
 
     def processes(self) -> list[types.Process]:
         """Log writer, flusher, doors."""

@@ -27,7 +27,11 @@ class BoardView:
     def __init__(self, board: Board, index: int, workers: int) -> None:
         self._board = board
         self._index = index
-        self._others = [at for at in range(workers) if at != index]
+        self.share(workers)
+
+    def share(self, workers: int) -> None:
+        """Look at so many workers from now on."""
+        self._others = [at for at in range(workers) if at != self._index]
 
     def refused(self) -> None:
         """Count a hello that got no session."""
@@ -72,6 +76,8 @@ def main() -> int:
     limits = config.limits
     kernel = _native.Worker(board_fd, index, key, limits.event_bytes_max, limits.depth_max)
     view = BoardView(board, index, config.worker.count)
+    # Before Ready: the others leave clients to who gives signs of life, and to nobody else.
+    board.set("worker", "heartbeat_ns", time.monotonic_ns(), index)
     os.close(board_fd)
     clients = Clients(
         kernel,

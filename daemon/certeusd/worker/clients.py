@@ -40,7 +40,7 @@ from certeusd.worker.handshake import (
     refusal_by_log,
 )
 from certeusd.worker.kernel import Kernel
-from certeusd.worker.ledger import Ledger
+from certeusd.worker.ledger import Caps, Ledger
 
 ACCEPTS_MAX = 16
 ACCEPT_PAUSE_S = 1.0
@@ -109,6 +109,10 @@ class Clients:
     def next_deadline(self) -> float | None:
         """When `end_round` has something to do."""
         return self._unconfirmed.next_deadline()
+
+    def share(self, workers: int) -> None:
+        """Hold a part of the host's limits that is right for so many workers."""
+        self._ledger.limit(Caps.of(self._limits, workers))
 
     # --- listening -------------------------------------------------------------------------------
 

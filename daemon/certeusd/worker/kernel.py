@@ -61,6 +61,10 @@ class Kernel(Protocol):
     def drain(self) -> None:
         """Settle what is held, then end every session."""
 
+    def hand_over(self) -> int:
+        """Drain every second live session; return how many go."""
+        ...
+
     def in_flight(self) -> int:
         """Tickets read and not settled."""
         ...

@@ -48,6 +48,10 @@ class Ledger:
         """Sessions of all users."""
         return self._sessions.total()
 
+    def limit(self, caps: Caps) -> None:
+        """Go by other limits from now on; what is held above them stays."""
+        self._caps = caps
+
     def take(self, uid: int, ring_bytes: int) -> Refusal | None:
         """Count a session in, or say which limit forbids it."""
         caps = self._caps
@@ -82,16 +86,19 @@ class Ledger:
             del self._sessions[uid], self._ring_bytes[uid]
 
 
-def is_over_share(own: int, others: Sequence[tuple[int, float]]) -> bool:
+def is_over_share(own: int, others: Sequence[tuple[int, float]], *, strict: bool = False) -> bool:
     """Whether this worker should leave new clients to the others.
 
     Args:
         own: Sessions of this worker.
         others: Sessions, and seconds since the last sign of life, of each other worker. One that
             gave none for a while (dead, stopped) takes nobody, so it does not count.
+        strict: Leave them to whoever has fewest; else a few above the share do not matter.
     """
     alive = [sessions for sessions, age_s in others if age_s < HEARTBEAT_MAX_S]
     if not alive:
         return False
+    if strict:
+        return own > min(alive)
     share = (own + sum(alive)) / (1 + len(alive))
     return own > share + SHARE_SLACK

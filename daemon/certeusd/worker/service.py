@@ -6,7 +6,18 @@ from collections.abc import Callable
 from typing import Protocol
 
 from certeusd import logs
-from certeusd.channel import AskSessions, Attach, Channel, Detach, Drain, Level, Progress, Ready
+from certeusd.channel import (
+    AskSessions,
+    Attach,
+    Channel,
+    Detach,
+    Drain,
+    HandOver,
+    Level,
+    Progress,
+    Ready,
+    Share,
+)
 from certeusd.logs import Logger
 from certeusd.preparation import Preparation
 from certeusd.worker import census
@@ -15,6 +26,8 @@ from certeusd.worker.kernel import Event, Kernel
 from certeusd.worker.ledger import is_over_share
 
 TICK_S = 1.0
+STRICT_S = 5.0
+"""For so long after a change of their number clients are taken by whoever has fewest."""
 
 
 class Others(Protocol):
@@ -23,6 +36,9 @@ class Others(Protocol):
     def sessions(self) -> list[tuple[int, float]]:
         """Sessions, and seconds since the last sign of life, of each."""
         ...
+
+    def share(self, workers: int) -> None:
+        """Look at so many workers from now on."""
 
 
 class Service:
@@ -51,6 +67,7 @@ class Service:
         self._preparation = preparation
         self._clock = clock
         self._drain_deadline: float | None = None
+        self._strict_until = 0.0
         self._supervised = True
         self._served = False
 
@@ -65,10 +82,13 @@ class Service:
             self._clients.end_round()
             self._preparation.tell()
             if self._drain_deadline is None:
-                over = is_over_share(self._clients.sessions, self._others.sessions())
-                self._clients.accept_clients(not over)
+                self._clients.accept_clients(not self._is_over_share())
         self._clients.end_all()
         return 0
+
+    def _is_over_share(self) -> bool:
+        strict = self._clock() < self._strict_until
+        return is_over_share(self._clients.sessions, self._others.sessions(), strict=strict)
 
     def _timeout_ms(self) -> int:
         now = self._clock()
@@ -129,6 +149,12 @@ class Service:
                     self._logger.warning("log_writer_detached")
                 case AskSessions():
                     self._channel.send(census.page(self._kernel, self._clients, message))
+                case Share():
+                    self._strict_until = self._clock() + STRICT_S
+                    self._others.share(message.workers)
+                    self._clients.share(message.workers)
+                case HandOver():
+                    self._hand_over()
                 case Drain():
                     self._drain()
                 case Level():
@@ -138,6 +164,13 @@ class Service:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    def _hand_over(self) -> None:
+        if self._drain_deadline is not None:
+            return  # All of them go.
+        self._clients.accept_clients(not self._is_over_share())
+        sessions = self._kernel.hand_over()
+        self._logger.info("sessions_handed_over", sessions=sessions)
 
     def _drain(self) -> None:
         self._drain_deadline = self._clock() + self._drain_timeout_s

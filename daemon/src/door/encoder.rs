@@ -63,6 +63,12 @@ impl<'r> Encoder<'r> {
         }
     }
 
+    /// The most bytes of data that an event may have.
+    #[must_use]
+    pub fn event_bytes_max(&self) -> usize {
+        self.rules.event_bytes_max
+    }
+
     /// Counts the event that was just looked at, and keeps why it was refused.
     pub fn note(&mut self, outcome: Result<(), Refusal>) {
         if let Err(refusal) = outcome {

@@ -25,6 +25,7 @@ pub mod encoder;
 pub mod framing;
 pub mod lines;
 mod object;
+pub mod otlp;
 pub mod syslog;
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,9 @@ impl Refusal {
     pub const CUT_OFF: Self = Self(Cow::Borrowed("cut-off"));
     /// Something else where a JSON object has to be.
     pub const NOT_AN_OBJECT: Self = Self(Cow::Borrowed("not-an-object"));
+
+    /// OTLP: a message is not one in protobuf's binary notation.
+    pub const INVALID_PROTOBUF: Self = Self(Cow::Borrowed("invalid-protobuf"));
 
     #[must_use]
     pub fn no_field(name: &str) -> Self {

@@ -2,6 +2,7 @@
 
 mod cloudevents;
 mod lines;
+mod otlp;
 mod random;
 mod syslog;
 

@@ -47,6 +47,11 @@ impl<'o> Object<'o> {
         self.out
     }
 
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
     pub fn end(self) {
         self.out.push(b'}');
     }

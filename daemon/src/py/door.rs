@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
+use super::otlp::OtlpLogs;
 use crate::door::cloudevents::{self, NoSuchBody};
 use crate::door::lines::{self, Common};
 use crate::door::syslog::{self, NoSuchFrame};
@@ -15,7 +16,7 @@ use crate::validate::attributes::is_json_content_type;
 use crate::worker::Sources;
 
 /// Input from which on it is worth letting other threads run.
-const DETACH_BYTES_MIN: usize = 4096;
+pub const DETACH_BYTES_MIN: usize = 4096;
 const NO_DATA: &[u8] = b"null";
 
 #[pyclass(module = "certeusd._native", frozen)]
@@ -76,6 +77,10 @@ impl DoorEncoder {
 
     fn cloudevents_batch(&self, py: Python<'_>, body: &[u8]) -> PyResult<Encoded> {
         self.encode_body(py, body, cloudevents::batch, "the batch", "a JSON array of events")
+    }
+
+    fn otlp_logs(&self, body: &Bound<'_, PyBytes>, json: bool) -> PyResult<OtlpLogs> {
+        OtlpLogs::new(self.rules.clone(), body, json)
     }
 
     fn cloudevent(&self, py: Python<'_>, body: &[u8]) -> PyResult<Encoded> {
@@ -168,6 +173,19 @@ impl DoorEncoder {
     }
 }
 
+impl Encoded {
+    pub fn of(py: Python<'_>, encoder: Encoder<'_>) -> Self {
+        let word = |(index, refusal): (usize, Refusal)| (index, refusal.word().to_owned());
+        Self {
+            payloads: PyBytes::new(py, &encoder.payloads).unbind(),
+            count: encoder.count,
+            seen: encoder.seen,
+            refused: encoder.refused.into_iter().map(word).collect(),
+            consumed: encoder.consumed,
+        }
+    }
+}
+
 type Body = fn(&mut Encoder<'_>, &[u8]) -> Result<(), NoSuchBody>;
 
 impl DoorEncoder {
@@ -183,14 +201,7 @@ impl DoorEncoder {
         } else {
             py.detach(|| fill(&mut encoder));
         }
-        let word = |(index, refusal): (usize, Refusal)| (index, refusal.word().to_owned());
-        Encoded {
-            payloads: PyBytes::new(py, &encoder.payloads).unbind(),
-            count: encoder.count,
-            seen: encoder.seen,
-            refused: encoder.refused.into_iter().map(word).collect(),
-            consumed: encoder.consumed,
-        }
+        Encoded::of(py, encoder)
     }
 
     fn encode_body(

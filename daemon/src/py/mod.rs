@@ -11,6 +11,7 @@ mod door;
 mod log;
 mod look;
 mod memory;
+mod otlp;
 mod reader;
 mod render;
 mod worker;
@@ -51,6 +52,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(datagrams::recv_datagrams, module)?)?;
     module.add_class::<door::DoorEncoder>()?;
     module.add_class::<door::Encoded>()?;
+    module.add_class::<otlp::OtlpLogs>()?;
     module.add_class::<worker::Worker>()?;
     module.add_function(wrap_pyfunction!(worker::check_json, module)?)?;
     module.add_function(wrap_pyfunction!(worker::check_text, module)?)?;

@@ -126,6 +126,10 @@ impl Worker {
         self.kernel.drain();
     }
 
+    fn hand_over(&mut self) -> usize {
+        self.kernel.hand_over()
+    }
+
     fn in_flight(&self) -> u64 {
         self.kernel.in_flight()
     }

@@ -26,6 +26,11 @@ const PASSES_BETWEEN_LOOKS: u32 = 16;
 /// Looks in a row that find nothing, after which a session's client has to ring.
 const IDLE_LOOKS_MAX: u32 = 64;
 
+/// Words that begin anew with each life.
+const GAUGES: [usize; 4] =
+    [worker::SESSIONS, worker::RING_BYTES, worker::IN_FLIGHT, worker::ACTIVE_SESSIONS];
+const SECOND: Duration = Duration::from_secs(1);
+
 /// What Python has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -58,6 +63,10 @@ pub struct Kernel {
     /// A session had a whole turn: others may have rung meanwhile.
     crowded: bool,
     in_flight: u64,
+    /// Sessions that handed something over in this second, by the number of which each knows it.
+    active: u64,
+    second: u64,
+    second_began: Instant,
     /// `[memory]`, for every ring that is mapped from now on.
     pub memory: Preparer,
 }
@@ -65,7 +74,7 @@ pub struct Kernel {
 impl Kernel {
     /// A worker that counts in `page` of the board.
     pub fn new(page: Page, log_key: [u8; 32], limits: Limits) -> rustix::io::Result<Self> {
-        for gauge in [worker::SESSIONS, worker::RING_BYTES, worker::IN_FLIGHT] {
+        for gauge in GAUGES {
             page.set(gauge, 0);
         }
         Ok(Self {
@@ -80,6 +89,9 @@ impl Kernel {
             blocked: false,
             crowded: false,
             in_flight: 0,
+            active: 0,
+            second: 1,
+            second_began: Instant::now(),
             memory: Preparer::default(),
         })
     }
@@ -193,7 +205,26 @@ impl Kernel {
             .filter(|session| session.closing.is_none())
             .map(|session| session.number)
             .collect();
-        for number in open {
+        self.let_go(&open);
+    }
+
+    /// As [`drain`](Self::drain), of every second live session by what each has handed over, the
+    /// busiest stays. Returns how many.
+    pub fn hand_over(&mut self) -> usize {
+        let mut live: Vec<(u64, u32)> = self
+            .sessions
+            .values_mut()
+            .filter(|session| session.closing.is_none() && matches!(session.link, Link::Live(_)))
+            .map(|session| (session.tally.events, session.number))
+            .collect();
+        live.sort_unstable_by(|one, other| other.cmp(one));
+        let going: Vec<u32> = live.iter().skip(1).step_by(2).map(|(_, number)| *number).collect();
+        self.let_go(&going);
+        going.len()
+    }
+
+    fn let_go(&mut self, numbers: &[u32]) {
+        for &number in numbers {
             let session = self.sessions.get_mut(number).expect("just seen");
             match session.close(Closing::Drain) {
                 Ok(()) => self.look_again(number),
@@ -252,8 +283,18 @@ impl Kernel {
             let done = if sleep { !woken } else { Instant::now() >= deadline };
             if done || !self.events.is_empty() {
                 self.page.set(worker::IN_FLIGHT, self.in_flight);
+                self.end_second();
                 return Ok(std::mem::take(&mut self.events));
             }
+        }
+    }
+
+    /// Tells how many sessions were at work, once a second.
+    fn end_second(&mut self) {
+        if self.second_began.elapsed() >= SECOND {
+            self.page.set(worker::ACTIVE_SESSIONS, std::mem::take(&mut self.active));
+            self.second += 1;
+            self.second_began = Instant::now();
         }
     }
 
@@ -360,6 +401,9 @@ impl Kernel {
         self.in_flight += counts.read;
         if counts.read > 0 {
             session.acks.note(session.next_ticket - 1, monotonic_ns());
+            if std::mem::replace(&mut session.active_in, self.second) != self.second {
+                self.active += 1;
+            }
         }
         let published = publish(session, &self.page);
         let moved = count(&self.page, session, &counts) || published != Published::default();

@@ -98,6 +98,8 @@ pub struct Session {
     pub armed: bool,
     /// Looks in a row that found nothing.
     pub idle_looks: u32,
+    /// The second of the worker in which it last handed something over.
+    pub active_in: u64,
     pub acks: Acks,
     pub tally: Tally,
 }
@@ -159,6 +161,7 @@ impl Session {
             listed: false,
             armed: false,
             idle_looks: 0,
+            active_in: 0,
             acks: Acks::new(settled),
             tally: Tally::default(),
         })

@@ -3,9 +3,11 @@
 use certeus_ipc::record::Tag;
 use proptest::prelude::*;
 
+use super::otlp::field;
 use super::*;
 use crate::door::cloudevents::{batch, event as single, lines};
 use crate::door::lines::{Common, data};
+use crate::door::otlp::{Logs, Notation};
 use crate::validate::{self, Limits};
 
 const LIMITS: Limits = Limits { event_bytes_max: EVENT_BYTES_MAX, depth_max: 64 };
@@ -140,6 +142,31 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat())
 }
 
+/// Messages in messages, whatever their fields are, and some that are cut; JSON of OTLP's names.
+fn messages() -> impl Strategy<Value = Vec<u8>> {
+    let leaf = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..12),
+        "[a-z\"{}]{0,4}".prop_map(String::into_bytes),
+    ];
+    let binary = leaf.prop_recursive(9, 40, 3, |inner| {
+        prop::collection::vec((1_u8..13, inner), 0..3)
+            .prop_map(|fields| fields.iter().flat_map(|(number, it)| field(*number, it)).collect())
+    });
+    let names = ["resourceLogs", "scopeLogs", "logRecords", "body", "attributes", "key", "value"];
+    let more = ["stringValue", "kvlistValue", "values", "traceId", "timeUnixNano", "\\u0062ody"];
+    let name = prop::sample::select([&names[..], &more].concat());
+    let json = json().prop_recursive(9, 40, 3, move |inner| {
+        prop::collection::vec((name.clone(), any::<bool>(), inner), 0..3).prop_map(|members| {
+            let members = members.iter().map(|(name, is_array, value)| match is_array {
+                true => format!("\"{name}\":[{value}]"),
+                false => format!("\"{name}\": {value}"),
+            });
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        })
+    });
+    prop_oneof![binary, json.prop_map(String::into_bytes), noise()]
+}
+
 proptest! {
     #[test]
     fn an_event_is_logged_as_it_was_sent((line, expected) in cloudevent()) {
@@ -194,6 +221,20 @@ proptest! {
             from += consumed;
         }
         prop_assert_eq!((found, seen, from), take(&whole, true));
+    }
+
+    #[test]
+    fn no_bytes_end_a_request_of_otlp(body in messages(), is_json: bool) {
+        let notation = if is_json { Notation::Json } else { Notation::Binary };
+        let rules = Rules { sources: Sources::new(["*"]), ..rules() };
+        if let Ok(mut logs) = Logs::new(&body, notation) {
+            let mut encoder = Encoder::new(&rules, 0);
+            prop_assert!(!logs.fill(&body, &mut encoder));
+            for event in judged(&encoder) {
+                let outcome = validate::json::check(&event.data, 128);
+                prop_assert!(matches!(outcome, Ok(()) | Err(Reason::NulCharacter)), "{:?}", event);
+            }
+        }
     }
 
     #[test]

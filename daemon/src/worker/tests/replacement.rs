@@ -181,6 +181,42 @@ fn draining_settles_what_the_ring_holds_and_then_ends() {
 }
 
 #[test]
+fn a_worker_hands_over_every_second_session_and_settles_it_first() {
+    let mut world = World::new();
+    let mut clients: Vec<Client> = (1..=4).map(|producer| world.connect(producer)).collect();
+    for (client, events) in clients.iter_mut().zip([1, 4, 3, 2]) {
+        for _ in 0..events {
+            client.append("1");
+        }
+    }
+    world.run();
+    world.log.take();
+    assert_eq!(world.kernel.hand_over(), 2);
+    assert_eq!(world.run(), [], "what was read has no verdict yet");
+    clients[2].append("late");
+    for (at, events) in [(0, 1), (2, 3)] {
+        let answer = clients[at].accepted(1, events);
+        world.log.answer(answer);
+    }
+    let mut ended = world.run();
+    ended.sort_by_key(|event| format!("{event:?}"));
+    let wanted = [0, 2].map(|at| Event::Ended(clients[at].number, "draining"));
+    assert_eq!(ended, wanted, "of 4, 3, 2 and 1 events: the second and the fourth");
+    assert_eq!(clients[2].settled(), 3, "what came later is offered to the next worker");
+    assert_eq!(world.kernel.session_count(), 2);
+    assert_eq!(world.kernel.hand_over(), 1);
+    world.kernel.detach().unwrap();
+    assert_eq!(world.kernel.hand_over(), 0, "nobody is asked to go before the log writer is back");
+}
+
+#[test]
+fn a_worker_alone_with_its_only_producer_keeps_it() {
+    let mut world = World::new();
+    world.connect(1);
+    assert_eq!(world.kernel.hand_over(), 0);
+}
+
+#[test]
 fn who_breaks_its_ring_while_it_says_hello_again_leaves_no_session_behind() {
     let mut world = World::new();
     let client = world.connect(1);
