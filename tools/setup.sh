@@ -48,6 +48,7 @@ stages() {
     STAGES+=(postgresql)
   has_disk_tools || STAGES+=(disk-tools)
   has_browser || STAGES+=(browser)
+  has_clients || STAGES+=(clients)
   FUZZ=$(digest fuzz/Cargo.lock)
   is_done fuzz "$FUZZ" && command -v c++ >/dev/null || STAGES+=(fuzz)
 }
@@ -56,6 +57,7 @@ has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
 has_disk_tools() { has strace && has mkfs.xfs && has mkfs.btrfs && has debootstrap && has_journal_remote; }
 has_journal_remote() { [ -x /lib/systemd/systemd-journal-remote ]; }
 has_browser() { has chromium && has chromedriver; }
+has_clients() { has curl && has rsyslogd && has logger; }
 wants() { [[ " ${STAGES[*]} " == *" $1 "* ]]; }
 
 # --- what must come from apt ---------------------------------------------------------------------
@@ -111,6 +113,11 @@ missing() {
   if wants browser; then
     has chromium || echo "chromium|shows the status page, in tests"
     has chromedriver || echo "chromium-driver|drives it"
+  fi
+  if wants clients; then
+    has curl || echo "curl|sends events as the documentation types it, in tests"
+    has rsyslogd || echo "rsyslog|sends syslog as hosts do, in tests (its own service is not used)"
+    has logger || echo "bsdutils|sends syslog as scripts do, in tests"
   fi
   return 0
 }
@@ -200,7 +207,7 @@ for stage in "${STAGES[@]}"; do
     mark dev "$DEV"
     ;;
   rust-tools) rust_tools && mark rust-tools "$PATH" ;;
-  postgresql | disk-tools | browser | package-tools) : ;;
+  postgresql | disk-tools | browser | clients | package-tools) : ;;
   fuzz)
     step fuzz "crates of the fuzz targets" cargo fetch --locked --manifest-path fuzz/Cargo.toml
     mark fuzz "$FUZZ"

@@ -415,6 +415,32 @@ def shorten_slice() -> bool:
     """
 
 @final
+class DatagramBuffer:
+    """Memory for the datagram that is being received; one that is longer does not fit."""
+
+    def __new__(cls, bytes: int) -> DatagramBuffer: ...
+
+def recv_datagrams(
+    fd: int, buffer: DatagramBuffer, count_max: int, bytes_max: int
+) -> tuple[list[tuple[tuple[int, int] | None, list[bytes]]], int]:
+    """Take datagrams that a socket holds; never waits.
+
+    Args:
+        fd: A datagram socket, lent.
+        buffer: Lent.
+        count_max: At least 1.
+        bytes_max: It stops behind the datagram with which there are so many.
+
+    Returns:
+        Runs of one sender, in order: its uid and primary gid, where the socket has `SO_PASSCRED`,
+        and what it sent. And how many datagrams did not fit: they are gone.
+
+    Raises:
+        BlockingIOError: Nothing is there.
+        OSError: Nothing was taken.
+    """
+
+@final
 class Encoded:
     """What became of one block: payloads for `Ring.append_payloads`, and what was refused."""
 

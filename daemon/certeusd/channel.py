@@ -41,7 +41,7 @@ import msgspec
 from certeusd.config import Config
 from certeusd.pdeathsig import set_parent_death_signal
 
-Role = Literal["worker", "log", "flush", "api", "journal"]
+Role = Literal["worker", "log", "flush", "api", "syslog", "journal"]
 
 PACKET_BYTES_MAX = 128 * 1024
 DESCRIPTORS_MAX = 64

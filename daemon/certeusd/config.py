@@ -50,8 +50,8 @@ class MemorySection(Section, frozen=True):
     lock: bool = False
 
 
-class ListenerSection(Section, frozen=True):
-    """A listening socket, and who may append there as which tenant."""
+class SendersSection(Section, frozen=True):
+    """A socket, and who may append there as which tenant."""
 
     path: Name
     mode: Annotated[int, msgspec.Meta(ge=0, le=0o777)] = 0o666
@@ -60,6 +60,11 @@ class ListenerSection(Section, frozen=True):
     users: tuple[Name, ...] = ()
     gids: tuple[CountOrZero, ...] = ()
     groups: tuple[Name, ...] = ()
+
+
+class ListenerSection(SendersSection, frozen=True):
+    """A socket where events may name their source."""
+
     sources: tuple[Name, ...] = ("*",)
 
 
@@ -82,6 +87,24 @@ class ApiSection(ListenerSection, frozen=True):
     body_bytes_max: Annotated[int, msgspec.Meta(ge=64 * KIB, le=GIB)] = 16 * MIB
     body_timeout_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 30_000
     events_per_s_max: CountOrZero = 0
+
+
+class SyslogSection(SendersSection, frozen=True):
+    """`[syslog]`: RFC 5424 and RFC 3164, by datagram and by stream."""
+
+    path: Name = "syslog.sock"
+    enabled: bool = False
+    udp: str = ""
+    tcp: str = ""
+    type: Name = "syslog"
+    message_bytes_max: Annotated[int, msgspec.Meta(ge=KIB, le=MIB)] = 64 * KIB
+    connections_max: Annotated[int, msgspec.Meta(ge=2)] = 1024
+    udp_buffer_bytes: Annotated[int, msgspec.Meta(ge=4 * KIB, le=GIB)] = 4 * MIB
+
+    @property
+    def for_everyone(self) -> bool:
+        """Whether it names nobody, and so takes what any user of this host sends."""
+        return not (self.uids or self.users or self.gids or self.groups)
 
 
 class JournalSection(Section, frozen=True):
@@ -206,6 +229,7 @@ class Config(Section, frozen=True):
     memory: MemorySection = MemorySection()
     ingest: tuple[IngestSection, ...] = (IngestSection(),)
     api: ApiSection = ApiSection()
+    syslog: SyslogSection = SyslogSection()
     journal: JournalSection = JournalSection()
     limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()

@@ -29,8 +29,9 @@ from certeusd.config import (
     Config,
     ControlSection,
     IngestSection,
-    ListenerSection,
     Section,
+    SendersSection,
+    SyslogSection,
 )
 from certeusd.control import exposed
 from certeusd.control.access import Roles, Who
@@ -52,7 +53,7 @@ _RECORD_OVERHEAD_BYTES = 72 * KIB
 _DOOR_RING_BYTES_MIN = 512 * KIB
 
 Table = dict[str, object]
-Listener = TypeVar("Listener", bound=ListenerSection)
+Listener = TypeVar("Listener", bound=SendersSection)
 
 
 class ConfigError(ExitError):
@@ -273,12 +274,31 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
             "limits.ring_bytes_max",
             f"the doors (api.enabled) need rings of at least {_DOOR_RING_BYTES_MIN}",
         )
-    if config.api.path in paths:
-        refuse("api.path", "an [[ingest]] has the same path")
+    for name in doors.enabled(config):
+        path: str = getattr(config, name).path
+        if path in paths:
+            refuse(f"{name}.path", "an [[ingest]] or another door has the same path")
+        paths.append(path)
     try:
         exposed.address(config.api.listen)
     except ValueError as error:
         refuse("api.listen", str(error))
+    _check_syslog(config.syslog, refuse)
+
+
+def _check_syslog(syslog: SyslogSection, refuse: Callable[[str, str], None]) -> None:
+    for key in ("udp", "tcp"):
+        try:
+            at = exposed.address(getattr(syslog, key))
+        except ValueError as error:
+            refuse(f"syslog.{key}", str(error))
+            return
+        if at is not None and not syslog.for_everyone:
+            refuse(
+                f"syslog.{key}",
+                "any user of this host can send there, and the section names who may; take the"
+                " names or the port out",
+            )
 
 
 def _check_metrics(
@@ -316,8 +336,14 @@ def effective(config: Config, workers: int, uid: int) -> Config:
     readers = who("api.readers", config.api.readers)
     numbers = (*map(str, sorted(readers.uids)), *(f"@{gid}" for gid in sorted(readers.gids)))
     api = msgspec.structs.replace(_resolve("api", config.api, uid), readers=numbers)
+    syslog = config.syslog
+    if not syslog.for_everyone:
+        syslog = _resolve("syslog", syslog, uid)
+        if syslog.for_everyone:
+            # Whoever it named is nobody: that must not become everybody.
+            syslog = msgspec.structs.replace(syslog, uids=(NOBODY,))
     worker = msgspec.structs.replace(config.worker, count=workers)
-    return msgspec.structs.replace(config, ingest=listeners, api=api, worker=worker)
+    return msgspec.structs.replace(config, ingest=listeners, api=api, syslog=syslog, worker=worker)
 
 
 def _resolve(section: str, listener: Listener, uid: int) -> Listener:

@@ -14,7 +14,7 @@ from pathlib import Path
 from certeusd.channel import Role
 from certeusd.config import Config, IngestSection
 
-DOORS: tuple[Role, ...] = ("api", "journal")
+DOORS: tuple[Role, ...] = ("api", "syslog", "journal")
 """Roles, and names of their sections."""
 DIRECTORY = "doors"
 PRIVATE_MODE = 0o600

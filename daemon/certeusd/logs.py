@@ -27,7 +27,7 @@ STDERR = 2
 
 Logger = FilteringBoundLogger
 
-Module = Literal["supervisor", "worker", "log", "flush", "api", "journal"]
+Module = Literal["supervisor", "worker", "log", "flush", "api", "syslog", "journal"]
 """What may have a level of its own: all processes of a role."""
 MODULES: tuple[Module, ...] = get_args(Module)
 

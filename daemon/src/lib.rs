@@ -7,6 +7,7 @@
 
 pub mod board;
 pub mod copy;
+pub mod datagrams;
 pub mod direct;
 pub mod disk;
 pub mod door;

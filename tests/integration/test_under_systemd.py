@@ -6,13 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 import certeus
 from support.daemon import Daemon, running, scratch_dir
+from support.ports import free_port
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -24,8 +25,14 @@ HUNG_S = 15.0
 class Activated(Daemon):
     """A daemon whose sockets another process holds."""
 
-    def __init__(self, root: Path, ends: list[socket.socket]) -> None:
-        super().__init__(root, AWAY)
+    def __init__(
+        self,
+        root: Path,
+        ends: list[socket.socket],
+        config: str = AWAY,
+        doors: Collection[str] = (),
+    ) -> None:
+        super().__init__(root, config, doors=doors)
         self._ends = ends
 
     def start(self, *, ready: bool = True, timeout: float = 60.0) -> Daemon:
@@ -49,7 +56,8 @@ def listening(path: Path, kind: socket.SocketKind) -> Generator[socket.socket]:
         # Above those that the shell moves them to.
         high = socket.socket(fileno=os.dup2(end.fileno(), 100 + end.fileno()))
         high.bind(str(path))
-        high.listen(64)
+        if kind != socket.SOCK_DGRAM:
+            high.listen(64)
         with high:
             yield high
 
@@ -78,6 +86,31 @@ def test_who_connects_between_two_lives_of_the_daemon_waits_for_the_second() -> 
         assert daemon.stop() == 0
         # They are not ours to remove.
         assert [path.stat().st_ino for path in (ingest, control)] == inodes
+
+
+def test_syslog_waits_between_two_lives_of_the_daemon_for_the_second() -> None:
+    with contextlib.ExitStack() as stack:
+        root = stack.enter_context(scratch_dir())
+        (root / "run").mkdir()
+        path, port = root / "run" / "syslog.sock", free_port()
+        unix = stack.enter_context(listening(path, socket.SOCK_DGRAM))
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.bind(("127.0.0.1", port))
+        ends = [unix, socket.socket(fileno=os.dup2(udp.fileno(), 100 + udp.fileno()))]
+        config = f'{AWAY}[syslog]\nudp = "127.0.0.1:{port}"\n'
+        daemon = Activated(root, ends, config, ["syslog"])
+        stack.callback(daemon.clean_up)
+        daemon.start()
+        assert daemon.stop() == 0
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(b"<13>by path", str(path))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+            end.sendto(b"<13>by port", ("127.0.0.1", port))
+        daemon.start()
+        wait_until("both", lambda: daemon.status()["durable_seq"] == 2)
+        assert path.is_socket()
+        assert daemon.stop() == 0
+        ends[1].close()
 
 
 def test_a_socket_that_nothing_is_configured_for_is_told(tmp_path: Path) -> None:

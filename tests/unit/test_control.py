@@ -351,7 +351,7 @@ def test_dropped_lines_are_counted_for_each_process(board: Board) -> None:
     found = {(one.labels["role"], one.labels["slot"]): one.value for one in family.samples}
     assert found == {
         ("supervisor", "0"): 0, ("log", "0"): 1, ("flush", "0"): 0, ("api", "0"): 0,
-        ("journal", "0"): 0, ("worker", "0"): 0, ("worker", "1"): 2,
+        ("syslog", "0"): 0, ("journal", "0"): 0, ("worker", "0"): 0, ("worker", "1"): 2,
     }  # fmt: skip
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from certeusd import systemd
+from certeusd import ports, systemd
+from certeusd.control.exposed import Address
 from certeusd.exits import Exit, ExitError
 from certeusd.supervisor import listeners
 from certeusd.supervisor.listeners import Given
+from support.ports import free_port
 
 
 def bound(path: Path, kind: socket.SocketKind) -> socket.socket:
@@ -34,6 +36,20 @@ def test_a_given_socket_of_another_kind_is_told_with_what_to_write(tmp_path: Pat
         Given([end]).take(path, socket.SOCK_SEQPACKET)
     assert raised.value.code is Exit.CONFIGURATION
     assert f"ListenSequentialPacket={path}" in str(raised.value)
+
+
+def test_a_given_port_is_found_by_its_address_and_kind() -> None:
+    with ports.bind(Address("127.0.0.1", free_port()), socket.SOCK_STREAM) as end:
+        at = Address(*end.getsockname())
+        given = Given([end])
+        assert given.take_port(at, socket.SOCK_DGRAM) is None
+        assert given.take_port(at, socket.SOCK_STREAM) is end
+        assert given.take_port(at, socket.SOCK_STREAM) is None
+
+
+def test_a_datagram_socket_of_ours_tells_who_sends(tmp_path: Path) -> None:
+    with bound(tmp_path / "in.sock", socket.SOCK_DGRAM) as end:
+        assert end.getsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED) == 1
 
 
 def test_what_nobody_takes_is_closed_and_named(tmp_path: Path) -> None:

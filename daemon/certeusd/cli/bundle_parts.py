@@ -43,7 +43,7 @@ CGROUP_FILES = ("memory.current", "memory.max", "memory.high", "memory.events", 
                 "pids.current", "cpu.stat")  # fmt: skip
 LOG_WORDS = frozenset({"event", "level", "role", "code", "state", "label", "phase", "module",
                        "version", "signal", "severity", "stage", "outcome"})  # fmt: skip
-ROLES = ("supervisor", "worker", "log", "flush", "api", "journal")
+ROLES = ("supervisor", "worker", "log", "flush", "api", "syslog", "journal")
 LOG_NUMBERS = frozenset({
     "seq", "first_seq", "last_seq", "next_seq", "until_seq", "durable_seq", "published_seq",
     "group", "gaps", "segment_no", "count", "rows", "delivered", "refused", "in_flight", "worker",

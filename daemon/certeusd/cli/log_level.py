@@ -9,7 +9,7 @@ from certeusd.cli.parameters import examples
 
 # As certeusd.logs has them, whose import would make every Tab in a shell wait.
 LEVELS = ("debug", "info", "warning", "error")
-MODULES = ("supervisor", "worker", "log", "flush", "api", "journal")
+MODULES = ("supervisor", "worker", "log", "flush", "api", "syslog", "journal")
 UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 

@@ -88,6 +88,19 @@ WORKER_GAUGES = (
     ("ring_bytes", "certeus_ring_bytes", "Bytes of client rings."),
     ("in_flight", "certeus_in_flight_events", "Events forwarded and not settled."),
 )
+DOOR_COUNTERS = (
+    ("events_total", "certeus_door_events", "Events handed over to a ring."),
+    ("bytes_total", "certeus_door_bytes", "Bytes of what came for them."),
+    ("refused_total", "certeus_door_refused_events", "What came and could not be taken."),
+    (
+        "dropped_total",
+        "certeus_door_dropped_events",
+        "What the kernel had to drop.",
+    ),
+    ("connections_total", "certeus_door_connections_opened", "Connections opened."),
+    ("turned_away_total", "certeus_door_connections_turned_away", "Connections too many."),
+)
+DOOR_GAUGES = (("connections", "certeus_door_connections", "Connections open."),)
 LOG_COUNTERS = (
     ("groups_total", "certeus_groups", "Groups synced."),
     ("stale_total", "certeus_stale_records", "Records of an older epoch, dropped."),

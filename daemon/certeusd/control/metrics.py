@@ -27,6 +27,7 @@ from certeusd.control import metric_words as words
 from certeusd.control.measures import Measures
 from certeusd.control.sla import Sla
 from certeusd.control.types import Status
+from certeusd.doors import DOORS
 
 CONTENT_TYPE = exposed.CONTENT_TYPE
 STATES = ("starting", "recovering", "ready", "degraded", "draining")
@@ -74,6 +75,7 @@ class BoardCollector(Collector):
         yield from _of_workers(board, workers)
         yield from _scaling(status)
         yield from _plain(board)
+        yield from _of_doors(board)
         yield from _breaker(board)
         yield from _histograms(board, workers)
         yield from _processes(measures)
@@ -262,6 +264,18 @@ def _plain(board: Board) -> Iterable[Metric]:
         yield _gauge(name, text, board.get("log", field))
 
 
+def _of_doors(board: Board) -> Iterable[Metric]:
+    for made, rows in (
+        (CounterMetricFamily, words.DOOR_COUNTERS),
+        (GaugeMetricFamily, words.DOOR_GAUGES),
+    ):
+        for field, name, text in rows:
+            family = made(name, text, labels=["door"])
+            for door in DOORS:
+                family.add_metric([door], board.get(door, field))
+            yield family
+
+
 def _breaker(board: Board) -> Iterable[Metric]:
     labels = ["destination", "state"]
     state = GaugeMetricFamily("certeus_breaker_state", "1 for the breaker's state.", labels=labels)
@@ -333,7 +347,8 @@ def _lines_dropped(board: Board, workers: int) -> Metric:
         labels=["role", "slot"],
     )
     family.add_metric(["supervisor", "0"], logs.lines_dropped())
-    for table, slots in (("log", 1), ("flush", 1), ("api", 1), ("journal", 1), ("worker", workers)):
+    single = [(table, 1) for table in ("log", "flush", *DOORS)]
+    for table, slots in (*single, ("worker", workers)):
         for slot in range(slots):
             count = board.get(table, "log_lines_dropped_total", slot)
             family.add_metric([table, str(slot)], count)

@@ -37,6 +37,8 @@ CODES = (
     "metrics-port",
     "metrics-textfile",
     "api-port",
+    "syslog-port",
+    "syslog-drops",
     "journal-unreadable",
     "journal-gap",
     "journal-position-unsaved",

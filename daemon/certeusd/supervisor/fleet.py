@@ -59,6 +59,7 @@ GAUGES: dict[Role, tuple[str, ...]] = {
     "log": (),
     "flush": ("connected", "breaker_state", "breaker_failures"),
     "api": DOOR_GAUGES,
+    "syslog": DOOR_GAUGES,
     "journal": DOOR_GAUGES,
 }
 """Words of the board that end with the life of who wrote them."""

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
+from certeusd.control.exposed import Address
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import check_socket_path
 
@@ -20,6 +21,7 @@ BACKLOG = 1024
 _WRITTEN = {
     socket.SOCK_STREAM: "ListenStream=",
     socket.SOCK_SEQPACKET: "ListenSequentialPacket=",
+    socket.SOCK_DGRAM: "ListenDatagram=",
 }
 
 
@@ -27,7 +29,7 @@ class Given:
     """What systemd listens on for us, by path; each is taken once, and closed by its taker."""
 
     def __init__(self, sockets: Iterable[socket.socket]) -> None:
-        self._by_path = {os.path.realpath(end.getsockname()): end for end in sockets}
+        self._by_path = {_place_of(end): end for end in sockets}
 
     def take(self, path: Path, kind: socket.SocketKind) -> socket.socket | None:
         """Return the one at `path`, if there is one.
@@ -44,6 +46,10 @@ class Given:
             )
         return end
 
+    def take_port(self, at: Address, kind: socket.SocketKind) -> socket.socket | None:
+        """Return the one at a port, if there is one."""
+        return self._by_path.pop(_port(at.host, at.port, kind), None)
+
     def close(self) -> list[str]:
         """Close what nobody has taken, and say where that was."""
         left = list(self._by_path.items())
@@ -53,8 +59,25 @@ class Given:
         return [path for path, _ in left]
 
 
+def _place_of(end: socket.socket) -> str:
+    if end.family == socket.AF_UNIX:
+        path: str = end.getsockname()
+        return os.path.realpath(path)
+    host, port, *_ = end.getsockname()
+    return _port(host, port, end.type)
+
+
+def _port(host: str, port: int, kind: int) -> str:
+    return f"{host} {port} {'udp' if kind == socket.SOCK_DGRAM else 'tcp'}"
+
+
+def tell_senders(end: socket.socket) -> None:
+    """Have the kernel say of each datagram who sent it."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+
 def bind(path: Path, kind: socket.SocketKind, mode: int) -> socket.socket:
-    """Bind a listening socket at `path` with exactly `mode`; a stale one there is replaced.
+    """Bind a socket at `path` with exactly `mode`, and listen; a stale one there is replaced.
 
     It is never wider, not even for a moment. The caller holds the lock of the runtime directory, so
     no living daemon listens there.
@@ -63,12 +86,15 @@ def bind(path: Path, kind: socket.SocketKind, mode: int) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
     if path.is_socket():
         path.unlink()
+    if kind == socket.SOCK_DGRAM:
+        tell_senders(listener)
     mask = os.umask(0o777 & ~mode)
     try:
         listener.bind(str(path))
     finally:
         os.umask(mask)
-    listener.listen(BACKLOG)
+    if kind != socket.SOCK_DGRAM:
+        listener.listen(BACKLOG)
     return listener
 
 

@@ -24,6 +24,7 @@ _WORKER: Needs = frozenset({"worker"})
 _LOG: Needs = frozenset({"log"})
 _FLUSH: Needs = frozenset({"flush"})
 _API: Needs = frozenset({"api"})
+_SYSLOG: Needs = frozenset({"syslog"})
 _JOURNAL: Needs = frozenset({"journal"})
 _DAEMON: Needs = frozenset({DAEMON})
 
@@ -33,6 +34,7 @@ SECTIONS: dict[str, Needs] = {
     "memory": frozenset({"worker", "log"}),
     "ingest": _WORKER,
     "api": _API,
+    "syslog": _SYSLOG,
     "journal": _JOURNAL,
     "limits": _WORKER,
     "log": _LOG,
@@ -40,7 +42,7 @@ SECTIONS: dict[str, Needs] = {
     "postgres": _FLUSH,
     "control": NOBODY,
     "logging": NOBODY,
-    "supervisor": _WORKER | _API | _JOURNAL,
+    "supervisor": _WORKER | _API | _SYSLOG | _JOURNAL,
     "metrics": NOBODY,
     "thresholds": NOBODY,
     "sla": NOBODY,
@@ -58,10 +60,16 @@ KEYS: dict[str, Needs] = {
     "control.group": _DAEMON,
     "ingest.path": _DAEMON,
     "ingest.mode": _DAEMON,
-    "limits.event_bytes_max": _WORKER | _API | _JOURNAL,
+    "limits.event_bytes_max": _WORKER | _API | _SYSLOG | _JOURNAL,
     "log.disk_reserve_bytes": frozenset({"log", "flush"}),
     "postgres.user": _DAEMON,
     "supervisor.stop_timeout_ms": _DAEMON,
+    "syslog.enabled": _DAEMON,
+    "syslog.mode": _DAEMON,
+    "syslog.path": _DAEMON,
+    "syslog.tcp": _DAEMON,
+    "syslog.tenant": _WORKER | _SYSLOG,
+    "syslog.udp": _DAEMON,
 }
 """Where a key needs another than its section. `worker.min` and `max` hold at once: workers come and
 go by themselves, and above what the start has planned for they have no CPU of their own."""
@@ -73,7 +81,7 @@ PASSWORD, API_KEY = "postgres.password", "api.key"
 SECRETS: dict[str, Needs] = {PASSWORD: _FLUSH, API_KEY: _API}
 """What stands for a secret in the list of what has changed; it is no key."""
 
-ORDER: tuple[Role, ...] = ("log", "worker", "flush", "api", "journal")
+ORDER: tuple[Role, ...] = ("log", "worker", "flush", "api", "syslog", "journal")
 """In this order they begin anew: what the one decides, the next ones ask for."""
 
 

@@ -6,9 +6,10 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
-from certeusd import doors, systemd
+from certeusd import doors, ports, systemd
 from certeusd.channel import Role
-from certeusd.config import Config
+from certeusd.config import Config, SyslogSection
+from certeusd.control.exposed import address
 from certeusd.control.server import SOCKET_MODE
 from certeusd.logs import Logger
 from certeusd.paths import Paths
@@ -54,6 +55,8 @@ class Binder:
         if config.api.enabled:
             end = self._listen(runtime_dir / config.api.path, socket.SOCK_STREAM, config.api.mode)
             of_doors["api"] = [end.socket]
+        if config.syslog.enabled:
+            of_doors["syslog"] = self._syslog(config.syslog)
         if config.journal.enabled:
             of_doors["journal"] = []
         for path in self._given.close():
@@ -62,6 +65,22 @@ class Binder:
                 next="systemd listens there: give it an [[ingest]], or take it out of the unit",
             )  # fmt: skip
         return Sockets([end.socket for end in ingest], control.socket, of_doors)
+
+    def _syslog(self, syslog: SyslogSection) -> list[socket.socket]:
+        """Bind what syslog's door reads: ours, so that its death costs nothing of what waits."""
+        path = self._paths.runtime_dir / syslog.path
+        end = self._listen(path, socket.SOCK_DGRAM, syslog.mode).socket
+        listeners.tell_senders(end)
+        ends = [end]
+        for listen, kind in (
+            (syslog.udp, socket.SOCK_DGRAM), (syslog.tcp, socket.SOCK_STREAM),
+        ):  # fmt: skip
+            if (at := address(listen)) is None:
+                continue
+            with contextlib.suppress(OSError):  # The door tries again, and tells.
+                port = self._given.take_port(at, kind) or ports.bind(at, kind)
+                ends.append(self._owned.enter_context(port))
+        return ends
 
     def _listen(self, path: Path, kind: socket.SocketKind, mode: int) -> "_End":
         """Take the socket that systemd has there, or make one and its end ours."""

@@ -6,6 +6,7 @@ use pyo3::types::PyDict;
 use crate::board;
 
 mod builder;
+mod datagrams;
 mod door;
 mod journal;
 mod log;
@@ -48,6 +49,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("BOARD", board_tables(module.py())?)?;
     module.add("FAILPOINTS", crate::failpoint::names())?;
     module.add("BOARD_PAGES", board::BOARD_PAGES)?;
+    module.add_class::<datagrams::DatagramBuffer>()?;
+    module.add_function(wrap_pyfunction!(datagrams::recv_datagrams, module)?)?;
     module.add_class::<door::DoorEncoder>()?;
     module.add_class::<door::Encoded>()?;
     module.add_class::<journal::JournalDecoder>()?;

@@ -1,0 +1,58 @@
+"""Who sent a datagram, by the kernel's word, and so which source its event has.
+
+A message can claim any host and any program; its source is what nobody can claim: the sender's
+user, or the port where anybody of this host can send.
+"""
+
+import os
+import pwd
+import time
+
+from certeusd.config import SyslogSection
+from certeusd.rule import OVERFLOW_ID
+
+SOURCE = "syslog"
+UDP, TCP = f"{SOURCE}/udp", f"{SOURCE}/tcp"
+KNOWN_MAX = 1024
+KNOWN_S = 60.0
+"""So long a name or a group is believed, since each may cost a question to a directory."""
+
+Sender = tuple[int, int]
+"""Uid and primary gid."""
+
+
+class Senders:
+    """The rule of `[syslog]`: who names nobody lets everybody in, as `/dev/log` does."""
+
+    def __init__(self, syslog: SyslogSection) -> None:
+        self._for_everyone = syslog.for_everyone
+        self._uids = frozenset(syslog.uids) - {OVERFLOW_ID}
+        self._gids = frozenset(syslog.gids) - {OVERFLOW_ID}
+        self._known: dict[Sender, tuple[str | None, float]] = {}
+
+    def source_of(self, sender: Sender | None) -> str | None:
+        """Return the source of what this user sends; none: it may not send."""
+        sender = sender or (OVERFLOW_ID, OVERFLOW_ID)
+        now = time.monotonic()
+        source, until = self._known.get(sender, (None, 0.0))
+        if now >= until:
+            source = self._ask(*sender)
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            self._known[sender] = (source, now + KNOWN_S)
+        return source
+
+    def _ask(self, uid: int, gid: int) -> str | None:
+        try:
+            name = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            name = str(uid)
+        if self._for_everyone or uid in self._uids or self._is_member(name, gid):
+            return f"{SOURCE}/{name}"
+        return None
+
+    def _is_member(self, name: str, gid: int) -> bool:
+        """Whether one of the user's groups may: the kernel tells the first one alone."""
+        if not self._gids:
+            return False
+        return gid in self._gids or not self._gids.isdisjoint(os.getgrouplist(name, gid))
