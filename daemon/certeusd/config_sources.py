@@ -272,10 +272,12 @@ def _cross_check(config: Config, origins: dict[str, str]) -> None:
     if doors.enabled(config) and limits.ring_bytes_max < _DOOR_RING_BYTES_MIN:
         refuse(
             "limits.ring_bytes_max",
-            f"the doors (api.enabled) need rings of at least {_DOOR_RING_BYTES_MIN}",
+            f"the doors (api, syslog, journal) need rings of at least {_DOOR_RING_BYTES_MIN}",
         )
     for name in doors.enabled(config):
-        path: str = getattr(config, name).path
+        path: str | None = getattr(getattr(config, name), "path", None)
+        if path is None:
+            continue
         if path in paths:
             refuse(f"{name}.path", "an [[ingest]] or another door has the same path")
         paths.append(path)

@@ -22,7 +22,7 @@ CLOCK = slice(11, 23)
 
 class _Event(msgspec.Struct):
     seq: int
-    recorded_at: str
+    recordedat: str
     source: str
     type: str
     subject: str = ""
@@ -61,7 +61,7 @@ class Lines:
             return b'{"schema_version": %d, %b\n' % (SCHEMA_VERSION, data.removeprefix(b"{"))
         one = _EVENT.decode(data)
         names = [harmless(name, NAME_LENGTH_MAX) for name in (one.source, one.type, one.subject)]
-        head = f"{one.recorded_at[CLOCK]}  {one.seq}  {'  '.join(filter(None, names))}  "
+        head = f"{one.recordedat[CLOCK]}  {one.seq}  {'  '.join(filter(None, names))}  "
         room = DATA_LENGTH_MAX
         if self._width is not None:
             room = max(DATA_LENGTH_MIN, self._width - len(head) - 1)
