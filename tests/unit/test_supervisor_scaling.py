@@ -144,6 +144,27 @@ def test_a_worker_that_cannot_begin_is_a_crash_loop_until_it_is_not_wanted(daemo
     daemon.until(lambda it: len(rows(it)) == 1 and not {"crash-loop", "restarting"} & {*codes(it)})
 
 
+def test_a_worker_that_is_not_ready_in_time_is_ended_and_not_wanted(tmp_path: Path) -> None:
+    (tmp_path / "ready_within_s").write_text("0.5")
+    (tmp_path / "worker-1").write_text("die")
+    daemon = Daemon(tmp_path, worker="min = 1\nmax = 4")
+    try:
+        daemon.until_joined(workers=1)
+        order(daemon, 2)
+        daemon.until(lambda it: scaling(it)["why"] == "worker-1 was not ready in time")
+        assert cast(int, scaling(daemon)["downs_total"]) >= 1
+        order(daemon, 1)
+        daemon.until(lambda it: len(rows(it)) == 1)
+        found = told(daemon, "worker-0")
+        assert (found["workers"], found["handed_over"]) == (1, 0), "nobody shares with it"
+        (tmp_path / "worker-1").unlink()
+        order(daemon, 2)
+        until_ready(daemon, 2)
+        daemon.until(lambda it: told(it, "worker-0")["handed_over"] == 1)
+    finally:
+        daemon.end()
+
+
 def test_a_drain_of_the_daemon_waits_for_no_worker_that_comes(daemon: Daemon) -> None:
     (daemon.directory / "worker-1").write_text("late")
     order(daemon, 2)

@@ -76,8 +76,6 @@ def main() -> int:
     limits = config.limits
     kernel = _native.Worker(board_fd, index, key, limits.event_bytes_max, limits.depth_max)
     view = BoardView(board, index, config.worker.count)
-    # Before Ready: the others leave clients to who gives signs of life, and to nobody else.
-    board.set("worker", "heartbeat_ns", time.monotonic_ns(), index)
     os.close(board_fd)
     clients = Clients(
         kernel,
