@@ -99,6 +99,30 @@ def test_what_a_worker_counted_that_is_gone_stays_counted(daemon: Daemon) -> Non
     assert samples(daemon, "certeus_sessions_opened_total") == before
 
 
+def test_acks_of_a_worker_that_goes_and_comes_are_counted_once(daemon: Daemon) -> None:
+    def acks(it: Daemon) -> object:
+        found = cast(list[Json], it.client.get("/v1/sla")["objectives"])
+        return next(one["samples"] for one in found if one["name"] == "ack_p99")
+
+    def looks(it: Daemon) -> int:
+        found = cast(list[Json], it.client.get("/v1/sla")["objectives"])
+        return next(cast(int, one["samples"]) for one in found if one["name"] == "availability")
+
+    def until_looked_at(it: Daemon) -> None:
+        seen = looks(it)
+        it.until(lambda it: looks(it) >= seen + 2)
+
+    (daemon.directory / "worker-1").write_text("gauge")
+    order(daemon, 2)
+    until_ready(daemon, 2)
+    daemon.until(lambda it: acks(it) == 5)
+    for workers in (1, 2):
+        order(daemon, workers)
+        until_ready(daemon, workers)
+        until_looked_at(daemon)
+    assert acks(daemon) == 5
+
+
 def test_a_death_while_it_goes_is_its_end(daemon: Daemon) -> None:
     order(daemon, 2)
     until_ready(daemon, 2)
