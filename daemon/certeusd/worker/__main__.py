@@ -81,7 +81,7 @@ def main() -> int:
         kernel,
         [(end, Rule.of(section)) for end, section in zip(listeners, sections, strict=True)],
         limits=limits,
-        ledger=Ledger(Caps.of(limits, max(1, config.worker.count))),
+        ledger=Ledger(Caps.of(limits, max(1, config.worker.count), index)),
         audit=Audit(logger),
         counters=view,
         clock=time.monotonic,

@@ -110,9 +110,14 @@ class Clients:
         """When `end_round` has something to do."""
         return self._unconfirmed.next_deadline()
 
-    def share(self, workers: int) -> None:
-        """Hold a part of the host's limits that is right for so many workers."""
-        self._ledger.limit(Caps.of(self._limits, workers))
+    def share(self, workers: int, index: int) -> list[int]:
+        """Hold that worker's part of the host's limits; return the sessions above it."""
+        self._ledger.limit(Caps.of(self._limits, workers, index))
+        return self._ledger.surplus(
+            (slot, client.peer.uid, client.hello.ring_bytes)
+            for slot, client in self._by_slot.items()
+            if client.hello is not None
+        )
 
     # --- listening -------------------------------------------------------------------------------
 
