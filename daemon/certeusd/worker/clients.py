@@ -45,6 +45,9 @@ from certeusd.worker.ledger import Caps, Ledger
 ACCEPTS_MAX = 16
 ACCEPT_PAUSE_S = 1.0
 HELLOS_A_ROUND = 1
+CROWDED = Refusal("draining", "too many connections wait for a hello", "connect again")
+"""By its reason every library says its first hello again: when many sessions move at once, who is
+new must not fail for it."""
 
 
 class Counters(Protocol):
@@ -161,12 +164,7 @@ class Clients:
             self._kernel.watch(fd)
             surplus = self._unconfirmed.add(fd, client.peer.uid, self._clock())
             if surplus is not None:
-                self._refuse(
-                    self._by_fd[surplus],
-                    Refusal(
-                        "too-many-sessions", "too many connections wait for a hello", "try again"
-                    ),
-                )
+                self._refuse(self._by_fd[surplus], CROWDED, noted="too-many-connections")
 
     # --- hello -----------------------------------------------------------------------------------
 
@@ -327,13 +325,13 @@ class Clients:
         self._ledger.give_back(client.peer.uid, client.hello.ring_bytes)
         return client
 
-    def _refuse(self, client: Client, refusal: Refusal) -> None:
+    def _refuse(self, client: Client, refusal: Refusal, *, noted: str = "") -> None:
         if client.end.fileno() < 0:
             return
         self._counters.refused()
-        if refusal.reason != "draining":
+        if noted or refusal.reason != "draining":
             self._audit.hello_refused(
-                refusal.reason,
+                noted or refusal.reason,
                 uid=client.peer.uid,
                 pid=client.peer.pid,
                 tenant=client.rule.tenant,
