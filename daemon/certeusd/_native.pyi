@@ -775,8 +775,13 @@ class Worker:
     def drain(self) -> None:
         """Settle what each ring holds now, then end its session as `draining`."""
 
+    def let_go(self, slots: list[int], /) -> None:
+        """As `drain`, of these sessions; those that end by themselves, or have, do that."""
+
     def hand_over(self) -> int:
-        """Drain every second live session, by what each has handed over; the busiest stays.
+        """Drain every second live session, those at work lately first; the busiest stays.
+
+        Sessions that drain by now count among those that go.
 
         Returns:
             How many go: `ended` as `draining` follows for each.

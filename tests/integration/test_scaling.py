@@ -21,6 +21,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 TESTS = Path(__file__).parents[1]
 ROUNDS = 3
 EVENTS_BETWEEN = 2000
+MANY = 20
+"""More than a worker has that leaves clients to another one without any."""
+PATIENCE_S = 10.0
+"""Longer than any pause between two lives."""
 
 
 class Scaled(Daemon):
@@ -115,6 +119,22 @@ def test_workers_come_and_go_and_die_under_load_and_every_event_is_there_once_in
     assert log.count("workers_scaled") == ROUNDS * 2
     assert log.count("child_killed") == 0, "each went in order"
     assert log.count("child_died") == ROUNDS
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_a_worker_that_cannot_live_keeps_nobody_from_the_others(daemon: Scaled, when: str) -> None:
+    def crash_loop() -> bool:
+        return "crash-loop" in [reason["code"] for reason in daemon.status()["reasons"]]
+
+    daemon.serve(2)
+    daemon.orders.with_name("dying").write_text(when)
+    daemon.kill("worker1")
+    wait_until("a crash loop", crash_loop)
+    with ExitStack() as stack:
+        for at in range(MANY):
+            another = certeus.connect(daemon.ingest, source=f"p/{at}", timeout=PATIENCE_S)
+            stack.enter_context(another)
+        assert daemon.sessions() == [MANY, 0]
 
 
 def test_a_worker_that_comes_gets_half_of_the_sessions_and_gives_them_back(daemon: Scaled) -> None:

@@ -2,7 +2,7 @@
 
 It tells what it was given in reports of kind `<role>-<index>`, and obeys a file `<role>-<index>` in
 the directory that it is given: `die` (exit 3 before Ready), `late` (Ready after half a second),
-`deaf` (read nothing), `gauge` (count five sessions), `full` (a log without room), `torn` (tell the
+`deaf` (read nothing), `gauge` (five sessions, acks), `full` (a log without room), `torn` (tell the
 first page of sessions and die of the next question), `busy` (a whole CPU, as for two producers),
 `roomy` (a log that does not tell that it is full); with any it does not drain. A worker has five
 sessions, two a page.
@@ -66,6 +66,7 @@ def main(orders: Path, fd: int) -> None:
     }
     if order.exists() and order.read_text() == "gauge":
         board.set("worker", "sessions", 5, start.index)
+        board.set("worker", "ack_ns_buckets_64", 5, start.index)
     if order.exists() and order.read_text() == "full":
         board.set("log", "full", 1)
     if order.exists() and order.read_text() == "busy":

@@ -1,7 +1,7 @@
 """The real supervisor over fake children: `-m support.fake_service DIRECTORY [CONFIG]`.
 
 The directory gets `state/` and `run/`, and holds the children's orders, and how many workers there
-are to be in `workers` (`scaled_service.py`).
+are to be in `workers` (`scaled_service.py`); `ready_within_s` is how long one more may take.
 """
 
 import sys
@@ -13,6 +13,7 @@ from certeusd import config_sources
 from certeusd.channel import Role
 from certeusd.exits import ExitError
 from certeusd.paths import Paths
+from certeusd.supervisor import fleet
 from certeusd.supervisor.supervisor import Settings
 from support.scaled_service import Ordered, serve
 
@@ -30,6 +31,9 @@ def settings(directory: Path, config: str | None = None) -> Settings:
 
 
 if __name__ == "__main__":
+    patience = Path(sys.argv[1]) / "ready_within_s"
+    if patience.exists():
+        setattr(fleet, "RESTART_TIMEOUT_S", float(patience.read_text()))  # noqa: B010
     try:
         uvloop.run(serve(settings(Path(sys.argv[1]), *sys.argv[2:3])))
     except ExitError as error:

@@ -71,6 +71,9 @@ class FakeKernel:
     def drain(self) -> None:
         self.said.append(("drain",))
 
+    def let_go(self, slots: list[int], /) -> None:
+        self.said.append(("let_go", *slots))
+
     def hand_over(self) -> int:
         self.said.append(("hand_over",))
         return 1
@@ -135,7 +138,7 @@ class World:
             self.kernel,
             [(self.listener, Rule.of(section))],
             limits=limit,
-            ledger=Ledger(Caps.of(limit, 1)),
+            ledger=Ledger(Caps.of(limit, 1, 0)),
             audit=Audit(logs.get_logger()),
             counters=self.counters,
             clock=lambda: self.now,

@@ -99,6 +99,30 @@ def test_what_a_worker_counted_that_is_gone_stays_counted(daemon: Daemon) -> Non
     assert samples(daemon, "certeus_sessions_opened_total") == before
 
 
+def test_acks_of_a_worker_that_goes_and_comes_are_counted_once(daemon: Daemon) -> None:
+    def acks(it: Daemon) -> object:
+        found = cast(list[Json], it.client.get("/v1/sla")["objectives"])
+        return next(one["samples"] for one in found if one["name"] == "ack_p99")
+
+    def looks(it: Daemon) -> int:
+        found = cast(list[Json], it.client.get("/v1/sla")["objectives"])
+        return next(cast(int, one["samples"]) for one in found if one["name"] == "availability")
+
+    def until_looked_at(it: Daemon) -> None:
+        seen = looks(it)
+        it.until(lambda it: looks(it) >= seen + 2)
+
+    (daemon.directory / "worker-1").write_text("gauge")
+    order(daemon, 2)
+    until_ready(daemon, 2)
+    daemon.until(lambda it: acks(it) == 5)
+    for workers in (1, 2):
+        order(daemon, workers)
+        until_ready(daemon, workers)
+        until_looked_at(daemon)
+    assert acks(daemon) == 5
+
+
 def test_a_death_while_it_goes_is_its_end(daemon: Daemon) -> None:
     order(daemon, 2)
     until_ready(daemon, 2)
@@ -142,6 +166,27 @@ def test_a_worker_that_cannot_begin_is_a_crash_loop_until_it_is_not_wanted(daemo
     daemon.until(lambda it: "crash-loop" in codes(it))
     order(daemon, 1)
     daemon.until(lambda it: len(rows(it)) == 1 and not {"crash-loop", "restarting"} & {*codes(it)})
+
+
+def test_a_worker_that_is_not_ready_in_time_is_ended_and_not_wanted(tmp_path: Path) -> None:
+    (tmp_path / "ready_within_s").write_text("0.5")
+    (tmp_path / "worker-1").write_text("die")
+    daemon = Daemon(tmp_path, worker="min = 1\nmax = 4")
+    try:
+        daemon.until_joined(workers=1)
+        order(daemon, 2)
+        daemon.until(lambda it: scaling(it)["why"] == "worker-1 was not ready in time")
+        assert cast(int, scaling(daemon)["downs_total"]) >= 1
+        order(daemon, 1)
+        daemon.until(lambda it: len(rows(it)) == 1)
+        found = told(daemon, "worker-0")
+        assert (found["workers"], found["handed_over"]) == (1, 0), "nobody shares with it"
+        (tmp_path / "worker-1").unlink()
+        order(daemon, 2)
+        until_ready(daemon, 2)
+        daemon.until(lambda it: told(it, "worker-0")["handed_over"] == 1)
+    finally:
+        daemon.end()
 
 
 def test_a_drain_of_the_daemon_waits_for_no_worker_that_comes(daemon: Daemon) -> None:

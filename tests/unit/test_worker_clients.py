@@ -99,7 +99,7 @@ def test_a_user_who_is_not_allowed_is_refused(tmp_path: Path) -> None:
             world.kernel,
             [(listener, nobody)],
             limits=limits,
-            ledger=Ledger(Caps.of(limits, 1)),
+            ledger=Ledger(Caps.of(limits, 1, 0)),
             audit=Audit(logs.get_logger()),
             counters=world.counters,
             clock=lambda: world.now,
@@ -137,7 +137,9 @@ def test_descriptors_of_a_client_are_never_taken(world: World) -> None:
 
 def test_too_many_silent_clients_push_out_the_oldest(world: World) -> None:
     silent = [world.connect_saying(b"") for _ in range(65)]
-    assert answer(silent[0])[0]["refused"] == "too-many-sessions"
+    refused = answer(silent[0])[0]
+    assert refused["refused"] == "draining", "a first hello is said again"
+    assert refused["what"] == "too many connections wait for a hello"
     assert not any(is_closed(client) for client in silent[1:])
     for client in silent:
         client.close()
@@ -223,11 +225,13 @@ def test_limits_follow_the_number_of_workers(tmp_path: Path) -> None:
     world = World(tmp_path, sessions_max=4, sessions_per_uid_max=4)
     world.clients.accept_clients(True)
     held = [world.live()[0] for _ in range(2)]
-    world.clients.share(2)
+    assert world.clients.share(2, 1) == []
     with world.connect() as client:
         assert answer(client)[0]["refused"] == "too-many-sessions"
-    world.clients.share(1)
+    assert world.clients.share(1, 0) == []
     held += [world.live()[0] for _ in range(2)]
+    assert world.clients.share(3, 0) == [3, 4], "who came last"
+    assert world.clients.share(3, 1) == [2, 3, 4]
     for client in held:
         client.close()
     world.clients.end_all()

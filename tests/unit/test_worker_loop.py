@@ -134,6 +134,25 @@ def test_the_kernel_is_left_alone_until_a_hello_is_due(world: World, loop: Loop)
     assert world.kernel.timeouts[-1] == 251
 
 
+def test_who_shares_with_more_workers_lets_go_what_is_above_its_part(tmp_path: Path) -> None:
+    world = World(tmp_path, sessions_per_uid_max=3)
+    clients = [world.live()[0] for _ in range(3)]
+    loop = Loop(world)
+    loop.supervisor.send(Share(2))
+
+    def step(_: list[Event]) -> None:
+        if world.counters.workers == 2:
+            loop.supervisor.close()
+
+    loop.script(step)
+    assert loop.service.run() == 0
+    assert world.kernel.said == [("let_go", 3)], "worker 0 has 2 of 3"
+    for client in clients:
+        client.close()
+    loop.close()
+    world.listener.close()
+
+
 def test_who_shares_with_more_workers_leaves_them_whom_it_hands_over(
     world: World, loop: Loop
 ) -> None:

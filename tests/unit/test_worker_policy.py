@@ -250,12 +250,37 @@ def test_ring_bytes_are_limited_by_user_and_in_all() -> None:
     assert ledger.take(3, 2 * RING) is None
 
 
-@given(st.integers(1, 64))
-def test_the_parts_of_all_workers_make_the_whole(workers: int) -> None:
-    limits = LimitsSection()
-    part = Caps.of(limits, workers)
-    assert limits.sessions_max <= part.sessions * workers < limits.sessions_max + workers
-    assert part.ring_bytes >= limits.ring_bytes_max
+@given(st.integers(1, 64), st.integers(64, 2000))
+def test_the_parts_of_all_workers_make_the_whole(workers: int, most: int) -> None:
+    limits = LimitsSection(
+        sessions_max=most,
+        sessions_per_uid_max=most,
+        ring_bytes_max=RING,
+        ring_bytes_total_max=most * RING + 1,
+        ring_bytes_per_uid_max=most * RING + 1,
+    )
+    parts = [Caps.of(limits, workers, index) for index in range(workers)]
+    assert sum(part.sessions for part in parts) == most
+    assert sum(part.sessions_per_uid for part in parts) == most
+    assert sum(part.ring_bytes for part in parts) == most * RING + 1
+    assert sum(part.ring_bytes_per_uid for part in parts) == most * RING + 1
+
+
+def test_no_part_is_below_one_session_with_one_ring() -> None:
+    limits = LimitsSection(
+        sessions_max=1,
+        sessions_per_uid_max=1,
+        ring_bytes_max=RING,
+        ring_bytes_total_max=RING,
+        ring_bytes_per_uid_max=RING,
+    )
+    assert {Caps.of(limits, 3, index) for index in range(3)} == {Caps(1, 1, RING, RING)}
+
+
+def test_what_is_above_the_limits_is_what_came_last() -> None:
+    ledger = Ledger(caps())
+    held = [(10, 1, RING), (11, 1, RING), (12, 1, RING), (13, 2, 4 * RING), (14, 2, RING)]
+    assert ledger.surplus(held) == [12, 14]
 
 
 def test_a_worker_leaves_clients_to_others_above_its_share() -> None:

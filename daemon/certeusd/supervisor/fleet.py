@@ -55,7 +55,7 @@ RESTART_TIMEOUT_S = 60.0
 RESTART_LOOK_S = 0.2
 DOOR_GAUGES = ("connections", "subscribers", "producers")
 GAUGES: dict[Role, tuple[str, ...]] = {
-    "worker": ("sessions", "ring_bytes", "in_flight", "active_sessions"),
+    "worker": ("sessions", "ring_bytes", "in_flight", "active_sessions", "heartbeat_ns"),
     "log": (),
     "flush": ("connected", "breaker_state", "breaker_failures"),
     "api": DOOR_GAUGES,
@@ -205,6 +205,9 @@ class Fleet:
         if isinstance(message, Ready):
             child.ready = True
             slot.up.set()
+            if slot.role == "worker":
+                # The others leave clients to who gives signs of life: from now on, not before.
+                self._equipment.board.set("worker", "heartbeat_ns", time.monotonic_ns(), slot.index)
             self._pin(slot, child)
             self._reasons.remove(slot.name, "restarting")
             self._logger.info("child_ready", child=slot.name, pid=child.pid)

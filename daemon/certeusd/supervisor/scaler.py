@@ -2,6 +2,7 @@
 
 ```text
 more:   spawn the next one ─▶ ready ─▶ Share to all ─▶ HandOver to the busiest: half of its sessions
+                           └▶ not in time: it is ended, and its place waits
 fewer:  Share to all but the last ─▶ Drain to the last ─▶ it has ended: its place waits
 ```
 
@@ -100,17 +101,24 @@ class Scaler:
         self._why, self._since = change.why, time.time()
         self._changes["up" if change.workers > before else "down"] += 1
         while len(self._fleet.workers) < change.workers and not self._fleet.draining:
-            await self._more()
+            if not await self._more():
+                return
         while len(self._fleet.workers) > change.workers and not self._fleet.draining:
             await self._fleet.retire_worker()
 
-    async def _more(self) -> None:
+    async def _more(self) -> bool:
+        """Have one more at work; False: it cannot begin, and is not wanted any more."""
         busiest = self._busiest()
         slot = self._fleet.add_worker()
         try:
             await self._fleet.wait_until_ready(slot)
-        except TimeoutError:  # It is tried again as after any death, and has its share then.
+        except TimeoutError:
             self._logger.warning("worker_not_ready", worker=slot.index)
+            self._why, self._since = f"{slot.name} was not ready in time", time.time()
+            self._changes["down"] += 1
+            await self._fleet.retire_worker()
+            return False
         self._fleet.share()
         if slot.ready and busiest.child is not None:
             busiest.child.send(HandOver())
+        return True

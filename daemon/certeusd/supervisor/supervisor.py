@@ -298,7 +298,7 @@ class Supervisor:
         """Note for `[sla]` what is counted, and whether events are taken."""
         full = any(one.code in health.NO_ROOM for one in self._reasons.listed())
         taken = self.takes_events and not full
-        self._levels.note(service_levels.look(self.board, len(self._fleet.workers), taken=taken))
+        self._levels.note(service_levels.look(self.board, len(self._fleet.places), taken=taken))
 
     # --- another configuration -----------------------------------------------------------------
 

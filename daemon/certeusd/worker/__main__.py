@@ -76,14 +76,12 @@ def main() -> int:
     limits = config.limits
     kernel = _native.Worker(board_fd, index, key, limits.event_bytes_max, limits.depth_max)
     view = BoardView(board, index, config.worker.count)
-    # Before Ready: the others leave clients to who gives signs of life, and to nobody else.
-    board.set("worker", "heartbeat_ns", time.monotonic_ns(), index)
     os.close(board_fd)
     clients = Clients(
         kernel,
         [(end, Rule.of(section)) for end, section in zip(listeners, sections, strict=True)],
         limits=limits,
-        ledger=Ledger(Caps.of(limits, max(1, config.worker.count))),
+        ledger=Ledger(Caps.of(limits, max(1, config.worker.count), index)),
         audit=Audit(logger),
         counters=view,
         clock=time.monotonic,

@@ -45,6 +45,9 @@ from certeusd.worker.ledger import Caps, Ledger
 ACCEPTS_MAX = 16
 ACCEPT_PAUSE_S = 1.0
 HELLOS_A_ROUND = 1
+CROWDED = Refusal("draining", "too many connections wait for a hello", "connect again")
+"""By its reason every library says its first hello again: when many sessions move at once, who is
+new must not fail for it."""
 
 
 class Counters(Protocol):
@@ -110,9 +113,14 @@ class Clients:
         """When `end_round` has something to do."""
         return self._unconfirmed.next_deadline()
 
-    def share(self, workers: int) -> None:
-        """Hold a part of the host's limits that is right for so many workers."""
-        self._ledger.limit(Caps.of(self._limits, workers))
+    def share(self, workers: int, index: int) -> list[int]:
+        """Hold that worker's part of the host's limits; return the sessions above it."""
+        self._ledger.limit(Caps.of(self._limits, workers, index))
+        return self._ledger.surplus(
+            (slot, client.peer.uid, client.hello.ring_bytes)
+            for slot, client in self._by_slot.items()
+            if client.hello is not None
+        )
 
     # --- listening -------------------------------------------------------------------------------
 
@@ -156,12 +164,7 @@ class Clients:
             self._kernel.watch(fd)
             surplus = self._unconfirmed.add(fd, client.peer.uid, self._clock())
             if surplus is not None:
-                self._refuse(
-                    self._by_fd[surplus],
-                    Refusal(
-                        "too-many-sessions", "too many connections wait for a hello", "try again"
-                    ),
-                )
+                self._refuse(self._by_fd[surplus], CROWDED, noted="too-many-connections")
 
     # --- hello -----------------------------------------------------------------------------------
 
@@ -322,13 +325,13 @@ class Clients:
         self._ledger.give_back(client.peer.uid, client.hello.ring_bytes)
         return client
 
-    def _refuse(self, client: Client, refusal: Refusal) -> None:
+    def _refuse(self, client: Client, refusal: Refusal, *, noted: str = "") -> None:
         if client.end.fileno() < 0:
             return
         self._counters.refused()
-        if refusal.reason != "draining":
+        if noted or refusal.reason != "draining":
             self._audit.hello_refused(
-                refusal.reason,
+                noted or refusal.reason,
                 uid=client.peer.uid,
                 pid=client.peer.pid,
                 tenant=client.rule.tenant,

@@ -61,8 +61,11 @@ class Kernel(Protocol):
     def drain(self) -> None:
         """Settle what is held, then end every session."""
 
+    def let_go(self, slots: list[int], /) -> None:
+        """Drain these sessions."""
+
     def hand_over(self) -> int:
-        """Drain every second live session; return how many go."""
+        """Drain every second live session, those that drain by now counted; return how many go."""
         ...
 
     def in_flight(self) -> int:

@@ -1,7 +1,7 @@
 """Sessions and ring bytes, by user and in all, against their limits. Pure."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from certeusd.config import LimitsSection
@@ -21,15 +21,19 @@ class Caps:
     ring_bytes_per_uid: int
 
     @classmethod
-    def of(cls, limits: LimitsSection, workers: int) -> "Caps":
-        """Each worker has its part, rounded up, so that the limits hold without asking others."""
+    def of(cls, limits: LimitsSection, workers: int, index: int) -> "Caps":
+        """Each worker has its part, so that the limits hold without asking others.
+
+        The parts of all make the limit exactly, but no part is below one session and one ring of
+        the largest size: a limit that is too small for all workers is passed by so much.
+        """
 
         def part(limit: int) -> int:
-            return -(-limit // workers)
+            return limit // workers + (index < limit % workers)
 
         return cls(
-            sessions=part(limits.sessions_max),
-            sessions_per_uid=part(limits.sessions_per_uid_max),
+            sessions=max(part(limits.sessions_max), 1),
+            sessions_per_uid=max(part(limits.sessions_per_uid_max), 1),
             ring_bytes=max(part(limits.ring_bytes_total_max), limits.ring_bytes_max),
             ring_bytes_per_uid=max(part(limits.ring_bytes_per_uid_max), limits.ring_bytes_max),
         )
@@ -49,8 +53,17 @@ class Ledger:
         return self._sessions.total()
 
     def limit(self, caps: Caps) -> None:
-        """Go by other limits from now on; what is held above them stays."""
+        """Go by other limits from now on; what is held above them is `surplus`."""
         self._caps = caps
+
+    def surplus(self, held: Iterable[tuple[int, int, int]]) -> list[int]:
+        """Return which sessions are above the limits: the last ones of `held`.
+
+        Args:
+            held: number, user and ring bytes of each, those that stay before others first.
+        """
+        kept = Ledger(self._caps)
+        return [number for number, uid, size in held if kept.take(uid, size) is not None]
 
     def take(self, uid: int, ring_bytes: int) -> Refusal | None:
         """Count a session in, or say which limit forbids it."""

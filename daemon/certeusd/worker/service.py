@@ -152,7 +152,7 @@ class Service:
                 case Share():
                     self._strict_until = self._clock() + STRICT_S
                     self._others.share(message.workers)
-                    self._clients.share(message.workers)
+                    self._share(message.workers)
                 case HandOver():
                     self._hand_over()
                 case Drain():
@@ -164,6 +164,13 @@ class Service:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    def _share(self, workers: int) -> None:
+        above = self._clients.share(workers, self._index)
+        if above and self._drain_deadline is None:
+            self._clients.accept_clients(not self._is_over_share())
+            self._kernel.let_go(above)
+            self._logger.info("sessions_above_limits_let_go", sessions=len(above))
 
     def _hand_over(self) -> None:
         if self._drain_deadline is not None:

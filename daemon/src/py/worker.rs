@@ -126,6 +126,11 @@ impl Worker {
         self.kernel.drain();
     }
 
+    #[pyo3(signature = (slots, /))]
+    fn let_go(&mut self, slots: Vec<u32>) {
+        self.kernel.let_go(&slots);
+    }
+
     fn hand_over(&mut self) -> usize {
         self.kernel.hand_over()
     }

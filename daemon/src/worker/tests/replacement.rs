@@ -210,6 +210,39 @@ fn a_worker_hands_over_every_second_session_and_settles_it_first() {
 }
 
 #[test]
+fn who_is_at_work_is_shared_and_not_who_was_once() {
+    let mut world = World::new();
+    let mut clients: Vec<Client> = (1..=4).map(|producer| world.connect(producer)).collect();
+    for (client, events) in clients.iter_mut().zip([4, 3, 2, 1]) {
+        for _ in 0..events {
+            client.append("1");
+        }
+    }
+    world.run();
+    for idle in [1, 3] {
+        world.kernel.session(clients[idle].number).active_in = 0;
+    }
+    assert_eq!(world.kernel.hand_over(), 2);
+    let going = [0, 1, 2, 3].map(|at| world.kernel.session(clients[at].number).closing.is_some());
+    assert_eq!(going, [false, false, true, true], "one at work, and one that is not");
+}
+
+#[test]
+fn who_goes_for_another_reason_counts_among_those_handed_over() {
+    let mut world = World::new();
+    let mut clients: Vec<Client> = (1..=5).map(|producer| world.connect(producer)).collect();
+    for client in &mut clients {
+        client.append("1");
+    }
+    world.run();
+    let (first, nobody) = (clients[0].number, 99);
+    world.kernel.let_go(&[first, first, nobody]);
+    assert!(world.kernel.session(first).closing.is_some());
+    assert_eq!(world.kernel.hand_over(), 1);
+    assert_eq!(world.kernel.hand_over(), 0);
+}
+
+#[test]
 fn a_worker_alone_with_its_only_producer_keeps_it() {
     let mut world = World::new();
     world.connect(1);
