@@ -27,7 +27,9 @@ from certeusd.cli.pipe_reading import (
     Truncated,
     after_power_cut,
     agrees,
+    copied,
     current_entry,
+    directory_mtime_ns,
     open_file,
     same,
     scan,
@@ -76,6 +78,7 @@ class Follower:
         self._clock = clock
         self._readings: list[Reading] = []
         self._begun = False
+        self._directory_ns = 0
         self._dirty = False
         self._saved_at = clock()
         self._told: set[str] = set()
@@ -102,6 +105,8 @@ class Follower:
         if not self._begun and not self._begin():
             return None
         for _ in range(GO_ON_MAX):
+            if not self._nothing_new_beside():
+                return None
             piece, cut = self._read()
             if piece is not None:
                 return piece
@@ -115,6 +120,7 @@ class Follower:
     def _read(self) -> tuple[Piece | None, Reading | None]:
         """Return the next lines, or which file was truncated, or neither."""
         for reading in self._readings:
+            first = reading.unread and reading is self._readings[-1]
             try:
                 chunk = reading.read()
             except Truncated:
@@ -124,10 +130,31 @@ class Follower:
                     Exit.FAILED,
                     f"cannot read {reading.name}: {error.strerror}; mend that and start it again",
                 ) from error
+            if chunk is not None and first and not self._nothing_before(reading):
+                return (None, None) if self.waiting else self._read()
             if chunk is not None:
                 reading.quiet_since = None
                 return Piece(reading, chunk), None
         return None, None
+
+    def _nothing_new_beside(self) -> bool:
+        """Look for what was copied away while nothing of the newest file was read."""
+        if not self._readings or not self._readings[-1].unread:
+            return True
+        changed = directory_mtime_ns(self.path)
+        if changed != self._directory_ns:
+            if not self._go_on(None):
+                return False
+            self._directory_ns = changed
+        return True
+
+    def _nothing_before(self, reading: Reading) -> bool:
+        """Whether the bytes that were read are a file's first ones: else they are read again."""
+        count = len(self._readings)
+        if self._go_on(None) and len(self._readings) == count:
+            return True
+        reading.rewind()
+        return False
 
     def _finish_quiet(self) -> Piece | None:
         """End generations that were rotated away and have been quiet; return a last half line."""
@@ -165,7 +192,7 @@ class Follower:
             self._fresh = False
         if self._power_cut:
             self._mend_power_cut([*entries, *([current] if current else [])])
-        found = look(self._positions.generations, entries, current, base, same)
+        found = look(self._positions.generations, entries, current, base, same, copied)
         opened: list[Reading] = []
         for generation in self._positions.generations:
             entry = found.placed.get(generation.token)
@@ -184,6 +211,7 @@ class Follower:
         self._tell_lost(found.lost, entries)
         self._begun = True
         self.save()
+        self._open_unseen(found.before, before=1)
         self._open_unseen(found.unseen)
         if not os.access(os.path.dirname(self.path), os.R_OK):
             self._tell(
@@ -220,7 +248,8 @@ class Follower:
         # The inode of an open file is nobody else's.
         if newest.generation.inode != current.inode:
             return True
-        newest.generation.mtime_ns = current.mtime_ns
+        if not newest.unread:  # What was copied from it must not seem to be older than it.
+            newest.generation.mtime_ns = current.mtime_ns
         return False
 
     def _go_on(self, cut: Reading | None) -> bool:
@@ -235,7 +264,7 @@ class Follower:
             is_cut = cut is not None and generation is cut.generation
             return not (is_cut and entry.inode == generation.inode) and same(generation, entry)
 
-        found = look(self._positions.generations, entries, current, base, agreeing)
+        found = look(self._positions.generations, entries, current, base, agreeing, copied)
         if cut is not None:
             copy = found.placed.get(cut.generation.token)
             reading = self._open(copy, cut.generation) if copy is not None else None
@@ -247,7 +276,7 @@ class Follower:
             else:
                 self._readings[self._readings.index(cut)] = reading
                 cut.close()
-        if not self._open_unseen(found.unseen):
+        if not self._open_unseen(found.before, before=1) or not self._open_unseen(found.unseen):
             return False
         back = [
             one for one in self._positions.generations if found.placed.get(one.token) == current
@@ -272,16 +301,17 @@ class Follower:
         generation.done = generation.read_out = False
         return True
 
-    def _open_unseen(self, unseen: list[Entry]) -> bool:
-        """Open new generations, oldest first; return whether all could be."""
+    def _open_unseen(self, unseen: list[Entry], before: int = 0) -> bool:
+        """Open new generations, oldest first, before the last ones; return whether all could be."""
         for entry in unseen:
             generation = new_generation(entry.inode, os.path.dirname(os.path.realpath(entry.path)))
             reading = self._open(entry, generation)
             if reading is None:
                 return False
             generation.mtime_ns = entry.mtime_ns
-            self._positions.generations.append(generation)
-            self._readings.append(reading)
+            known = self._positions.generations
+            known.insert(len(known) - before, generation)
+            self._readings.insert(len(self._readings) - before, reading)
         done = [one for one in self._positions.generations if one.done]
         for generation in done[:-KNOWN_MAX]:
             self._positions.generations.remove(generation)

@@ -45,9 +45,14 @@ class Reading:
         """Go on at the generation's position; `file` is ours from now on."""
         self.generation = generation
         self.name = name
-        self.at_end = False
         self.quiet_since: float | None = None
         self._file = file
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Begin at the generation's position again."""
+        generation, file = self.generation, self._file
+        self.at_end = False
         self._offset = generation.position
         self._cutter = Cutter(generation.position)
         # All of it is before what comes next, or beyond: never is there a gap between them.
@@ -63,6 +68,11 @@ class Reading:
     def next_line(self) -> int:
         """The byte at which the line begins that is not whole yet."""
         return self._cutter.start
+
+    @property
+    def unread(self) -> bool:
+        """Whether no byte was read, by us or by those before us."""
+        return not self._offset and not self.generation.head_bytes
 
     @property
     def drained(self) -> bool:
@@ -136,6 +146,18 @@ def agrees(generation: Generation, file: int) -> bool:
     return True
 
 
+def copied(entry: Entry, current: Entry) -> bool:
+    """Whether all that a file has is what the one at the path begins with."""
+    try:
+        with open(entry.path, "rb") as one, open(current.path, "rb") as other:
+            while block := one.read(READ_BYTES):
+                if other.read(len(block)) != block:
+                    return False
+            return True
+    except OSError:
+        return False
+
+
 def after_power_cut(generation: Generation, entry: Entry) -> Generation | None:
     """Return how to go on with a file whose end a power cut took; None if it is not that file.
 
@@ -194,6 +216,14 @@ def _check(path: str, mode: int) -> None:
         kind = kinds.get(stat.S_IFMT(mode), "no regular file")
         hint = f"; read it with `certeus pipe < {path}`" if stat.S_ISFIFO(mode) else ""
         raise ExitError(Exit.FAILED, f"cannot follow {path}: it is {kind}{hint or '; give a file'}")
+
+
+def directory_mtime_ns(path: str) -> int:
+    """Return when names were last made or taken beside a file; 0 if that cannot be known."""
+    try:
+        return os.stat(os.path.dirname(os.path.realpath(path))).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def current_entry(path: str) -> Entry | None:

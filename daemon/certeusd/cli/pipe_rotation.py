@@ -34,11 +34,14 @@ class Found(NamedTuple):
     """Generations that are there, by token."""
     unseen: list[Entry]
     """To be read from their beginnings, oldest first."""
+    before: list[Entry]
+    """As `unseen`, and to be read before the newest generation, of which nothing was read."""
     lost: list[Generation]
     """Not there, and perhaps not read to their end."""
 
 
 Same = Callable[[Generation, Entry], bool]
+Copied = Callable[[Entry, Entry], bool]
 
 
 def is_rotated(name: str, base: str) -> bool:
@@ -75,6 +78,7 @@ def look(
     current: Entry | None,
     base: str,
     same: Same,
+    copied: Copied,
 ) -> Found:
     """Find the generations, and the files between them and the one at the path.
 
@@ -84,6 +88,7 @@ def look(
         current: The file at the path, if there is one.
         base: The path's last part.
         same: Whether the content of a file agrees with a generation.
+        copied: Whether a file is a copy of all that another one has, or had a moment ago.
     """
     everything = [*entries, *([current] if current else [])]
     placed: dict[str, Entry] = {}
@@ -106,7 +111,13 @@ def look(
         elif not generation.read_out:
             lost.append(generation)
     unseen = _unseen(generations, rotated, current, base, placed)
-    return Found(placed, unseen, lost)
+    before: list[Entry] = []
+    if current is not None and generations and placed.get(generations[-1].token) == current:
+        # Of what was not read nothing tells whether it was copied away and cut.
+        if not generations[-1].head_bytes:
+            before = [one for one in unseen if not copied(one, current)]
+        unseen = []
+    return Found(placed, unseen, before, lost)
 
 
 def _copy_of(
@@ -135,8 +146,6 @@ def _unseen(
         return fresh
     newest = generations[-1]
     found = placed.get(newest.token)
-    if found is not None and found == current:
-        return []
     number = rank(found.name, base) if found is not None else 0
     later = [
         one

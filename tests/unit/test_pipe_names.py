@@ -1,0 +1,67 @@
+"""`certeus pipe --follow`: what else has, had, or gets the name of the file that is followed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certeusd.cli.pipe_reading import Reading
+from support.following import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.follower.close(clean=True)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_was_copied_away_before_anything_was_read_comes_first(
+    restart: bool, world: World
+) -> None:
+    world.append(b"")
+    assert world.lines() == []
+    for number in (b"1", b"2", b"3"):
+        if restart:
+            world.restart()
+        world.append(b"a" + number + b"\n")
+        copy = world.path.with_name(f"app.log-2026010{number.decode()}")
+        shutil.copyfile(world.path, copy)
+        os.truncate(world.path, 0)
+        world.append(b"b\n")
+        assert world.lines() == [b"a" + number, b"b"]
+        os.truncate(world.path, 0)
+        assert world.lines() == []
+    assert world.follower.lost == 0
+
+
+def test_a_copy_before_the_file_is_cut_is_not_read_twice(world: World) -> None:
+    world.append(b"")
+    assert world.lines() == []
+    world.append(b"a\n")
+    shutil.copyfile(world.path, world.path.with_name("app.log.1"))
+    world.restart()
+    assert world.lines() == [b"a"]
+    os.truncate(world.path, 0)
+    world.append(b"c\n")
+    assert world.lines() == [b"c"]
+
+
+def test_what_is_copied_away_between_looking_and_reading_comes_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.append(b"")
+    assert world.lines() == []
+    whole = Reading.read
+
+    def late(self: Reading) -> object:
+        if self.unread and not world.path.with_name("app.log.1").exists():
+            world.path.with_name("app.log.1").write_bytes(b"a\n")
+            world.append(b"b\n")
+        return whole(self)
+
+    monkeypatch.setattr(Reading, "read", late)
+    assert world.lines() == [b"a", b"b"]
