@@ -65,3 +65,24 @@ def test_what_is_copied_away_between_looking_and_reading_comes_first(
 
     monkeypatch.setattr(Reading, "read", late)
     assert world.lines() == [b"a", b"b"]
+
+
+def test_a_file_with_two_names_is_read_once(world: World, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    world.follower.close(clean=True)
+    world.path = tmp_path / "link" / "app.log"
+    world.start()
+    world.append(b"1\n")
+    assert world.lines() == [b"1"]
+    for day in (2, 3, 4):
+        rotated = world.path.with_name(f"app.log-2026010{day}")
+        world.path.rename(rotated)
+        os.link(rotated, rotated.with_name(f"app.log.{9 - day}"))
+        os.link(rotated, rotated.with_name(f"a hand's copy {day}"))
+        world.append(b"%d\n" % day)
+    world.restart()
+    assert world.lines() == [b"2", b"3", b"4"]
+    world.restart()
+    assert world.lines() == []
+    assert world.told == []

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from certeusd.cli.appending import Cut, Cutter
 from certeusd.cli.pipe_positions import HEAD_BYTES, TAIL_BYTES, Generation, digest, new_generation
-from certeusd.cli.pipe_rotation import Entry
+from certeusd.cli.pipe_rotation import Entry, is_rotated
 from certeusd.exits import Exit, ExitError
 
 READ_BYTES = 64 * 1024
@@ -244,12 +244,24 @@ def scan(directories: Iterable[str], path: str) -> tuple[list[Entry], Entry | No
     before: object = None
     for _ in range(SCANS_MAX):
         current = current_entry(path)
-        entries = [one for one in _listed(places) if current is None or one.inode != current.inode]
+        base = os.path.basename(path)
+        entries = _each_once(_listed(places), base, current)
         now = [(one.path, one.inode) for one in [*entries, *([current] if current else [])]]
         if now == before:
             return entries, current
         before = now
     return None
+
+
+def _each_once(entries: list[Entry], base: str, current: Entry | None) -> list[Entry]:
+    """Leave out the file at the path, and all but one name of each other file."""
+    kept: dict[int, Entry] = {}
+    for one in entries:
+        if current is None or one.inode != current.inode:
+            other = kept.setdefault(one.inode, one)
+            if is_rotated(one.name, base) and not is_rotated(other.name, base):
+                kept[one.inode] = one
+    return list(kept.values())
 
 
 def _listed(directories: list[str]) -> list[Entry]:
