@@ -14,7 +14,8 @@ from typing import NamedTuple
 from certeusd.cli.pipe_positions import Generation
 
 COMPRESSED = (".gz", ".xz", ".bz2", ".zst", ".lz4", ".Z")
-_DIGITS = r"[.\-_]?\d[\d.\-_T:]*"
+_NUMBER = r"[.\-_]\d[\d.\-_T:]*"
+_DATE_DIGITS_MIN = 4
 
 
 class Entry(NamedTuple):
@@ -45,12 +46,19 @@ Copied = Callable[[Entry, Entry], bool]
 
 
 def is_rotated(name: str, base: str) -> bool:
-    """Whether `name` is what rotation makes of `base`: access.log.1, access.log-20261122, ..."""
-    stem, dot, extension = base.rpartition(".")
-    if re.fullmatch(re.escape(base) + _DIGITS, name):
+    """Whether `name` is what rotation makes of `base`: access.log.1, access-20261122.log, ...
+
+    Before the extension a number may be part of another log's name, as in worker-2.log: there it
+    is a rotation only as `.N`, or if it can be a date.
+    """
+    if re.fullmatch(re.escape(base) + _NUMBER, name):
         return True
-    within = re.escape(stem) + _DIGITS + re.escape(dot + extension)
-    return bool(stem) and re.fullmatch(within, name) is not None
+    stem, dot, extension = base.rpartition(".")
+    found = re.fullmatch(f"{re.escape(stem)}({_NUMBER}){re.escape(dot + extension)}", name)
+    if not stem or found is None:
+        return False
+    digits = sum(one.isdigit() for one in found[1])
+    return digits >= _DATE_DIGITS_MIN or re.fullmatch(r"\.\d+", found[1]) is not None
 
 
 def is_compressed(name: str, base: str) -> bool:
