@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from certeusd.cli.pipe_file import LINGER_S
 from certeusd.cli.pipe_reading import Reading
 from support.following import World
 
@@ -86,3 +87,52 @@ def test_a_file_with_two_names_is_read_once(world: World, tmp_path: Path) -> Non
     world.restart()
     assert world.lines() == []
     assert world.told == []
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_file_that_was_done_with_is_read_on_when_it_is_at_the_path_again(
+    restart: bool, world: World
+) -> None:
+    world.append(b"1\n")
+    assert world.lines() == [b"1"]
+    world.path.rename(world.path.with_name("app.log.1"))
+    world.append(b"2\n")
+    assert world.lines() == [b"2"]
+    world.now = LINGER_S
+    assert world.lines() == []
+    world.path.unlink()
+    world.path.with_name("app.log.1").rename(world.path)
+    world.append(b"3\n")
+    if restart:
+        world.restart()
+    assert world.lines() == [b"3"]
+    assert world.follower.has_file
+    assert not world.follower.waiting
+    world.append(b"4\n")
+    assert world.lines() == [b"4"]
+    world.restart()
+    assert world.lines() == []
+
+
+def test_the_newest_file_is_read_on_also_when_it_was_not_open(world: World) -> None:
+    world.append(b"1\n")
+    assert world.lines() == [b"1"]
+    world.path.rename(world.path.with_name("app.log.1"))
+    world.restart()
+    assert world.lines() == []
+    world.now = LINGER_S
+    assert world.lines() == []
+    world.path.with_name("app.log.1").rename(world.path)
+    world.append(b"2\n")
+    assert world.lines() == [b"2"]
+    assert not world.follower.waiting
+
+
+def test_a_file_from_before_the_first_start_is_read_when_it_comes_to_the_path(
+    world: World,
+) -> None:
+    world.append(b"1\n", "app.log.1")
+    assert world.lines() == []
+    world.path.with_name("app.log.1").rename(world.path)
+    assert world.lines() == [b"1"]
+    assert not world.follower.waiting

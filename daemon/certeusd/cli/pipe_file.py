@@ -34,7 +34,14 @@ from certeusd.cli.pipe_reading import (
     same,
     scan,
 )
-from certeusd.cli.pipe_rotation import Entry, is_compressed, is_rotated, look, oldest_first
+from certeusd.cli.pipe_rotation import (
+    Entry,
+    Found,
+    is_compressed,
+    is_rotated,
+    look,
+    oldest_first,
+)
 from certeusd.cli.pipe_session import Manner
 from certeusd.exits import Exit, ExitError
 
@@ -193,6 +200,7 @@ class Follower:
         if self._power_cut:
             self._mend_power_cut([*entries, *([current] if current else [])])
         found = look(self._positions.generations, entries, current, base, same, copied)
+        self._revive(found, current)
         opened: list[Reading] = []
         for generation in self._positions.generations:
             entry = found.placed.get(generation.token)
@@ -278,16 +286,22 @@ class Follower:
                 cut.close()
         if not self._open_unseen(found.before, before=1) or not self._open_unseen(found.unseen):
             return False
-        back = [
-            one for one in self._positions.generations if found.placed.get(one.token) == current
-        ]
-        return current is None or not back or self._make_newest(back[-1], current)
+        generation = self._revive(found, current)
+        return current is None or generation is None or self._make_newest(generation, current)
+
+    def _revive(self, found: Found, current: Entry | None) -> Generation | None:
+        """Return the generation that is at the path, now the newest one, if it is a known one."""
+        known = self._positions.generations
+        for generation in known:
+            if current is not None and found.placed.get(generation.token) == current:
+                known.remove(generation)
+                known.append(generation)
+                generation.done = generation.read_out = False
+                return generation
+        return None
 
     def _make_newest(self, generation: Generation, current: Entry) -> bool:
         """Go on with a file that was rotated away and is at the path again."""
-        known = self._positions.generations
-        if generation is known[-1]:
-            return True
         reading = next((one for one in self._readings if one.generation is generation), None)
         if reading is None:
             reading = self._open(current, generation)
@@ -296,9 +310,6 @@ class Follower:
         else:
             self._readings.remove(reading)
         self._readings.append(reading)
-        known.remove(generation)
-        known.append(generation)
-        generation.done = generation.read_out = False
         return True
 
     def _open_unseen(self, unseen: list[Entry], before: int = 0) -> bool:
