@@ -74,7 +74,8 @@ def test_complaints_begin_anew_after_a_while() -> None:
         ("app.log", False), ("app.log.bak", False), ("app.log.1.gz", False),
         ("other.log.1", False), ("app.log.old1", False), ("apple.log", False),
         ("app2.log", False), ("app20261122.log", False), ("app-2.log", False),
-        ("app_22.log", False), ("app.log2", False), ("app.1.2.log", False), ("app-2026-11-22.log", True),
+        ("app_22.log", False), ("app.log2", False), ("app.1.2.log", False),
+        ("app-2026-11-22.log", True),
     ],
 )  # fmt: skip
 def test_names_that_rotation_gives(name: str, rotated: bool) -> None:

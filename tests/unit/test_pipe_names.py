@@ -136,3 +136,34 @@ def test_a_file_from_before_the_first_start_is_read_when_it_comes_to_the_path(
     world.path.with_name("app.log.1").rename(world.path)
     assert world.lines() == [b"1"]
     assert not world.follower.waiting
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("line", [b"short", b"x" * 1023])
+def test_a_file_that_is_put_back_under_another_inode_is_read_on(
+    line: bytes, restart: bool, world: World
+) -> None:
+    world.append(line + b"\n")
+    assert world.lines() == [line]
+    if restart:
+        world.restart()
+    copy = world.path.with_name("copy")
+    shutil.copy2(world.path, copy)
+    copy.rename(world.path)
+    assert world.lines() == []
+    world.append(b"new\n")
+    assert world.lines() == [b"new"]
+    world.restart()
+    assert world.lines() == []
+    assert (world.told, world.follower.lost) == ([], 0)
+
+
+def test_a_file_that_only_begins_with_the_same_line_is_another_one(world: World) -> None:
+    world.append(b"begin\n")
+    os.utime(world.path, (1, 1))
+    assert world.lines() == [b"begin"]
+    (world.path.parent / "elsewhere").mkdir()
+    world.path.rename(world.path.parent / "elsewhere" / "kept")
+    world.restart()
+    world.append(b"begin\nnew\n")
+    assert world.lines() == [b"begin", b"new"]

@@ -303,10 +303,14 @@ class Follower:
     def _make_newest(self, generation: Generation, current: Entry) -> bool:
         """Go on with a file that was rotated away and is at the path again."""
         reading = next((one for one in self._readings if one.generation is generation), None)
-        if reading is None:
-            reading = self._open(current, generation)
-            if reading is None:
+        if reading is None or generation.inode != current.inode:
+            opened = self._open(current, generation)
+            if opened is None:
                 return False
+            if reading is not None:
+                self._readings.remove(reading)
+                reading.close()
+            reading = opened
         else:
             self._readings.remove(reading)
         self._readings.append(reading)

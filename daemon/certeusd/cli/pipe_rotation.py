@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from certeusd.cli.pipe_positions import Generation
+from certeusd.cli.pipe_positions import HEAD_BYTES, Generation
 
 COMPRESSED = (".gz", ".xz", ".bz2", ".zst", ".lz4", ".Z")
 _NUMBER = r"[.\-_]\d[\d.\-_T:]*"
@@ -114,6 +114,8 @@ def look(
         if generation.token in placed or generation.done:
             continue
         copy = _copy_of(generation, rotated, list(placed.values()), same)
+        if generation is generations[-1] and _put_back(generation, current, placed, same):
+            copy = current
         if copy is not None:
             placed[generation.token] = copy
         elif not generation.read_out:
@@ -139,6 +141,19 @@ def _copy_of(
         if fits and entry not in taken and same(generation, entry):
             return entry
     return None
+
+
+def _put_back(
+    generation: Generation, current: Entry | None, placed: dict[str, Entry], same: Same
+) -> bool:
+    """Whether the file at the path is the newest generation under another inode.
+
+    That needs more than a few equal bytes: programs may begin each file with the same line.
+    """
+    if current is None or not generation.head_bytes or current in placed.values():
+        return False
+    sure = generation.head_bytes >= HEAD_BYTES or generation.mtime_ns == current.mtime_ns
+    return sure and current.size >= generation.position and same(generation, current)
 
 
 def _unseen(
