@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from certeusd.cli.pipe_file import LINGER_S
+from certeusd.cli.pipe_file import LINGER_S, READINGS_MAX, Piece
 from certeusd.cli.pipe_reading import Reading
 from support.following import World
 
@@ -167,3 +167,42 @@ def test_a_file_that_only_begins_with_the_same_line_is_another_one(world: World)
     world.restart()
     world.append(b"begin\nnew\n")
     assert world.lines() == [b"begin", b"new"]
+
+
+def test_rotated_files_are_opened_a_few_at_a_time(world: World) -> None:
+    world.append(b"begin\n")
+    assert world.lines() == [b"begin"]
+    for number in range(3 * READINGS_MAX):
+        world.path.rename(world.path.with_name(f"app.log-{number:04}"))
+        world.append(b"%d\nhalf" % number)
+    world.restart()
+    found: list[bytes | None] = []
+    while (piece := world.follower.step()) is not None:
+        mine = [os.path.realpath(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd")]
+        assert sum(str(world.path) in one for one in mine) <= READINGS_MAX
+        found += piece.chunk.cut.lines
+        world.follower.before_offer(piece.reading)
+        world.follower.settled(piece.reading.generation, piece.chunk.mark)
+    whole = [one for one in found if one != b"half"]
+    assert whole == [b"%d" % number for number in range(3 * READINGS_MAX)]
+    assert not world.follower.waiting
+    world.restart()
+    assert world.lines() == []
+
+
+def test_room_for_another_file_waits_for_verdicts(world: World) -> None:
+    world.append(b"begin\n")
+    assert world.lines() == [b"begin"]
+    for number in range(READINGS_MAX + 1):
+        world.path.rename(world.path.with_name(f"app.log-{number:04}"))
+        world.append(b"%d\n" % number)
+    world.restart()
+    pieces: list[Piece] = []
+    while (piece := world.follower.step()) is not None:
+        world.follower.before_offer(piece.reading)
+        pieces.append(piece)
+    assert world.follower.waiting
+    for piece in pieces:
+        world.follower.settled(piece.reading.generation, piece.chunk.mark)
+    found = [piece.chunk.cut.lines[0] for piece in pieces] + world.lines()
+    assert found == [b"%d" % number for number in range(READINGS_MAX + 1)]

@@ -86,6 +86,7 @@ class Follower:
         self._readings: list[Reading] = []
         self._begun = False
         self._directory_ns = 0
+        self._more = False
         self._dirty = False
         self._saved_at = clock()
         self._told: set[str] = set()
@@ -117,7 +118,11 @@ class Follower:
             piece, cut = self._read()
             if piece is not None:
                 return piece
-            if cut is None and not self._path_is_another():
+            if cut is None and self._more:
+                piece = self._end_oldest()
+                if piece is not None or self.waiting:
+                    return piece
+            elif cut is None and not self._path_is_another():
                 return self._finish_quiet()
             if not self._go_on(cut):
                 return None
@@ -127,7 +132,7 @@ class Follower:
     def _read(self) -> tuple[Piece | None, Reading | None]:
         """Return the next lines, or which file was truncated, or neither."""
         for reading in self._readings:
-            first = reading.unread and reading is self._readings[-1]
+            first = reading.unread and reading is self._readings[-1] and not self._more
             try:
                 chunk = reading.read()
             except Truncated:
@@ -146,7 +151,7 @@ class Follower:
 
     def _nothing_new_beside(self) -> bool:
         """Look for what was copied away while nothing of the newest file was read."""
-        if not self._readings or not self._readings[-1].unread:
+        if self._more or not self._readings or not self._readings[-1].unread:
             return True
         changed = directory_mtime_ns(self.path)
         if changed != self._directory_ns:
@@ -176,6 +181,19 @@ class Follower:
             if reading.generation.position == reading.next_line:
                 self._end(reading)
                 return None
+        return None
+
+    def _end_oldest(self) -> Piece | None:
+        """Make room for one more if there is none; return a last half line."""
+        reading = self._readings[0]
+        if len(self._readings) < READINGS_MAX:
+            return None
+        if not reading.drained:
+            return Piece(reading, reading.finish())
+        if reading.generation.position == reading.next_line:
+            self._end(reading)
+        else:
+            self.waiting = True
         return None
 
     def _end(self, reading: Reading) -> None:
@@ -219,8 +237,7 @@ class Follower:
         self._tell_lost(found.lost, entries)
         self._begun = True
         self.save()
-        self._open_unseen(found.before, before=1)
-        self._open_unseen(found.unseen)
+        self._open_new(found)
         if not os.access(os.path.dirname(self.path), os.R_OK):
             self._tell(
                 f"cannot list {os.path.dirname(self.path)}: files that are rotated away while this"
@@ -284,7 +301,7 @@ class Follower:
             else:
                 self._readings[self._readings.index(cut)] = reading
                 cut.close()
-        if not self._open_unseen(found.before, before=1) or not self._open_unseen(found.unseen):
+        if not self._open_new(found):
             return False
         generation = self._revive(found, current)
         return current is None or generation is None or self._make_newest(generation, current)
@@ -316,9 +333,19 @@ class Follower:
         self._readings.append(reading)
         return True
 
+    def _open_new(self, found: Found) -> bool:
+        # There is one kind or the other.
+        if found.before:
+            return self._open_unseen(found.before, before=1)
+        return self._open_unseen(found.unseen)
+
     def _open_unseen(self, unseen: list[Entry], before: int = 0) -> bool:
-        """Open new generations, oldest first, before the last ones; return whether all could be."""
+        """Open new generations, oldest first, as many as may be open; return whether that went."""
+        self._more = False
         for entry in unseen:
+            if len(self._readings) >= READINGS_MAX:
+                self._more = True
+                return True
             generation = new_generation(entry.inode, os.path.dirname(os.path.realpath(entry.path)))
             reading = self._open(entry, generation)
             if reading is None:
