@@ -206,3 +206,23 @@ def test_room_for_another_file_waits_for_verdicts(world: World) -> None:
         world.follower.settled(piece.reading.generation, piece.chunk.mark)
     found = [piece.chunk.cut.lines[0] for piece in pieces] + world.lines()
     assert found == [b"%d" % number for number in range(READINGS_MAX + 1)]
+
+
+def test_files_that_come_and_go_beside_it_hide_no_rotation(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.append(b"1\n")
+    assert world.lines() == [b"1"]
+    listed, count = os.listdir, 0
+
+    def busy(path: str) -> list[str]:
+        nonlocal count
+        count += 1
+        world.append(b"", f"message-{count}")
+        return listed(path)
+
+    monkeypatch.setattr("os.listdir", busy)
+    world.path.rename(world.path.with_name("app.log.1"))
+    world.append(b"2\n")
+    assert world.lines() == [b"2"]
+    assert not world.follower.waiting

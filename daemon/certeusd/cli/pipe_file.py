@@ -374,7 +374,9 @@ class Follower:
         return Reading(generation, file, entry.path)
 
     def _scan(self) -> tuple[list[Entry], Entry | None] | None:
-        scanned = scan({one.directory for one in self._positions.generations}, self.path)
+        known = self._positions.generations
+        inodes = {one.inode for one in known}
+        scanned = scan({one.directory for one in known}, self.path, inodes)
         self.waiting = scanned is None
         return scanned
 

@@ -6,7 +6,7 @@ written again is noticed also when it is as long as it was.
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -238,15 +238,21 @@ def current_entry(path: str) -> Entry | None:
     return _entry(path, found)
 
 
-def scan(directories: Iterable[str], path: str) -> tuple[list[Entry], Entry | None] | None:
-    """List the files beside the one at `path`, and that one; None while they are being renamed."""
+def scan(
+    directories: Iterable[str], path: str, known: Collection[int] = ()
+) -> tuple[list[Entry], Entry | None] | None:
+    """List the files beside the one at `path`, and that one; None while they are being renamed.
+
+    Only rotated names and `known` inodes need to stand still: others may come and go.
+    """
     places = sorted({os.path.dirname(path), *directories})
     before: object = None
     for _ in range(SCANS_MAX):
         current = current_entry(path)
         base = os.path.basename(path)
         entries = _each_once(_listed(places), base, current)
-        now = [(one.path, one.inode) for one in [*entries, *([current] if current else [])]]
+        ours = [one for one in entries if one.inode in known or is_rotated(one.name, base)]
+        now = [(one.path, one.inode) for one in [*ours, *([current] if current else [])]]
         if now == before:
             return entries, current
         before = now
