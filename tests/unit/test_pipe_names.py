@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from certeusd.cli.pipe_file import LINGER_S, READINGS_MAX, Piece
-from certeusd.cli.pipe_reading import Reading
+from certeusd.cli.pipe_reading import Reading, current_entry
 from support.following import World
 
 
@@ -226,3 +226,14 @@ def test_files_that_come_and_go_beside_it_hide_no_rotation(
     world.append(b"2\n")
     assert world.lines() == [b"2"]
     assert not world.follower.waiting
+
+
+def test_the_same_inode_of_another_device_is_another_file(world: World) -> None:
+    world.append(b"1\n")
+    piece = world.follower.step()
+    here = current_entry(str(world.path))
+    assert piece is not None
+    assert here is not None
+    assert here.device == world.path.stat().st_dev
+    assert piece.reading.is_of(here)
+    assert not piece.reading.is_of(here._replace(device=here.device + 1))

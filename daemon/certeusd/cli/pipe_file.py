@@ -271,7 +271,7 @@ class Follower:
             return True
         newest = self._readings[-1]
         # The inode of an open file is nobody else's.
-        if newest.generation.inode != current.inode:
+        if not newest.is_of(current):
             return True
         if not newest.unread:  # What was copied from it must not seem to be older than it.
             newest.generation.mtime_ns = current.mtime_ns
@@ -287,7 +287,11 @@ class Follower:
 
         def agreeing(generation: Generation, entry: Entry) -> bool:
             is_cut = cut is not None and generation is cut.generation
-            return not (is_cut and entry.inode == generation.inode) and same(generation, entry)
+            reading = next((one for one in self._readings if one.generation is generation), None)
+            is_it = entry.inode == generation.inode
+            if is_it and reading is not None and (is_cut or not reading.is_of(entry)):
+                return False
+            return same(generation, entry)
 
         found = look(self._positions.generations, entries, current, base, agreeing, copied)
         if cut is not None:
@@ -320,7 +324,7 @@ class Follower:
     def _make_newest(self, generation: Generation, current: Entry) -> bool:
         """Go on with a file that was rotated away and is at the path again."""
         reading = next((one for one in self._readings if one.generation is generation), None)
-        if reading is None or generation.inode != current.inode:
+        if reading is None or not reading.is_of(current):
             opened = self._open(current, generation)
             if opened is None:
                 return False
@@ -366,7 +370,9 @@ class Follower:
         except FileNotFoundError:
             self.waiting = True
             return None
-        if os.fstat(file).st_ino != entry.inode or not agrees(generation, file):
+        found = os.fstat(file)
+        is_other = (found.st_dev, found.st_ino) != (entry.device, entry.inode)
+        if is_other or not agrees(generation, file):
             os.close(file)
             self.waiting = True
             return None

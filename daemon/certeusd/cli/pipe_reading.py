@@ -47,6 +47,7 @@ class Reading:
         self.name = name
         self.quiet_since: float | None = None
         self._file = file
+        self.device = os.fstat(file).st_dev
         self.rewind()
 
     def rewind(self) -> None:
@@ -63,6 +64,10 @@ class Reading:
     def close(self) -> None:
         """Give the file back."""
         os.close(self._file)
+
+    def is_of(self, entry: Entry) -> bool:
+        """Whether this is the file that is open: inode numbers are a device's own."""
+        return (self.device, self.generation.inode) == (entry.device, entry.inode)
 
     @property
     def next_line(self) -> int:
@@ -261,12 +266,13 @@ def scan(
 
 def _each_once(entries: list[Entry], base: str, current: Entry | None) -> list[Entry]:
     """Leave out the file at the path, and all but one name of each other file."""
-    kept: dict[int, Entry] = {}
+    kept: dict[tuple[int, int], Entry] = {}
     for one in entries:
-        if current is None or one.inode != current.inode:
-            other = kept.setdefault(one.inode, one)
+        key = one.device, one.inode
+        if current is None or key != (current.device, current.inode):
+            other = kept.setdefault(key, one)
             if is_rotated(one.name, base) and not is_rotated(other.name, base):
-                kept[one.inode] = one
+                kept[key] = one
     return list(kept.values())
 
 
@@ -289,4 +295,6 @@ def _listed(directories: list[str]) -> list[Entry]:
 
 
 def _entry(path: str, found: os.stat_result) -> Entry:
-    return Entry(path, os.path.basename(path), found.st_ino, found.st_size, found.st_mtime_ns)
+    return Entry(
+        path, os.path.basename(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_dev
+    )

@@ -26,6 +26,7 @@ class Entry(NamedTuple):
     inode: int
     size: int
     mtime_ns: int
+    device: int = 0
 
 
 class Found(NamedTuple):
