@@ -237,3 +237,11 @@ def test_the_same_inode_of_another_device_is_another_file(world: World) -> None:
     assert here.device == world.path.stat().st_dev
     assert piece.reading.is_of(here)
     assert not piece.reading.is_of(here._replace(device=here.device + 1))
+
+
+def test_the_first_file_ever_may_be_rotated_before_it_is_seen(world: World) -> None:
+    assert world.lines() == []
+    world.append(b"1\n")
+    world.path.rename(world.path.with_name("app.log.1"))
+    world.append(b"2\n")
+    assert world.lines() == [b"1", b"2"]

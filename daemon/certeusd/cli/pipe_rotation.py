@@ -167,7 +167,7 @@ def _unseen(
     taken = list(placed.values())
     fresh = [current] if current is not None and current not in taken else []
     if not generations:
-        return fresh
+        return [*rotated, *fresh]  # What was there before the first start is a generation.
     newest = generations[-1]
     found = placed.get(newest.token)
     number = rank(found.name, base) if found is not None else 0
