@@ -340,3 +340,17 @@ def test_a_position_file_that_is_none_is_told(followed: Followed) -> None:
     followed.state.write_text("{}")
     done = followed.once(code=Exit.CONFIGURATION)
     assert b"it is no position file" in done.stderr
+
+
+def test_a_reader_of_stderr_that_went_away_ends_nothing(followed: Followed) -> None:
+    with piping.pipe(followed.daemon, *followed.options) as process:
+        assert process.stderr is not None
+        assert b"waiting for it" in process.stderr.readline()
+        process.stderr.close()
+        followed.write("1\nbad \0 line\n2\n")
+        followed.has("1", "2")
+        followed.write("3\n")
+        followed.has("1", "2", "3")
+        process.terminate()
+        process.wait(30)
+        process.stderr = None
