@@ -240,6 +240,24 @@ def test_another_manner_is_refused_after_an_unclean_end_only(followed: Followed)
     ]
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--type", ""), ("--type", "x" * 256), ("--type", "a\tb"), ("--type", "\ufdd0"),
+        ("--subject", ""), ("--subject", "ä" * 513), ("--subject", "\U0001fffe"),
+    ],
+)  # fmt: skip
+def test_attributes_that_no_line_may_have_are_refused_before_a_line_is_read(
+    option: str, value: str, followed: Followed
+) -> None:
+    followed.write("1\n")
+    done = followed.once(option, value, code=Exit.USAGE)
+    assert f"Error: {option} has ".encode() in done.stderr
+    assert not followed.state.exists()
+    followed.once("--type", "x" * 255, "--subject", "ä" * 512)
+    assert followed.lines() == ["1"]
+
+
 def test_nothing_offered_is_lost_when_pipe_and_daemon_die_together(tmp_path: Path) -> None:
     with running(AWAY) as daemon:
         followed = Followed(daemon, tmp_path / "app.log", tmp_path / "state", "both")
@@ -322,3 +340,17 @@ def test_a_position_file_that_is_none_is_told(followed: Followed) -> None:
     followed.state.write_text("{}")
     done = followed.once(code=Exit.CONFIGURATION)
     assert b"it is no position file" in done.stderr
+
+
+def test_a_reader_of_stderr_that_went_away_ends_nothing(followed: Followed) -> None:
+    with piping.pipe(followed.daemon, *followed.options) as process:
+        assert process.stderr is not None
+        assert b"waiting for it" in process.stderr.readline()
+        process.stderr.close()
+        followed.write("1\nbad \0 line\n2\n")
+        followed.has("1", "2")
+        followed.write("3\n")
+        followed.has("1", "2", "3")
+        process.terminate()
+        process.wait(30)
+        process.stderr = None

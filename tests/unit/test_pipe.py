@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certeusd.cli.appending import Complaints, Cutter
-from certeusd.cli.pipe_file import LINGER_S, READINGS_MAX, Follower
+from certeusd.cli.pipe_file import LINGER_S, READINGS_MAX
 from certeusd.cli.pipe_positions import (
     Generation,
     PositionFile,
@@ -22,8 +22,7 @@ from certeusd.cli.pipe_reading import Reading, Truncated, agrees, same, scan
 from certeusd.cli.pipe_rotation import Entry, is_compressed, is_rotated, look, oldest_first, rank
 from certeusd.cli.pipe_session import Manner
 from certeusd.exits import Exit, ExitError
-
-BASE = "app.log"
+from support.following import BASE, World
 
 
 @given(st.lists(st.binary(max_size=12).map(lambda part: part.replace(b"\x00", b"\n"))))
@@ -74,6 +73,9 @@ def test_complaints_begin_anew_after_a_while() -> None:
         ("app-20261122.log", True), ("app.1.log", True), ("app.log.2026-11-22_10:00", True),
         ("app.log", False), ("app.log.bak", False), ("app.log.1.gz", False),
         ("other.log.1", False), ("app.log.old1", False), ("apple.log", False),
+        ("app2.log", False), ("app20261122.log", False), ("app-2.log", False),
+        ("app_22.log", False), ("app.log2", False), ("app.1.2.log", False),
+        ("app-2026-11-22.log", True),
     ],
 )  # fmt: skip
 def test_names_that_rotation_gives(name: str, rotated: bool) -> None:
@@ -175,10 +177,14 @@ TABLE: dict[
 }  # fmt: skip
 
 
+def uncopied(entry: Entry, current: Entry) -> bool:
+    return False
+
+
 @pytest.mark.parametrize("case", TABLE)
 def test_which_files_are_read_after_a_rotation(case: str) -> None:
     known, entries, other, placed, unseen, lost = TABLE[case]
-    found = look(known, entries, CURRENT, BASE, lambda _, one: one.inode not in other)
+    found = look(known, entries, CURRENT, BASE, lambda _, one: one.inode not in other, uncopied)
     assert {token: one.inode for token, one in found.placed.items()} == placed
     assert [one.name for one in found.unseen] == unseen
     assert [one.token for one in found.lost] == lost
@@ -186,7 +192,7 @@ def test_which_files_are_read_after_a_rotation(case: str) -> None:
 
 def test_without_a_file_at_the_path_what_was_rotated_is_read() -> None:
     entries = [entry("app.log.1", 2, 20), entry("app.log.2", 1, 10)]
-    found = look([generation(1, 10)], entries, None, BASE, lambda known, one: True)
+    found = look([generation(1, 10)], entries, None, BASE, lambda known, one: True, uncopied)
     assert [one.name for one in found.unseen] == ["app.log.1"]
 
 
@@ -244,47 +250,6 @@ def test_a_file_that_is_written_again_is_seen_however_long_it_is(tmp_path: Path)
         with pytest.raises(Truncated):
             read.read()
         read.close()
-
-
-class World:
-    """One follower of one file, whose lines get their verdicts at once."""
-
-    def __init__(self, root: Path) -> None:
-        self.path = root / BASE
-        self.state = root / "state"
-        self.now = 0.0
-        self.told: list[str] = []
-        self.start()
-
-    def start(self) -> None:
-        self.file = PositionFile(self.state)
-        manner = Manner("t", "s", None, False)
-        self.follower = Follower(
-            str(self.path), self.file, manner, self.told.append, lambda: self.now
-        )
-
-    def restart(self) -> None:
-        self.follower.close(clean=True)
-        self.start()
-
-    def restart_after_power_cut(self) -> None:
-        self.follower.close(clean=False)
-        kept = json.loads(self.state.read_bytes())
-        self.state.write_text(json.dumps(kept | {"boot": "the one before"}))
-        self.start()
-
-    def lines(self) -> list[bytes | None]:
-        """Read until there is nothing more."""
-        found: list[bytes | None] = []
-        while (piece := self.follower.step()) is not None:
-            found += piece.chunk.cut.lines
-            self.follower.before_offer(piece.reading)
-            self.follower.settled(piece.reading.generation, piece.chunk.mark)
-        return found
-
-    def append(self, text: bytes, name: str = BASE) -> None:
-        with self.path.with_name(name).open("ab") as file:
-            file.write(text)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ is full nothing is read, and whoever writes waits. Files: `pipe_follow`.
 """
 
 import os
+import re
 import sys
 import time
 from contextlib import suppress
@@ -36,6 +37,9 @@ GRACE_S = 60.0
 """For settling after a signal: what a library's `close` takes at most."""
 FOLLOW_GRACE_S = 5.0
 """What has no verdict by then is offered again by the next start, and nothing is doubled."""
+TYPE_BYTES_MAX = 255
+SUBJECT_BYTES_MAX = 1024
+_IMPROPER = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ufdd0-\\ufdef]")
 
 
 class _Input:
@@ -151,6 +155,18 @@ def _run(
         context.exit(Exit.FAILED)
 
 
+def _check_attribute(option: str, value: str, bytes_max: int) -> None:
+    """Refuse what the daemon would refuse with every line."""
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:
+        raise click.UsageError(f"{option} is no UTF-8") from None
+    if not 1 <= length <= bytes_max:
+        raise click.UsageError(f"{option} has {length} bytes; give 1 to {bytes_max}")
+    if any(_IMPROPER.fullmatch(one) or ord(one) & 0xFFFE == 0xFFFE for one in value):
+        raise click.UsageError(f"{option} has a control character or noncharacter; leave it out")
+
+
 @click.command(
     epilog=examples(
         "journalctl -f -o cat | certeus pipe --source journal",
@@ -210,6 +226,9 @@ def command(
             os.path.realpath(one).encode()
         except UnicodeEncodeError:
             raise click.UsageError(f"{one!r} is no UTF-8: give it another name") from None
+    _check_attribute("--type", type, TYPE_BYTES_MAX)
+    if subject is not None:
+        _check_attribute("--subject", subject, SUBJECT_BYTES_MAX)
     manner = Manner(type, source or default_source(), subject, json_lines)
     kept: list[PositionFile] = []
     if not follow and sys.stdin is None:

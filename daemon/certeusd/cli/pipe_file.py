@@ -27,12 +27,21 @@ from certeusd.cli.pipe_reading import (
     Truncated,
     after_power_cut,
     agrees,
+    copied,
     current_entry,
+    directory_mtime_ns,
     open_file,
     same,
     scan,
 )
-from certeusd.cli.pipe_rotation import Entry, is_compressed, is_rotated, look, oldest_first
+from certeusd.cli.pipe_rotation import (
+    Entry,
+    Found,
+    is_compressed,
+    is_rotated,
+    look,
+    oldest_first,
+)
 from certeusd.cli.pipe_session import Manner
 from certeusd.exits import Exit, ExitError
 
@@ -76,6 +85,8 @@ class Follower:
         self._clock = clock
         self._readings: list[Reading] = []
         self._begun = False
+        self._directory_ns = 0
+        self._more = False
         self._dirty = False
         self._saved_at = clock()
         self._told: set[str] = set()
@@ -102,10 +113,16 @@ class Follower:
         if not self._begun and not self._begin():
             return None
         for _ in range(GO_ON_MAX):
+            if not self._nothing_new_beside():
+                return None
             piece, cut = self._read()
             if piece is not None:
                 return piece
-            if cut is None and not self._path_is_another():
+            if cut is None and self._more:
+                piece = self._end_oldest()
+                if piece is not None or self.waiting:
+                    return piece
+            elif cut is None and not self._path_is_another():
                 return self._finish_quiet()
             if not self._go_on(cut):
                 return None
@@ -115,6 +132,7 @@ class Follower:
     def _read(self) -> tuple[Piece | None, Reading | None]:
         """Return the next lines, or which file was truncated, or neither."""
         for reading in self._readings:
+            first = reading.unread and reading is self._readings[-1] and not self._more
             try:
                 chunk = reading.read()
             except Truncated:
@@ -124,10 +142,31 @@ class Follower:
                     Exit.FAILED,
                     f"cannot read {reading.name}: {error.strerror}; mend that and start it again",
                 ) from error
+            if chunk is not None and first and not self._nothing_before(reading):
+                return (None, None) if self.waiting else self._read()
             if chunk is not None:
                 reading.quiet_since = None
                 return Piece(reading, chunk), None
         return None, None
+
+    def _nothing_new_beside(self) -> bool:
+        """Look for what was copied away while nothing of the newest file was read."""
+        if self._more or not self._readings or not self._readings[-1].unread:
+            return True
+        changed = directory_mtime_ns(self.path)
+        if changed != self._directory_ns:
+            if not self._go_on(None):
+                return False
+            self._directory_ns = changed
+        return True
+
+    def _nothing_before(self, reading: Reading) -> bool:
+        """Whether the bytes that were read are a file's first ones: else they are read again."""
+        count = len(self._readings)
+        if self._go_on(None) and len(self._readings) == count:
+            return True
+        reading.rewind()
+        return False
 
     def _finish_quiet(self) -> Piece | None:
         """End generations that were rotated away and have been quiet; return a last half line."""
@@ -142,6 +181,19 @@ class Follower:
             if reading.generation.position == reading.next_line:
                 self._end(reading)
                 return None
+        return None
+
+    def _end_oldest(self) -> Piece | None:
+        """Make room for one more if there is none; return a last half line."""
+        reading = self._readings[0]
+        if len(self._readings) < READINGS_MAX:
+            return None
+        if not reading.drained:
+            return Piece(reading, reading.finish())
+        if reading.generation.position == reading.next_line:
+            self._end(reading)
+        else:
+            self.waiting = True
         return None
 
     def _end(self, reading: Reading) -> None:
@@ -165,7 +217,8 @@ class Follower:
             self._fresh = False
         if self._power_cut:
             self._mend_power_cut([*entries, *([current] if current else [])])
-        found = look(self._positions.generations, entries, current, base, same)
+        found = look(self._positions.generations, entries, current, base, same, copied)
+        self._revive(found, current)
         opened: list[Reading] = []
         for generation in self._positions.generations:
             entry = found.placed.get(generation.token)
@@ -184,7 +237,7 @@ class Follower:
         self._tell_lost(found.lost, entries)
         self._begun = True
         self.save()
-        self._open_unseen(found.unseen)
+        self._open_new(found)
         if not os.access(os.path.dirname(self.path), os.R_OK):
             self._tell(
                 f"cannot list {os.path.dirname(self.path)}: files that are rotated away while this"
@@ -218,9 +271,10 @@ class Follower:
             return True
         newest = self._readings[-1]
         # The inode of an open file is nobody else's.
-        if newest.generation.inode != current.inode:
+        if not newest.is_of(current):
             return True
-        newest.generation.mtime_ns = current.mtime_ns
+        if not newest.unread:  # What was copied from it must not seem to be older than it.
+            newest.generation.mtime_ns = current.mtime_ns
         return False
 
     def _go_on(self, cut: Reading | None) -> bool:
@@ -233,9 +287,13 @@ class Follower:
 
         def agreeing(generation: Generation, entry: Entry) -> bool:
             is_cut = cut is not None and generation is cut.generation
-            return not (is_cut and entry.inode == generation.inode) and same(generation, entry)
+            reading = next((one for one in self._readings if one.generation is generation), None)
+            is_it = entry.inode == generation.inode
+            if is_it and reading is not None and (is_cut or not reading.is_of(entry)):
+                return False
+            return same(generation, entry)
 
-        found = look(self._positions.generations, entries, current, base, agreeing)
+        found = look(self._positions.generations, entries, current, base, agreeing, copied)
         if cut is not None:
             copy = found.placed.get(cut.generation.token)
             reading = self._open(copy, cut.generation) if copy is not None else None
@@ -247,41 +305,59 @@ class Follower:
             else:
                 self._readings[self._readings.index(cut)] = reading
                 cut.close()
-        if not self._open_unseen(found.unseen):
+        if not self._open_new(found):
             return False
-        back = [
-            one for one in self._positions.generations if found.placed.get(one.token) == current
-        ]
-        return current is None or not back or self._make_newest(back[-1], current)
+        generation = self._revive(found, current)
+        return current is None or generation is None or self._make_newest(generation, current)
+
+    def _revive(self, found: Found, current: Entry | None) -> Generation | None:
+        """Return the generation that is at the path, now the newest one, if it is a known one."""
+        known = self._positions.generations
+        for generation in known:
+            if current is not None and found.placed.get(generation.token) == current:
+                known.remove(generation)
+                known.append(generation)
+                generation.done = generation.read_out = False
+                return generation
+        return None
 
     def _make_newest(self, generation: Generation, current: Entry) -> bool:
         """Go on with a file that was rotated away and is at the path again."""
-        known = self._positions.generations
-        if generation is known[-1]:
-            return True
         reading = next((one for one in self._readings if one.generation is generation), None)
-        if reading is None:
-            reading = self._open(current, generation)
-            if reading is None:
+        if reading is None or not reading.is_of(current):
+            opened = self._open(current, generation)
+            if opened is None:
                 return False
+            if reading is not None:
+                self._readings.remove(reading)
+                reading.close()
+            reading = opened
         else:
             self._readings.remove(reading)
         self._readings.append(reading)
-        known.remove(generation)
-        known.append(generation)
-        generation.done = generation.read_out = False
         return True
 
-    def _open_unseen(self, unseen: list[Entry]) -> bool:
-        """Open new generations, oldest first; return whether all could be."""
+    def _open_new(self, found: Found) -> bool:
+        # There is one kind or the other.
+        if found.before:
+            return self._open_unseen(found.before, before=1)
+        return self._open_unseen(found.unseen)
+
+    def _open_unseen(self, unseen: list[Entry], before: int = 0) -> bool:
+        """Open new generations, oldest first, as many as may be open; return whether that went."""
+        self._more = False
         for entry in unseen:
+            if len(self._readings) >= READINGS_MAX:
+                self._more = True
+                return True
             generation = new_generation(entry.inode, os.path.dirname(os.path.realpath(entry.path)))
             reading = self._open(entry, generation)
             if reading is None:
                 return False
             generation.mtime_ns = entry.mtime_ns
-            self._positions.generations.append(generation)
-            self._readings.append(reading)
+            known = self._positions.generations
+            known.insert(len(known) - before, generation)
+            self._readings.insert(len(self._readings) - before, reading)
         done = [one for one in self._positions.generations if one.done]
         for generation in done[:-KNOWN_MAX]:
             self._positions.generations.remove(generation)
@@ -294,7 +370,9 @@ class Follower:
         except FileNotFoundError:
             self.waiting = True
             return None
-        if os.fstat(file).st_ino != entry.inode or not agrees(generation, file):
+        found = os.fstat(file)
+        is_other = (found.st_dev, found.st_ino) != (entry.device, entry.inode)
+        if is_other or not agrees(generation, file):
             os.close(file)
             self.waiting = True
             return None
@@ -302,7 +380,9 @@ class Follower:
         return Reading(generation, file, entry.path)
 
     def _scan(self) -> tuple[list[Entry], Entry | None] | None:
-        scanned = scan({one.directory for one in self._positions.generations}, self.path)
+        known = self._positions.generations
+        inodes = {one.inode for one in known}
+        scanned = scan({one.directory for one in known}, self.path, inodes)
         self.waiting = scanned is None
         return scanned
 

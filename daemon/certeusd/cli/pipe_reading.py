@@ -6,13 +6,13 @@ written again is noticed also when it is as long as it was.
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from certeusd.cli.appending import Cut, Cutter
 from certeusd.cli.pipe_positions import HEAD_BYTES, TAIL_BYTES, Generation, digest, new_generation
-from certeusd.cli.pipe_rotation import Entry
+from certeusd.cli.pipe_rotation import Entry, is_rotated
 from certeusd.exits import Exit, ExitError
 
 READ_BYTES = 64 * 1024
@@ -45,9 +45,15 @@ class Reading:
         """Go on at the generation's position; `file` is ours from now on."""
         self.generation = generation
         self.name = name
-        self.at_end = False
         self.quiet_since: float | None = None
         self._file = file
+        self.device = os.fstat(file).st_dev
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Begin at the generation's position again."""
+        generation, file = self.generation, self._file
+        self.at_end = False
         self._offset = generation.position
         self._cutter = Cutter(generation.position)
         # All of it is before what comes next, or beyond: never is there a gap between them.
@@ -59,10 +65,19 @@ class Reading:
         """Give the file back."""
         os.close(self._file)
 
+    def is_of(self, entry: Entry) -> bool:
+        """Whether this is the file that is open: inode numbers are a device's own."""
+        return (self.device, self.generation.inode) == (entry.device, entry.inode)
+
     @property
     def next_line(self) -> int:
         """The byte at which the line begins that is not whole yet."""
         return self._cutter.start
+
+    @property
+    def unread(self) -> bool:
+        """Whether no byte was read, by us or by those before us."""
+        return not self._offset and not self.generation.head_bytes
 
     @property
     def drained(self) -> bool:
@@ -136,6 +151,18 @@ def agrees(generation: Generation, file: int) -> bool:
     return True
 
 
+def copied(entry: Entry, current: Entry) -> bool:
+    """Whether all that a file has is what the one at the path begins with."""
+    try:
+        with open(entry.path, "rb") as one, open(current.path, "rb") as other:
+            while block := one.read(READ_BYTES):
+                if other.read(len(block)) != block:
+                    return False
+            return True
+    except OSError:
+        return False
+
+
 def after_power_cut(generation: Generation, entry: Entry) -> Generation | None:
     """Return how to go on with a file whose end a power cut took; None if it is not that file.
 
@@ -196,6 +223,14 @@ def _check(path: str, mode: int) -> None:
         raise ExitError(Exit.FAILED, f"cannot follow {path}: it is {kind}{hint or '; give a file'}")
 
 
+def directory_mtime_ns(path: str) -> int:
+    """Return when names were last made or taken beside a file; 0 if that cannot be known."""
+    try:
+        return os.stat(os.path.dirname(os.path.realpath(path))).st_mtime_ns
+    except OSError:
+        return 0
+
+
 def current_entry(path: str) -> Entry | None:
     """Return the file at the path, links followed; None if there is none."""
     try:
@@ -208,18 +243,37 @@ def current_entry(path: str) -> Entry | None:
     return _entry(path, found)
 
 
-def scan(directories: Iterable[str], path: str) -> tuple[list[Entry], Entry | None] | None:
-    """List the files beside the one at `path`, and that one; None while they are being renamed."""
+def scan(
+    directories: Iterable[str], path: str, known: Collection[int] = ()
+) -> tuple[list[Entry], Entry | None] | None:
+    """List the files beside the one at `path`, and that one; None while they are being renamed.
+
+    Only rotated names and `known` inodes need to stand still: others may come and go.
+    """
     places = sorted({os.path.dirname(path), *directories})
     before: object = None
     for _ in range(SCANS_MAX):
         current = current_entry(path)
-        entries = [one for one in _listed(places) if current is None or one.inode != current.inode]
-        now = [(one.path, one.inode) for one in [*entries, *([current] if current else [])]]
+        base = os.path.basename(path)
+        entries = _each_once(_listed(places), base, current)
+        ours = [one for one in entries if one.inode in known or is_rotated(one.name, base)]
+        now = [(one.path, one.inode) for one in [*ours, *([current] if current else [])]]
         if now == before:
             return entries, current
         before = now
     return None
+
+
+def _each_once(entries: list[Entry], base: str, current: Entry | None) -> list[Entry]:
+    """Leave out the file at the path, and all but one name of each other file."""
+    kept: dict[tuple[int, int], Entry] = {}
+    for one in entries:
+        key = one.device, one.inode
+        if current is None or key != (current.device, current.inode):
+            other = kept.setdefault(key, one)
+            if is_rotated(one.name, base) and not is_rotated(other.name, base):
+                kept[key] = one
+    return list(kept.values())
 
 
 def _listed(directories: list[str]) -> list[Entry]:
@@ -241,4 +295,6 @@ def _listed(directories: list[str]) -> list[Entry]:
 
 
 def _entry(path: str, found: os.stat_result) -> Entry:
-    return Entry(path, os.path.basename(path), found.st_ino, found.st_size, found.st_mtime_ns)
+    return Entry(
+        path, os.path.basename(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_dev
+    )

@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from certeusd.cli.pipe_positions import Generation
+from certeusd.cli.pipe_positions import HEAD_BYTES, Generation
 
 COMPRESSED = (".gz", ".xz", ".bz2", ".zst", ".lz4", ".Z")
-_DIGITS = r"[.\-_]?\d[\d.\-_T:]*"
+_NUMBER = r"[.\-_]\d[\d.\-_T:]*"
+_DATE_DIGITS_MIN = 4
 
 
 class Entry(NamedTuple):
@@ -25,6 +26,7 @@ class Entry(NamedTuple):
     inode: int
     size: int
     mtime_ns: int
+    device: int = 0
 
 
 class Found(NamedTuple):
@@ -34,20 +36,30 @@ class Found(NamedTuple):
     """Generations that are there, by token."""
     unseen: list[Entry]
     """To be read from their beginnings, oldest first."""
+    before: list[Entry]
+    """As `unseen`, and to be read before the newest generation, of which nothing was read."""
     lost: list[Generation]
     """Not there, and perhaps not read to their end."""
 
 
 Same = Callable[[Generation, Entry], bool]
+Copied = Callable[[Entry, Entry], bool]
 
 
 def is_rotated(name: str, base: str) -> bool:
-    """Whether `name` is what rotation makes of `base`: access.log.1, access.log-20261122, ..."""
-    stem, dot, extension = base.rpartition(".")
-    if re.fullmatch(re.escape(base) + _DIGITS, name):
+    """Whether `name` is what rotation makes of `base`: access.log.1, access-20261122.log, ...
+
+    Before the extension a number may be part of another log's name, as in worker-2.log: there it
+    is a rotation only as `.N`, or if it can be a date.
+    """
+    if re.fullmatch(re.escape(base) + _NUMBER, name):
         return True
-    within = re.escape(stem) + _DIGITS + re.escape(dot + extension)
-    return bool(stem) and re.fullmatch(within, name) is not None
+    stem, dot, extension = base.rpartition(".")
+    found = re.fullmatch(f"{re.escape(stem)}({_NUMBER}){re.escape(dot + extension)}", name)
+    if not stem or found is None:
+        return False
+    digits = sum(one.isdigit() for one in found[1])
+    return digits >= _DATE_DIGITS_MIN or re.fullmatch(r"\.\d+", found[1]) is not None
 
 
 def is_compressed(name: str, base: str) -> bool:
@@ -75,6 +87,7 @@ def look(
     current: Entry | None,
     base: str,
     same: Same,
+    copied: Copied,
 ) -> Found:
     """Find the generations, and the files between them and the one at the path.
 
@@ -84,6 +97,7 @@ def look(
         current: The file at the path, if there is one.
         base: The path's last part.
         same: Whether the content of a file agrees with a generation.
+        copied: Whether a file is a copy of all that another one has, or had a moment ago.
     """
     everything = [*entries, *([current] if current else [])]
     placed: dict[str, Entry] = {}
@@ -101,12 +115,20 @@ def look(
         if generation.token in placed or generation.done:
             continue
         copy = _copy_of(generation, rotated, list(placed.values()), same)
+        if generation is generations[-1] and _put_back(generation, current, placed, same):
+            copy = current
         if copy is not None:
             placed[generation.token] = copy
         elif not generation.read_out:
             lost.append(generation)
     unseen = _unseen(generations, rotated, current, base, placed)
-    return Found(placed, unseen, lost)
+    before: list[Entry] = []
+    if current is not None and generations and placed.get(generations[-1].token) == current:
+        # Of what was not read nothing tells whether it was copied away and cut.
+        if not generations[-1].head_bytes:
+            before = [one for one in unseen if not copied(one, current)]
+        unseen = []
+    return Found(placed, unseen, before, lost)
 
 
 def _copy_of(
@@ -122,6 +144,19 @@ def _copy_of(
     return None
 
 
+def _put_back(
+    generation: Generation, current: Entry | None, placed: dict[str, Entry], same: Same
+) -> bool:
+    """Whether the file at the path is the newest generation under another inode.
+
+    That needs more than a few equal bytes: programs may begin each file with the same line.
+    """
+    if current is None or not generation.head_bytes or current in placed.values():
+        return False
+    sure = generation.head_bytes >= HEAD_BYTES or generation.mtime_ns == current.mtime_ns
+    return sure and current.size >= generation.position and same(generation, current)
+
+
 def _unseen(
     generations: Sequence[Generation],
     rotated: Sequence[Entry],
@@ -132,11 +167,9 @@ def _unseen(
     taken = list(placed.values())
     fresh = [current] if current is not None and current not in taken else []
     if not generations:
-        return fresh
+        return [*rotated, *fresh]  # What was there before the first start is a generation.
     newest = generations[-1]
     found = placed.get(newest.token)
-    if found is not None and found == current:
-        return []
     number = rank(found.name, base) if found is not None else 0
     later = [
         one
