@@ -12,9 +12,10 @@ Blocks of NDJSON go to the ring as they come; while that is full the body is not
 the socket's own back-pressure reaches the client.
 """
 
+import contextlib
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -92,10 +93,24 @@ async def post_events(
     if not _names_source(request, asked) and context.producers.default_source(caller) is None:
         raise _bad("a source is needed: give ?source= one of those that [api] sources allows")
     producer = await context.producers.of(caller)
-    intake = Intake(context, caller, producer, asked.deadline)
+    with Intake(context, caller, producer, asked.deadline) as intake:
+        encoded = _encoded(context, caller, producer.encoder, request, asked)
+        async with contextlib.aclosing(encoded):
+            await _append(intake, encoded, request, asked)
+        return _answer(asked, intake.verdicts)
+
+
+async def _append(
+    intake: Intake, parts: AsyncGenerator[Encoded], request: web.BaseRequest, asked: Asked
+) -> None:
+    """Append the parts of a body, and wait for what became of them.
+
+    Raises:
+        ProblemError: 503, 504.
+    """
     verdicts = intake.verdicts
     try:
-        async for encoded in _encoded(context, caller, producer.encoder, request, asked):
+        async for encoded in parts:
             has_room = await intake.append(encoded)
             await intake.paced(request, encoded.seen)
             if not has_room:
@@ -105,17 +120,12 @@ async def post_events(
     except LateError as error:
         raise _late(asked, verdicts) from error
     except Error as error:
-        raise ProblemError(
-            503, "in-doubt", "in doubt",
-            f"{error}; send the events again with the ids that they have",
-            headers=_again(), members=_members(verdicts),
-        ) from error  # fmt: skip
-    return _answer(asked, verdicts)
+        raise _in_doubt(str(error), verdicts) from error
+    if asked.waits and verdicts.pending:
+        raise _in_doubt("what became of some events is no longer known", verdicts)
 
 
 def _answer(asked: Asked, verdicts: Verdicts) -> web.StreamResponse:
-    if not asked.waits:
-        verdicts.take()
     if verdicts.rejected:
         raise ProblemError(
             422, "rejected", "events were rejected",
@@ -136,7 +146,7 @@ async def _encoded(
     encoder: DoorEncoder,
     request: web.BaseRequest,
     asked: Asked,
-) -> AsyncIterator[Encoded]:
+) -> AsyncGenerator[Encoded]:
     """Yield what the encoder makes of the body, block by block.
 
     Raises:
@@ -273,7 +283,8 @@ def _again() -> dict[str, str]:
 
 
 def _members(verdicts: Verdicts) -> dict[str, object]:
-    verdicts.take()
+    while verdicts.take():
+        pass
     members: dict[str, object] = msgspec.to_builtins(verdicts.summary())
     return members
 
@@ -283,6 +294,14 @@ def _no_room(asked: Asked, verdicts: Verdicts) -> ProblemError:
         503, "back-pressure", "no room",
         f"after {asked.timeout_s:g} s there was no room for event {verdicts.seen} and those"
         " behind it; those before it without a verdict are in doubt: send all again with their ids",
+        headers=_again(), members=_members(verdicts),
+    )  # fmt: skip
+
+
+def _in_doubt(why: str, verdicts: Verdicts) -> ProblemError:
+    return ProblemError(
+        503, "in-doubt", "in doubt",
+        f"{why}; send the events again with the ids that they have",
         headers=_again(), members=_members(verdicts),
     )  # fmt: skip
 

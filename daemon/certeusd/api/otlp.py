@@ -52,16 +52,16 @@ async def post_logs(
     deadline = time.monotonic() + TIMEOUT_S
     producer = await context.producers.of(caller)
     logs = await _read(producer.encoder, body, kind)
-    intake = Intake(context, caller, producer, deadline)
-    try:
-        await _append(intake, logs)
-    except LateError as error:
-        raise _not_now(
-            504, "not durable in time", f"not all records were durable after {TIMEOUT_S:g} s"
-        ) from error
-    except Error as error:
-        raise _not_now(503, "in doubt", str(error)) from error
-    return _answer(kind, intake.verdicts)
+    with Intake(context, caller, producer, deadline) as intake:
+        try:
+            await _append(intake, logs)
+        except LateError as error:
+            raise _not_now(
+                504, "not durable in time", f"not all records were durable after {TIMEOUT_S:g} s"
+            ) from error
+        except Error as error:
+            raise _not_now(503, "in doubt", str(error)) from error
+        return _answer(kind, intake.verdicts)
 
 
 async def _append(intake: Intake, logs: OtlpLogs) -> None:
@@ -72,6 +72,8 @@ async def _append(intake: Intake, logs: OtlpLogs) -> None:
             raise _not_now(503, "no room", f"there was no room for all records in {TIMEOUT_S:g} s")
         await asyncio.sleep(0)  # Others have their turn, too.
     await intake.settle()
+    if intake.verdicts.pending:
+        raise _not_now(503, "in doubt", "what became of some records is no longer known")
 
 
 async def _read(encoder: DoorEncoder, body: bytes, kind: str) -> OtlpLogs:
