@@ -26,6 +26,7 @@ from certeus.errors import Error
 from certeusd._native import DoorEncoder, Encoded
 from certeusd.api import parameters
 from certeusd.api.intake import Intake
+from certeusd.api.lines import Encode, Lines
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.routing import Context
@@ -156,7 +157,7 @@ async def _encoded(
     binary = _is_binary(request)
     if not binary and kind in NDJSON:
         line_max = context.process.config.limits.event_bytes_max + LINE_OVERHEAD_BYTES
-        lines = _Lines(encoder, asked, line_max)
+        lines = Lines(_lines(encoder, asked), line_max)
         async for block in context.bodies.blocks(request):
             for encoded in lines.feed(block):
                 yield encoded
@@ -184,50 +185,17 @@ async def _encoded(
         raise _bad(str(error)) from error
 
 
-class _Lines:
-    """Blocks of NDJSON into the encoder: lines are whole there, and bounded."""
+def _lines(encoder: DoorEncoder, asked: Asked) -> Encode:
+    """Return what makes events of lines, as the query says."""
+    kind = asked.attributes.get("type")
+    source = asked.attributes.get("source")
 
-    def __init__(self, encoder: DoorEncoder, asked: Asked, line_bytes_max: int) -> None:
-        self._encoder = encoder
-        self._asked = asked
-        self._line_bytes_max = line_bytes_max
-        self._rest = b""
+    def encode(lines: bytes, *, final: bool) -> Encoded:
+        if kind is None:
+            return encoder.cloudevents_lines(lines, final)
+        return encoder.data_lines(lines, kind, source, asked.id_field, asked.subject_field, final)
 
-    def feed(self, block: bytes) -> list[Encoded]:
-        """Take a block; what is behind its last line waits for the next one.
-
-        Raises:
-            ProblemError: 413, a line is longer than any event.
-        """
-        self._rest += block
-        if b"\n" not in block:
-            self._check_length()
-            return []
-        encoded = self._encode(final=False)
-        self._rest = self._rest[encoded.consumed :]
-        self._check_length()
-        return [encoded]
-
-    def end(self) -> list[Encoded]:
-        """Take what is left, which needs no end of line."""
-        return [self._encode(final=True)] if self._rest else []
-
-    def _check_length(self) -> None:
-        if len(self._rest) > self._line_bytes_max:
-            raise ProblemError(
-                413, "line-too-long", "line too long",
-                f"a line has more than {self._line_bytes_max} bytes, which no event may have; the"
-                " lines before it were taken",
-            )  # fmt: skip
-
-    def _encode(self, final: bool) -> Encoded:
-        asked = self._asked
-        if (kind := asked.attributes.get("type")) is None:
-            return self._encoder.cloudevents_lines(self._rest, final)
-        return self._encoder.data_lines(
-            self._rest, kind, asked.attributes.get("source"), asked.id_field,
-            asked.subject_field, final,
-        )  # fmt: skip
+    return encode
 
 
 def _names_source(request: web.BaseRequest, asked: Asked) -> bool:
