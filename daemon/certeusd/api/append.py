@@ -171,16 +171,27 @@ async def _encoded(
             " or give ?type= and ?source=",
             headers={"Accept-Post": ", ".join((NDJSON[0], ONE, BATCH))},
         )  # fmt: skip
-    body = await context.bodies.whole(request, caller.name)
+    # What is made of it is held for as long as somebody appends it.
+    with context.bodies.account(caller.name) as account:
+        yield _encoded_whole(encoder, request, await context.bodies.whole(request, account), asked)
+
+
+def _encoded_whole(
+    encoder: DoorEncoder, request: web.BaseRequest, body: bytes, asked: Asked
+) -> Encoded:
+    """Make events of a whole body.
+
+    Raises:
+        ProblemError: 400.
+    """
     try:
-        if binary:
-            yield _binary(encoder, request, body)
-        elif kind == BATCH:
-            yield encoder.cloudevents_batch(body)
-        elif kind == ONE:
-            yield encoder.cloudevent(body)
-        else:
-            yield encoder.event(body, None, **asked.attributes, content_type=_type_of(request))
+        if _is_binary(request):
+            return _binary(encoder, request, body)
+        if request.content_type == BATCH:
+            return encoder.cloudevents_batch(body)
+        if request.content_type == ONE:
+            return encoder.cloudevent(body)
+        return encoder.event(body, None, **asked.attributes, content_type=_type_of(request))
     except ValueError as error:
         raise _bad(str(error)) from error
 
