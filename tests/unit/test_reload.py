@@ -52,6 +52,11 @@ def test_the_same_configuration_changes_nothing() -> None:
         (changed(dedup={"keys": 5}), ("dedup.keys",), ("log",)),
         (changed(limits={"depth_max": 3}), ("limits.depth_max",), ("worker",)),
         (changed(limits={"event_bytes_max": 4096}), ("limits.event_bytes_max",), ("worker", "api")),
+        (
+            changed(limits={"ring_bytes_max": 1 << 20}),
+            ("limits.ring_bytes_max",),
+            ("worker", "api"),
+        ),
         (changed(api={"readers": ("0",)}), ("api.readers",), ("api",)),
         (changed(api={"tenant": "shop"}), ("api.tenant",), ("worker", "api")),
         (changed(memory={"lock": True}), ("memory.lock",), ("log", "worker")),

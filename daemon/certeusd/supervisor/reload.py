@@ -55,6 +55,7 @@ KEYS: dict[str, Needs] = {
     "ingest.path": _DAEMON,
     "ingest.mode": _DAEMON,
     "limits.event_bytes_max": _WORKER | _API,
+    "limits.ring_bytes_max": _WORKER | _API,
     "log.disk_reserve_bytes": frozenset({"log", "flush"}),
     "postgres.user": _DAEMON,
     "supervisor.stop_timeout_ms": _DAEMON,
