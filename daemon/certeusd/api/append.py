@@ -93,8 +93,10 @@ async def post_events(
     asked = Asked.of(dict(request.query))
     if not _names_source(request, asked) and context.producers.default_source(caller) is None:
         raise _bad("a source is needed: give ?source= one of those that [api] sources allows")
-    producer = await context.producers.of(caller)
-    with Intake(context, caller, producer, asked.deadline) as intake:
+    async with contextlib.AsyncExitStack() as stack:
+        left_s = asked.deadline - time.monotonic()
+        producer = await stack.enter_async_context(context.producers.of(caller, left_s))
+        intake = stack.enter_context(Intake(context, caller, producer, asked.deadline))
         encoded = _encoded(context, caller, producer.encoder, request, asked)
         async with contextlib.aclosing(encoded):
             await _append(intake, encoded, request, asked)

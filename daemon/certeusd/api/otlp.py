@@ -51,21 +51,23 @@ async def post_logs(
     with context.bodies.account(caller.name) as account:
         body = await context.bodies.whole(request, account)
         deadline = time.monotonic() + TIMEOUT_S
-        producer = await context.producers.of(caller)
-        logs = await _read(producer.encoder, body, kind)
-        del body
-        with Intake(context, caller, producer, deadline) as intake:
-            try:
-                await _append(intake, logs)
-            except LateError as error:
-                raise _not_now(
-                    504,
-                    "not durable in time",
-                    f"not all records were durable after {TIMEOUT_S:g} s",
-                ) from error
-            except Error as error:
-                raise _not_now(503, "in doubt", str(error)) from error
-            return _answer(kind, intake.verdicts)
+        async with context.producers.of(caller, TIMEOUT_S) as producer:
+            logs = await _read(producer.encoder, body, kind)
+            del body
+            with Intake(context, caller, producer, deadline) as intake:
+                await _settled(intake, logs)
+                return _answer(kind, intake.verdicts)
+
+
+async def _settled(intake: Intake, logs: OtlpLogs) -> None:
+    try:
+        await _append(intake, logs)
+    except LateError as error:
+        raise _not_now(
+            504, "not durable in time", f"not all records were durable after {TIMEOUT_S:g} s"
+        ) from error
+    except Error as error:
+        raise _not_now(503, "in doubt", str(error)) from error
 
 
 async def _append(intake: Intake, logs: OtlpLogs) -> None:
