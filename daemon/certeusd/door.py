@@ -14,21 +14,22 @@ the back-pressure which the caller passes on to its own peer.
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from certeus.aio_link import AsyncLink
 from certeus.core import Core, first_hello, open_core
 from certeus.errors import Error
-from certeus.receipts import Receipt, Receipts
+from certeus.receipts import Entry, Receipt, Receipts
 from certeusd.config import LimitsSection
 
 RING_BYTES = 4 * 1024 * 1024
 ATTRIBUTES_BYTES_MAX = 24 * 1024
 """Of one event, with what is before its data (`ipc/src/record.rs`)."""
 RECEIPTS_KEPT = 262_144
-"""More than a ring holds of the smallest events: none is forgotten before its caller has looked."""
+"""Of tickets that no taker needs; more than a ring holds of the smallest events."""
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -55,10 +56,41 @@ class Run(NamedTuple):
     """Of the first; None: accepted, and its `seq` is not known."""
 
 
+class Taker(Protocol):
+    """Somebody who takes the verdicts of what it has appended."""
+
+    def take(self) -> bool:
+        """Take some of those that are out; whether more of them are."""
+        ...
+
+    @property
+    def first_untaken(self) -> int | None:
+        """The first of its tickets whose verdict it has not taken; None: it has all."""
+        ...
+
+
+class _TakenReceipts(Receipts):
+    """Offered to all takers as they come, and kept for as long as one of them needs them."""
+
+    def __init__(self) -> None:
+        super().__init__(RECEIPTS_KEPT)
+        self.needed = 1
+        self.takers: list[Taker] = []
+
+    def record(self, log_id: str, settled: int, entries: Iterable[Entry]) -> None:
+        super().record(log_id, settled, entries)
+        for taker in self.takers:
+            taker.take()
+        # What is settled later is not forgotten before it was offered.
+        untaken = [taker.first_untaken for taker in self.takers]
+        self.needed = min([self.settled + 1, *(first for first in untaken if first is not None)])
+
+
 class Door:
     """One producer. Made by `open`, in the loop that it belongs to."""
 
     def __init__(self, core: Core, link: AsyncLink) -> None:
+        core.receipts = self._receipts = _TakenReceipts()
         self._core = core
         self._link = link
         self._turn = asyncio.Lock()
@@ -85,7 +117,6 @@ class Door:
         """
         hello = first_hello(source, ring_bytes)
         core, welcome = await asyncio.to_thread(open_core, os.fspath(socket), hello, timeout_s)
-        core.receipts = Receipts(RECEIPTS_KEPT)
         return cls(core, AsyncLink(core, welcome.socket))
 
     @property
@@ -98,12 +129,25 @@ class Door:
         """Whether nobody waits to append, and everything is settled."""
         return not self._turn.locked() and not self._core.unsettled()
 
-    async def append(self, payloads: bytes, timeout_s: float) -> range:
+    @contextmanager
+    def taken_by(self, taker: Taker) -> Generator[None]:
+        """Let somebody take verdicts as they come; what it has not taken is not forgotten."""
+        takers = self._receipts.takers
+        takers.append(taker)
+        try:
+            yield
+        finally:
+            takers.remove(taker)
+
+    async def append(
+        self, payloads: bytes, timeout_s: float, tell: Callable[[range], None] | None = None
+    ) -> range:
         """Append an encoder's payloads in order, waiting while the ring is full.
 
         Args:
             payloads: borrowed for the call (`_native.Encoded.payloads`).
             timeout_s: how long to wait for room, in all.
+            tell: gets tickets as soon as they are given, before a verdict of theirs is drained.
 
         Returns:
             Their tickets. Fewer than there are payloads: the time was over; the rest was not
@@ -121,7 +165,10 @@ class Door:
         try:
             first, at = self._core.ring.last_ticket + 1, 0
             while at < len(payloads):
+                before = self._core.ring.last_ticket
                 moved = self._put(payloads, at)
+                if tell is not None and moved > at:
+                    tell(range(before + 1, self._core.ring.last_ticket + 1))
                 if moved == at and not await self._wait_for_room(deadline):
                     break
                 at = moved
@@ -176,7 +223,11 @@ class Door:
         core.receipts.tell_rejections(core.receipts.settled)
 
     def runs(self, tickets: range) -> Iterator[Run]:
-        """Yield what became of settled tickets, in order."""
+        """Yield what became of settled tickets, in order.
+
+        Raises:
+            LookupError: it is no longer known of all of them.
+        """
         for count, receipt in self._core.receipts.runs(tickets.start, tickets.stop - 1):
             yield Run(count, receipt)
 

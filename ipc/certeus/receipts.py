@@ -10,6 +10,7 @@ from certeus.errors import RejectedError, Rejection
 
 RECEIPTS_KEPT = 65_536
 REJECTIONS_KEPT = 4096
+TICKET_MAX = 1 << 63
 
 
 class Verdict(StrEnum):
@@ -57,7 +58,7 @@ class Entry(NamedTuple):
     reason: str
 
 
-_END = (1 << 63, 0, Receipt("", 0, 0, Verdict.ACCEPTED, ""))
+_END = (TICKET_MAX, 0, Receipt("", 0, 0, Verdict.ACCEPTED, ""))
 """Stands behind the last run."""
 
 
@@ -66,6 +67,9 @@ class Receipts:
 
     def __init__(self, kept: int = RECEIPTS_KEPT) -> None:
         self.settled = 0
+        self.needed = TICKET_MAX
+        """From this ticket on nothing is forgotten, however old it is."""
+        self._forgotten = 0
         self._kept = kept
         self.escalated = 0
         self.duplicates = 0
@@ -109,9 +113,14 @@ class Receipts:
     def runs(self, first: int, last: int) -> Iterator[tuple[int, Receipt | None]]:
         """Yield runs of settled tickets in order: how many, and what became of the first of them.
 
-        The others of a run have consecutive ``seq``. None: accepted, and the receipt is not kept,
-        or was never given because the verdict ring was full.
+        The others of a run have consecutive ``seq``. None: accepted, and the receipt was never
+        given, because the verdict ring was full.
+
+        Raises:
+            LookupError: receipts of some of them are no longer kept; these may be rejections.
         """
+        if first <= self._forgotten:
+            raise LookupError(f"receipts up to that of ticket {self._forgotten} are not kept")
         index = max(bisect_right(self._runs, first, key=lambda run: run[0]) - 1, 0)
         ticket = first
         while ticket <= last:
@@ -153,8 +162,11 @@ class Receipts:
         insort(self._runs, (entry.ticket, entry.length, receipt), key=lambda run: run[0])
 
     def _forget(self) -> None:
-        oldest = self._mark - self._kept
+        oldest = min(self._mark - self._kept, self.needed - 1)
         # Many at a time: deleting from the front of a list moves the rest.
         if self._runs and self._runs[len(self._runs) // 2][0] <= oldest:
-            keep = bisect_right(self._runs, oldest, key=lambda run: run[0])
-            del self._runs[: max(keep - 1, 0)]
+            gone = bisect_right(self._runs, oldest, key=lambda run: run[0]) - 1
+            if gone > 0:
+                last, count, _ = self._runs[gone - 1]
+                self._forgotten = last + count - 1
+                del self._runs[:gone]

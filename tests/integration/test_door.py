@@ -1,6 +1,7 @@
 """`Door` against a real certeusd: what an encoder made, its verdicts by runs, and kills."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import struct
@@ -10,7 +11,8 @@ import pytest
 
 from certeus.receipts import Verdict
 from certeusd import doors
-from certeusd.door import Door, Run
+from certeusd.api.verdicts import Verdicts
+from certeusd.door import RECEIPTS_KEPT, Door, Run
 from support.daemon import Daemon, running
 from support.waiting import wait_until
 
@@ -72,6 +74,40 @@ def test_verdicts_come_by_runs_in_the_order_of_the_payloads(daemon: Daemon) -> N
         (part,) = [run for run in door.runs(tickets[1:3])]
         assert part.receipt is not None
         assert (part.length, part.receipt.seq) == (2, 2)
+
+    with_door(daemon, run)
+
+
+def test_of_more_than_is_kept_no_rejection_is_lost(daemon: Daemon) -> None:
+    async def run(door: Door) -> None:
+        verdicts, pairs = Verdicts(door), RECEIPTS_KEPT // 2 + 40_000
+        with door.taken_by(verdicts):
+            verdicts.begin([])
+            mixed = (payload(b"{bad") + payload(b"1")) * pairs
+            tickets = await door.append(mixed, WAIT_S, verdicts.appended)
+            assert len(tickets) == 2 * pairs
+            await door.settled(tickets[-1], WAIT_S)
+            while verdicts.take():
+                pass
+        summary = verdicts.summary()
+        assert (summary.rejected, summary.accepted, summary.pending) == (pairs, pairs, 0)
+
+    with_door(daemon, run)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_others_append_meanwhile_makes_no_event_accepted(daemon: Daemon, known: bool) -> None:
+    async def run(door: Door) -> None:
+        slow = Verdicts(door)
+        with door.taken_by(slow) if known else contextlib.nullcontext():
+            slow.begin([])
+            await door.append(payload(b"{bad") * 2, WAIT_S, slow.appended)
+            for _ in range(4):
+                mixed = (payload(b"{bad") + payload(b"1")) * (RECEIPTS_KEPT // 4)
+                tickets = await door.append(mixed, WAIT_S)
+                await door.settled(tickets[-1], WAIT_S)
+            slow.take()
+        assert (slow.rejected, slow.pending) == ((2, 0) if known else (0, 2))
 
     with_door(daemon, run)
 

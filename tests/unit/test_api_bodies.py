@@ -1,6 +1,7 @@
 """Bodies of requests over real sockets: blocks, bounds, encodings, and what stands still."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import socket
@@ -39,7 +40,8 @@ def reading(root: Path, bodies: Bodies, *, whole: bool = False) -> Generator[Fro
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         try:
             if whole:
-                return web.Response(body=await bodies.whole(request, "peer"))
+                with bodies.account("peer") as account:
+                    return web.Response(body=await bodies.whole(request, account))
             blocks = [block async for block in bodies.blocks(request)]
         except ProblemError as error:
             return error.response()
@@ -238,13 +240,40 @@ def test_who_goes_away_in_the_middle_gives_everything_back(tmp_path: Path) -> No
         assert asked(served, post(TEXT)) == (200, TEXT)
 
 
+def test_a_body_is_on_its_account_until_it_is_appended(tmp_path: Path) -> None:
+    bodies, appended = Bodies(BYTES_MAX, SOON_S), threading.Event()
+    read = list[int]()
+
+    async def append(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            with bodies.account("peer") as account:
+                read.append(len(await bodies.whole(request, account)))
+                await asyncio.to_thread(appended.wait, SOON_S)
+        except ProblemError as error:
+            return error.response()
+        return web.Response(body=TEXT)
+
+    with front(tmp_path, append) as served, contextlib.ExitStack() as ends:
+        ends.callback(appended.set)
+        held = [ends.enter_context(served.connected()) for _ in range(HELD_BODIES_MAX)]
+        for end in held:
+            end.sendall(post(bytes(BYTES_MAX)))
+        wait_until("all of them", lambda: len(read) == HELD_BODIES_MAX, SOON_S)
+        assert kind(asked(served, post(TEXT))) == (503, "too-many-bodies")
+        appended.set()
+        assert all(everything(end).endswith(TEXT) for end in held)
+        assert asked(served, post(TEXT)) == (200, TEXT)
+
+
 def test_who_has_gone_before_anybody_reads_is_nobodys_fault(tmp_path: Path) -> None:
     ended, go_on = list[BaseException](), threading.Event()
 
     async def late(request: web.BaseRequest) -> web.StreamResponse:
         await asyncio.to_thread(go_on.wait, SOON_S)
         try:
-            await Bodies(BYTES_MAX, SOON_S).whole(request, "peer")
+            bodies = Bodies(BYTES_MAX, SOON_S)
+            with bodies.account("peer") as account:
+                await bodies.whole(request, account)
         except BaseException as error:
             ended.append(error)
             raise

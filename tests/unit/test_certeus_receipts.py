@@ -1,5 +1,7 @@
 """What a producer remembers of its verdicts."""
 
+import pytest
+
 from certeus.receipts import Entry, Receipts, Verdict
 
 
@@ -24,3 +26,24 @@ def test_what_a_new_session_tells_again_counts_once() -> None:
         found = receipts.find(ticket)
         assert found is not None
         assert (found.seq, found.verdict) == (ticket + 8, Verdict.ACCEPTED)
+
+
+def test_what_is_forgotten_is_not_taken_for_accepted() -> None:
+    receipts = Receipts(kept=10)
+    receipts.record("log", 3, [rejected(1), rejected(3)])
+    assert [count for count, receipt in receipts.runs(1, 3) if receipt is None] == [1]
+    receipts.record("log", 100, [rejected(ticket) for ticket in range(5, 101, 2)])
+    with pytest.raises(LookupError, match="not kept"):
+        list(receipts.runs(2, 3))
+    assert [receipt is None for _, receipt in receipts.runs(96, 99)] == [True, False, True, False]
+
+
+def test_what_is_needed_is_not_forgotten() -> None:
+    receipts = Receipts(kept=10)
+    receipts.needed = 3
+    receipts.record("log", 101, [rejected(ticket) for ticket in range(1, 102)])
+    assert sum(receipt is not None for _, receipt in receipts.runs(3, 101)) == 99
+    receipts.needed = 102
+    receipts.record("log", 102, [])
+    with pytest.raises(LookupError):
+        list(receipts.runs(3, 101))

@@ -56,6 +56,11 @@ def test_the_same_configuration_changes_nothing() -> None:
             ("limits.event_bytes_max",),
             ("worker", "api", "syslog", "journal"),
         ),
+        (
+            changed(limits={"ring_bytes_max": 1 << 20}),
+            ("limits.ring_bytes_max",),
+            ("worker", "api", "syslog", "journal"),
+        ),
         (changed(api={"readers": ("0",)}), ("api.readers",), ("api",)),
         (changed(api={"tenant": "shop"}), ("api.tenant",), ("worker", "api")),
         (changed(syslog={"uids": (7,)}), ("syslog.uids",), ("syslog",)),

@@ -12,9 +12,10 @@ Blocks of NDJSON go to the ring as they come; while that is full the body is not
 the socket's own back-pressure reaches the client.
 """
 
+import contextlib
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -25,6 +26,7 @@ from certeus.errors import Error
 from certeusd._native import DoorEncoder, Encoded
 from certeusd.api import parameters
 from certeusd.api.intake import Intake
+from certeusd.api.lines import Encode, Lines
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.routing import Context
@@ -91,11 +93,27 @@ async def post_events(
     asked = Asked.of(dict(request.query))
     if not _names_source(request, asked) and context.producers.default_source(caller) is None:
         raise _bad("a source is needed: give ?source= one of those that [api] sources allows")
-    producer = await context.producers.of(caller)
-    intake = Intake(context, caller, producer, asked.deadline)
+    async with contextlib.AsyncExitStack() as stack:
+        left_s = asked.deadline - time.monotonic()
+        producer = await stack.enter_async_context(context.producers.of(caller, left_s))
+        intake = stack.enter_context(Intake(context, caller, producer, asked.deadline))
+        encoded = _encoded(context, caller, producer.encoder, request, asked)
+        async with contextlib.aclosing(encoded):
+            await _append(intake, encoded, request, asked)
+        return _answer(asked, intake.verdicts)
+
+
+async def _append(
+    intake: Intake, parts: AsyncGenerator[Encoded], request: web.BaseRequest, asked: Asked
+) -> None:
+    """Append the parts of a body, and wait for what became of them.
+
+    Raises:
+        ProblemError: 503, 504.
+    """
     verdicts = intake.verdicts
     try:
-        async for encoded in _encoded(context, caller, producer.encoder, request, asked):
+        async for encoded in parts:
             has_room = await intake.append(encoded)
             await intake.paced(request, encoded.seen)
             if not has_room:
@@ -105,17 +123,12 @@ async def post_events(
     except LateError as error:
         raise _late(asked, verdicts) from error
     except Error as error:
-        raise ProblemError(
-            503, "in-doubt", "in doubt",
-            f"{error}; send the events again with the ids that they have",
-            headers=_again(), members=_members(verdicts),
-        ) from error  # fmt: skip
-    return _answer(asked, verdicts)
+        raise _in_doubt(str(error), verdicts) from error
+    if asked.waits and verdicts.pending:
+        raise _in_doubt("what became of some events is no longer known", verdicts)
 
 
 def _answer(asked: Asked, verdicts: Verdicts) -> web.StreamResponse:
-    if not asked.waits:
-        verdicts.take()
     if verdicts.rejected:
         raise ProblemError(
             422, "rejected", "events were rejected",
@@ -136,7 +149,7 @@ async def _encoded(
     encoder: DoorEncoder,
     request: web.BaseRequest,
     asked: Asked,
-) -> AsyncIterator[Encoded]:
+) -> AsyncGenerator[Encoded]:
     """Yield what the encoder makes of the body, block by block.
 
     Raises:
@@ -146,7 +159,7 @@ async def _encoded(
     binary = _is_binary(request)
     if not binary and kind in NDJSON:
         line_max = context.process.config.limits.event_bytes_max + LINE_OVERHEAD_BYTES
-        lines = _Lines(encoder, asked, line_max)
+        lines = Lines(_lines(encoder, asked), line_max)
         async for block in context.bodies.blocks(request):
             for encoded in lines.feed(block):
                 yield encoded
@@ -160,64 +173,42 @@ async def _encoded(
             " or give ?type= and ?source=",
             headers={"Accept-Post": ", ".join((NDJSON[0], ONE, BATCH))},
         )  # fmt: skip
-    body = await context.bodies.whole(request, caller.name)
+    # What is made of it is held for as long as somebody appends it.
+    with context.bodies.account(caller.name) as account:
+        yield _encoded_whole(encoder, request, await context.bodies.whole(request, account), asked)
+
+
+def _encoded_whole(
+    encoder: DoorEncoder, request: web.BaseRequest, body: bytes, asked: Asked
+) -> Encoded:
+    """Make events of a whole body.
+
+    Raises:
+        ProblemError: 400.
+    """
     try:
-        if binary:
-            yield _binary(encoder, request, body)
-        elif kind == BATCH:
-            yield encoder.cloudevents_batch(body)
-        elif kind == ONE:
-            yield encoder.cloudevent(body)
-        else:
-            yield encoder.event(body, None, **asked.attributes, content_type=_type_of(request))
+        if _is_binary(request):
+            return _binary(encoder, request, body)
+        if request.content_type == BATCH:
+            return encoder.cloudevents_batch(body)
+        if request.content_type == ONE:
+            return encoder.cloudevent(body)
+        return encoder.event(body, None, **asked.attributes, content_type=_type_of(request))
     except ValueError as error:
         raise _bad(str(error)) from error
 
 
-class _Lines:
-    """Blocks of NDJSON into the encoder: lines are whole there, and bounded."""
+def _lines(encoder: DoorEncoder, asked: Asked) -> Encode:
+    """Return what makes events of lines, as the query says."""
+    kind = asked.attributes.get("type")
+    source = asked.attributes.get("source")
 
-    def __init__(self, encoder: DoorEncoder, asked: Asked, line_bytes_max: int) -> None:
-        self._encoder = encoder
-        self._asked = asked
-        self._line_bytes_max = line_bytes_max
-        self._rest = b""
+    def encode(lines: bytes, *, final: bool) -> Encoded:
+        if kind is None:
+            return encoder.cloudevents_lines(lines, final)
+        return encoder.data_lines(lines, kind, source, asked.id_field, asked.subject_field, final)
 
-    def feed(self, block: bytes) -> list[Encoded]:
-        """Take a block; what is behind its last line waits for the next one.
-
-        Raises:
-            ProblemError: 413, a line is longer than any event.
-        """
-        self._rest += block
-        if b"\n" not in block:
-            self._check_length()
-            return []
-        encoded = self._encode(final=False)
-        self._rest = self._rest[encoded.consumed :]
-        self._check_length()
-        return [encoded]
-
-    def end(self) -> list[Encoded]:
-        """Take what is left, which needs no end of line."""
-        return [self._encode(final=True)] if self._rest else []
-
-    def _check_length(self) -> None:
-        if len(self._rest) > self._line_bytes_max:
-            raise ProblemError(
-                413, "line-too-long", "line too long",
-                f"a line has more than {self._line_bytes_max} bytes, which no event may have; the"
-                " lines before it were taken",
-            )  # fmt: skip
-
-    def _encode(self, final: bool) -> Encoded:
-        asked = self._asked
-        if (kind := asked.attributes.get("type")) is None:
-            return self._encoder.cloudevents_lines(self._rest, final)
-        return self._encoder.data_lines(
-            self._rest, kind, asked.attributes.get("source"), asked.id_field,
-            asked.subject_field, final,
-        )  # fmt: skip
+    return encode
 
 
 def _names_source(request: web.BaseRequest, asked: Asked) -> bool:
@@ -273,7 +264,8 @@ def _again() -> dict[str, str]:
 
 
 def _members(verdicts: Verdicts) -> dict[str, object]:
-    verdicts.take()
+    while verdicts.take():
+        pass
     members: dict[str, object] = msgspec.to_builtins(verdicts.summary())
     return members
 
@@ -283,6 +275,14 @@ def _no_room(asked: Asked, verdicts: Verdicts) -> ProblemError:
         503, "back-pressure", "no room",
         f"after {asked.timeout_s:g} s there was no room for event {verdicts.seen} and those"
         " behind it; those before it without a verdict are in doubt: send all again with their ids",
+        headers=_again(), members=_members(verdicts),
+    )  # fmt: skip
+
+
+def _in_doubt(why: str, verdicts: Verdicts) -> ProblemError:
+    return ProblemError(
+        503, "in-doubt", "in doubt",
+        f"{why}; send the events again with the ids that they have",
         headers=_again(), members=_members(verdicts),
     )  # fmt: skip
 

@@ -53,12 +53,12 @@ class Bodies:
             async for block in blocks:
                 yield block
 
-    async def whole(self, request: web.BaseRequest, peer: str) -> bytes:
+    async def whole(self, request: web.BaseRequest, account: "Account") -> bytes:
         """Return a body that has to be held whole.
 
         Args:
             request: whose body it is.
-            peer: on whose account it is held until it is returned.
+            account: on which it is held for as long as that is open (`account`).
 
         Raises:
             ProblemError: as `blocks`; 413 too, where it has more than `body_bytes_max`; 503, the
@@ -67,14 +67,13 @@ class Bodies:
         if (request.content_length or 0) > self._bytes_max:
             raise self._too_large()
         parts = list[bytes]()
-        with self._account(peer) as account:
-            async with contextlib.aclosing(self.blocks(request)) as blocks:
-                async for block in blocks:
-                    account.add(len(block))
-                    if account.bytes > self._bytes_max:
-                        raise self._too_large()
-                    parts.append(block)
-            return b"".join(parts)
+        async with contextlib.aclosing(self.blocks(request)) as blocks:
+            async for block in blocks:
+                account.add(len(block))
+                if account.bytes > self._bytes_max:
+                    raise self._too_large()
+                parts.append(block)
+        return b"".join(parts)
 
     async def _raw(self, request: web.BaseRequest) -> AsyncGenerator[bytes]:
         _continue(request)
@@ -102,8 +101,9 @@ class Bodies:
             yield block
 
     @contextlib.contextmanager
-    def _account(self, peer: str) -> Generator["_Account"]:
-        account = _Account(self._held, peer, HELD_BODIES_MAX * self._bytes_max)
+    def account(self, peer: str) -> Generator["Account"]:
+        """What one body of a peer, or what was made of it, holds until it is appended."""
+        account = Account(self._held, peer, HELD_BODIES_MAX * self._bytes_max)
         try:
             yield account
         finally:
@@ -117,7 +117,7 @@ class Bodies:
         )  # fmt: skip
 
 
-class _Account:
+class Account:
     """What one body holds, beside the other ones of its peer."""
 
     def __init__(self, held: dict[str, int], peer: str, most: int) -> None:
@@ -127,6 +127,11 @@ class _Account:
         self._most = most
 
     def add(self, count: int) -> None:
+        """Hold more.
+
+        Raises:
+            ProblemError: 503, all bodies of the peer hold too much.
+        """
         held = self._held.get(self._peer, 0) + count
         if held > self._most:
             raise ProblemError(
@@ -138,6 +143,7 @@ class _Account:
         self.bytes += count
 
     def close(self) -> None:
+        """Hold nothing any more."""
         left = self._held.get(self._peer, 0) - self.bytes
         if left > 0:
             self._held[self._peer] = left

@@ -3,19 +3,26 @@
 Whatever format it came in, an encoder made payloads of it; from here on all requests are alike.
 """
 
+import asyncio
 import time
+from types import TracebackType
+from typing import Self
 
 from aiohttp import web
 
 from certeusd._native import Encoded
 from certeusd.api.peers import Caller
 from certeusd.api.producers import Producer
+from certeusd.api.refusals import by_runs
 from certeusd.api.routing import Context
-from certeusd.api.verdicts import Verdicts
+from certeusd.api.verdicts import RUNS_MAX, Verdicts
+
+PIECES_MAX = 65_536
+"""So many runs of events may wait for their verdicts before more are read."""
 
 
 class Intake:
-    """The events of one request."""
+    """The events of one request. A context manager: within it no verdict of theirs is forgotten."""
 
     def __init__(
         self, context: Context, caller: Caller, producer: Producer, deadline: float
@@ -33,17 +40,37 @@ class Intake:
         self._door = producer.door
         self._deadline = deadline
         self.verdicts = Verdicts(producer.door)
+        self._taken = producer.door.taken_by(self.verdicts)
+
+    def __enter__(self) -> Self:
+        self._taken.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._taken.__exit__(kind, error, trace)
 
     async def append(self, encoded: Encoded) -> bool:
         """Append a part; False: there was no room for all of it in time.
 
         Raises:
+            LateError: too much of what was appended before waits for its verdict.
             Error: the producer has ended; what it was given is in doubt.
         """
-        tickets = await self._door.append(encoded.payloads, self._left_s())
-        self.verdicts.add(encoded.seen, encoded.refused, tickets)
+        verdicts = self.verdicts
+        refused = encoded.refused
+        verdicts.begin(await by_runs(refused, RUNS_MAX))
+        tickets = await self._door.append(encoded.payloads, self._left_s(), verdicts.appended)
+        verdicts.end()
+        await self._take()
         self._context.process.count("events_total", len(tickets))
-        self._context.process.count("refused_total", len(encoded.refused))
+        self._context.process.count("refused_total", len(refused))
+        if verdicts.pieces > PIECES_MAX:
+            await self.settle()
         return len(tickets) == encoded.count
 
     async def paced(self, request: web.BaseRequest, events: int) -> None:
@@ -67,7 +94,14 @@ class Intake:
         """
         if self.verdicts.last_ticket:
             await self._door.settled(self.verdicts.last_ticket, self._left_s())
-            self.verdicts.take()
+            await self._take()
+
+    async def _take(self) -> None:
+        """Take all that is out; others have their turn between the steps."""
+        more = True
+        while more:
+            more = self.verdicts.take()
+            await asyncio.sleep(0)
 
     def _left_s(self) -> float:
         return max(self._deadline - time.monotonic(), 0.0)

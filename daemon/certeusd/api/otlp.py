@@ -48,11 +48,18 @@ async def post_logs(
             f"{kind} is not OTLP: send {PROTOBUF} or {JSON}",
             headers={"Accept-Post": ", ".join(KINDS)},
         )  # fmt: skip
-    body = await context.bodies.whole(request, caller.name)
-    deadline = time.monotonic() + TIMEOUT_S
-    producer = await context.producers.of(caller)
-    logs = await _read(producer.encoder, body, kind)
-    intake = Intake(context, caller, producer, deadline)
+    with context.bodies.account(caller.name) as account:
+        body = await context.bodies.whole(request, account)
+        deadline = time.monotonic() + TIMEOUT_S
+        async with context.producers.of(caller, TIMEOUT_S) as producer:
+            logs = await _read(producer.encoder, body, kind)
+            del body
+            with Intake(context, caller, producer, deadline) as intake:
+                await _settled(intake, logs)
+                return _answer(kind, intake.verdicts)
+
+
+async def _settled(intake: Intake, logs: OtlpLogs) -> None:
     try:
         await _append(intake, logs)
     except LateError as error:
@@ -61,7 +68,6 @@ async def post_logs(
         ) from error
     except Error as error:
         raise _not_now(503, "in doubt", str(error)) from error
-    return _answer(kind, intake.verdicts)
 
 
 async def _append(intake: Intake, logs: OtlpLogs) -> None:
@@ -72,6 +78,8 @@ async def _append(intake: Intake, logs: OtlpLogs) -> None:
             raise _not_now(503, "no room", f"there was no room for all records in {TIMEOUT_S:g} s")
         await asyncio.sleep(0)  # Others have their turn, too.
     await intake.settle()
+    if intake.verdicts.pending:
+        raise _not_now(503, "in doubt", "what became of some records is no longer known")
 
 
 async def _read(encoder: DoorEncoder, body: bytes, kind: str) -> OtlpLogs:

@@ -61,6 +61,7 @@ KEYS: dict[str, Needs] = {
     "ingest.path": _DAEMON,
     "ingest.mode": _DAEMON,
     "limits.event_bytes_max": _WORKER | _API | _SYSLOG | _JOURNAL,
+    "limits.ring_bytes_max": _WORKER | _API | _SYSLOG | _JOURNAL,
     "log.disk_reserve_bytes": frozenset({"log", "flush"}),
     "postgres.user": _DAEMON,
     "supervisor.stop_timeout_ms": _DAEMON,
