@@ -12,6 +12,8 @@ Blocks of NDJSON go to the ring as they come; while that is full the body is not
 the socket's own back-pressure reaches the client.
 """
 
+import asyncio
+import contextlib
 import re
 import time
 from collections.abc import AsyncIterator
@@ -24,6 +26,7 @@ from aiohttp import web
 from certeus.errors import Error
 from certeusd._native import DoorEncoder, Encoded
 from certeusd.api import parameters
+from certeusd.api.bodies import DRAINING
 from certeusd.api.intake import Intake
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
@@ -39,6 +42,8 @@ TIMEOUT_S = 30.0
 LINE_OVERHEAD_BYTES = 64 * 1024
 """That a line may have beside the data of its event."""
 AGAIN_S = 1
+SETTLE_DRAIN_PART = 0.125
+"""Of the time to drain: for verdicts of a body that was cut off by it."""
 _EXTENSION = re.compile(r"[a-z0-9]{1,20}")
 
 
@@ -102,6 +107,13 @@ async def post_events(
                 raise _no_room(asked, verdicts)
         if asked.waits:
             await intake.settle()
+    except ProblemError as problem:
+        if problem.is_a(DRAINING):
+            with contextlib.suppress(TimeoutError, LateError, Error):
+                async with asyncio.timeout(context.process.drain_timeout_s * SETTLE_DRAIN_PART):
+                    await intake.settle()
+            problem.document |= _members(verdicts)
+        raise
     except LateError as error:
         raise _late(asked, verdicts) from error
     except Error as error:

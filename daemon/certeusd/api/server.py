@@ -32,6 +32,8 @@ from certeusd.peer import peer_of
 TICK_S = 1.0
 REQUESTS_DRAIN_PART = 0.5
 """Of the time to drain: for requests under way; the rest is for what they have appended."""
+BODIES_DRAIN_PART = 0.25
+"""Of the time to drain: for bodies that are still coming; their answers need some of it, too."""
 
 
 class Server:
@@ -74,6 +76,7 @@ class Server:
         with self._beside():
             await self._process.draining.wait()
             acceptor.stop()
+        self._context.bodies.drain(self._process.drain_timeout_s * BODIES_DRAIN_PART)
         await self._connections.close(self._process.drain_timeout_s * REQUESTS_DRAIN_PART)
         await self._producers.close(self._process.drain_timeout_s * (1 - REQUESTS_DRAIN_PART))
         await self._supervisor.close()
