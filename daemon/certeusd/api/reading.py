@@ -7,8 +7,10 @@ has taken nothing for a while.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -25,6 +27,10 @@ POLL_S = 0.02
 """Between two looks at the durable seq while somebody follows."""
 SUBSCRIBERS_MAX = 256
 SUBSCRIBERS_PER_PEER_MAX = 64
+THREADS = 8
+"""That render at a time, for all readers."""
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Asked(NamedTuple):
@@ -59,6 +65,8 @@ class Reading:
 
     def __init__(self, process: DoorProcess) -> None:
         self._process = process
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="reading")
+        """Of its own: what else waits in a thread keeps no reader waiting."""
         self._subscribers: dict[str, int] = {}
         self._show()  # Nobody follows yet, whatever the life before this one has left there.
 
@@ -67,6 +75,10 @@ class Reading:
         """All up to here is durable."""
         return self._process.board.get("durability", "durable_seq")
 
+    async def _in_thread(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, partial(work, *args, **kwargs))
+
     def _tailing(self, asked: Asked, after_seq: int, form: Form) -> Tailing:
         return Tailing(self._process.paths.log, asked.wanted, after_seq, form=form)
 
@@ -74,13 +86,11 @@ class Reading:
         """Send at most `limit` events as NDJSON; the next page begins behind the last one."""
         limit = min(asked.limit or PAGE_EVENTS, PAGE_EVENTS_MAX)
         until_seq = self.durable_seq
-        tailing = await asyncio.to_thread(self._tailing, asked, asked.after_seq or 0, "events")
+        tailing = await self._in_thread(self._tailing, asked, asked.after_seq or 0, "events")
         answer = web.StreamResponse(headers={"Content-Type": NDJSON})
         await answer.prepare(request)
         while limit:
-            part = await asyncio.to_thread(
-                tailing.read, until_seq, until_seq=until_seq, limit=limit
-            )
+            part = await self._in_thread(tailing.read, until_seq, until_seq=until_seq, limit=limit)
             if part is None:
                 break
             limit -= part.events
@@ -105,7 +115,7 @@ class Reading:
         self._subscribers[caller.name] = mine + 1
         self._show()
         try:
-            tailing = await asyncio.to_thread(self._tailing, asked, after_seq, "sse")
+            tailing = await self._in_thread(self._tailing, asked, after_seq, "sse")
             answer = web.StreamResponse(
                 headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
             )
@@ -136,7 +146,7 @@ class Reading:
             durable = self.durable_seq
             part = None
             if durable != seen:
-                part = await asyncio.to_thread(tailing.read, durable, limit=limit)
+                part = await self._in_thread(tailing.read, durable, limit=limit)
                 seen = durable if part is None else -1
             if part is not None and part.bytes:
                 if limit is not None:
