@@ -42,7 +42,7 @@ def test_a_user_that_has_another_name_is_known_by_it_after_a_while(
     def look(uid: int) -> pwd.struct_passwd:
         return pwd.struct_passwd((names[uid], "x", uid, uid, "", "/", "/bin/sh"))
 
-    monkeypatch.setattr(peers.pwd, "getpwuid", look)
+    monkeypatch.setattr(pwd, "getpwuid", look)
     assert users.name(7, now=0.0) == "ann"
     names[7] = "bob"
     assert users.name(7, now=USERS_KEPT_S - 1) == "ann"
@@ -57,7 +57,7 @@ def test_names_of_few_users_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(uid)
         raise KeyError(uid)
 
-    monkeypatch.setattr(peers.pwd, "getpwuid", look)
+    monkeypatch.setattr(pwd, "getpwuid", look)
     monkeypatch.setattr(peers, "USERS_MAX", 2)
     for uid in (1, 2, 1, 3, 2, 1):
         assert users.name(uid, now=0.0) == str(uid)
