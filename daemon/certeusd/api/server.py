@@ -121,7 +121,7 @@ class Server:
         caller = self._caller(request)
         route = self._route(request)
         self._check(route, caller)
-        check_query(route, request.query.items())
+        check_query(route, request.raw_path)
         answer = await route.handler(self._context, caller, request)
         self._process.progressed()
         return answer
