@@ -1,6 +1,8 @@
 """`POST /v1/ledger/events` of a real certeusd, by the clients that its users have."""
 
 import json
+import os
+import pwd
 import signal
 import socket
 import time
@@ -302,3 +304,15 @@ def test_time_is_bounded_for_who_waits(daemon: Daemon, api: Api) -> None:
         assert time.monotonic() - began < 10
     finally:
         daemon.kill("log", signal.SIGCONT)
+
+
+def test_the_own_source_of_a_user_is_named_only_where_it_is_allowed() -> None:
+    own = f"api/{pwd.getpwuid(os.getuid()).pw_name}"
+    with running(f'{AWAY}[api]\nsources = ["shop/*"]\n', doors=["api"]) as daemon:
+        api = Api(daemon.runtime_dir / "api.sock")
+        for source, status in ((own, 422), ("other", 422), ("shop/1", 200)):
+            answer = api.post(b'{"n": 1}', "application/json", f"?type=t&source={source}")
+            assert answer.status == status, answer.body
+            assert api.lines([event(source=source)], "").status == status
+        assert [one["source"] for one in api.get(EVENTS).lines] == ["shop/1", "shop/1"]
+        assert daemon.stop() == 0
