@@ -498,8 +498,8 @@ class DoorEncoder:
             event_bytes_max: The most bytes of data, as the welcome says (2 MiB at most); more is
                 `too-large`.
             source: The session's own source: an event that has it, or none, carries none.
-            sources: Names, or prefixes that end in `*`, of other sources that may be claimed; else
-                `source-not-allowed`.
+            sources: Names, or prefixes that end in `*`, of sources that an event may name, the own
+                one among them; else `source-not-allowed`.
 
         Raises:
             ValueError: event_bytes_max is larger than any ring.

@@ -1,17 +1,21 @@
 """`AsyncLink`: one producer's session in an event loop.
 
 The session socket is the bell and is read by the loop's own poller; no thread takes part but for
-the hello of a reconnect, which may have to wait for a recovering daemon.
+the hello of a reconnect, which may have to wait for a recovering daemon. That thread is its own:
+the loop's pool is small, and many links that wait there would keep all others waiting.
 """
 
 import asyncio
 import os
 import socket as sockets
+import threading
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from certeus.backoff import Backoff
 from certeus.core import Core
@@ -25,6 +29,8 @@ from certeus.session import (
     dial,
     ended_reason,
 )
+
+_T = TypeVar("_T")
 
 
 class _Waiter(NamedTuple):
@@ -193,8 +199,8 @@ class AsyncLink:
                 await asyncio.sleep(delay_s)
                 continue
             hello = core.resume_hello()
-            attempt = asyncio.ensure_future(
-                asyncio.to_thread(dial, core.path, hello, HELLO_TIMEOUT_S, self._stop_dialling)
+            attempt = _in_thread(
+                partial(dial, core.path, hello, HELLO_TIMEOUT_S, self._stop_dialling)
             )
             try:
                 # Shielded: a thread cannot be cancelled, and its descriptors must be closed.
@@ -219,6 +225,21 @@ class AsyncLink:
                 continue
             self._attach(welcome.socket)
         self._wake_all()
+
+
+def _in_thread(work: Callable[[], _T]) -> "asyncio.Future[_T]":
+    """Run what may wait for long in a thread of its own."""
+    done = Future[_T]()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # It is the awaiter's, whatever it is.
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="certeus-dial", daemon=True).start()
+    return asyncio.wrap_future(done)
 
 
 def _wake(waiter: _Waiter) -> None:

@@ -1,7 +1,10 @@
 """`POST /v1/ledger/events` of a real certeusd, by the clients that its users have."""
 
 import json
+import os
+import pwd
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -13,6 +16,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from support.api_client import EVENTS, NDJSON, Answer, Api, curl
+from support.api_front import everything
 from support.daemon import Daemon, running
 
 pytestmark = pytest.mark.integration
@@ -219,6 +223,74 @@ def test_binary_mode_wants_what_the_specification_requires(api: Api, missing: st
     assert missing in answer.json["detail"]
 
 
+def test_a_structured_event_is_what_its_body_says_whatever_headers_say(api: Api) -> None:
+    own = event(id="in-body", source="structured", data={"n": 1})
+    headers = {"ce-specversion": "1.0", "ce-id": "h", "ce-source": "headers", "ce-type": "t"}
+    for kind, body in ((ONE, own), (BATCH, [own | {"id": "2"}])):
+        named = {"Content-Type": kind, **headers}
+        assert api.ask("POST", EVENTS, json.dumps(body).encode(), named).status == 200
+    assert [one["id"] for one in events(api, "structured")] == ["in-body", "2"]
+    assert events(api, "headers") == []
+    unknown = {"Content-Type": "application/cloudevents+xml", **headers}
+    assert api.ask("POST", EVENTS, b"<a/>", unknown).status == 415
+
+
+@pytest.mark.parametrize(
+    ("sent", "subject"),
+    [
+        ("%C3%A9 %22", 'é "'), ('"a b"', "a b"), (r'"a \"b\" \\"', 'a "b" \\'),
+        ('a"', 'a"'), ('"a" "b', '"a" "b'), ("100%", "100%"),
+    ],
+)  # fmt: skip
+def test_a_header_is_taken_as_it_was_meant(api: Api, sent: str, subject: str) -> None:
+    source = f"headers/{subject.encode().hex()}"
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": source, "ce-type": "t"}
+    answer = api.ask("POST", EVENTS, b"{}", {**headers, "ce-subject": sent})
+    assert answer.status == 200, answer.body
+    (found,) = events(api, source)
+    assert found["subject"] == subject
+
+
+def test_a_header_that_is_not_clear_is_refused(api: Api) -> None:
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t"}
+    for bad in (("ce-subject", "%FF"), ("ce-subject", "%C3"), ("CE-Id", "2")):
+        with socket.socket(socket.AF_UNIX) as end:
+            end.settimeout(20)
+            end.connect(str(api.path))
+            lines = [f"{name}: {value}" for name, value in (*headers.items(), bad)]
+            head = [f"POST {EVENTS} HTTP/1.1", "Host: x", "Content-Length: 2", *lines]
+            end.sendall("\r\n".join([*head, "Connection: close", "", "{}"]).encode())
+            told = everything(end)
+        assert told.startswith(b"HTTP/1.1 400"), told
+        assert bad[0].lower().encode() in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "named"),
+    [
+        (NDJSON, "?type=t&id=1", "id"),
+        (NDJSON, "?type=t&subject=s", "subject"),
+        (NDJSON, "?type=t&time=2026-01-02T03:04:05Z", "time"),
+        (NDJSON, "?type=t&dataschema=s", "dataschema"),
+        (NDJSON, "?source=s", "source"),
+        (NDJSON, "?id_field=n", "id_field"),
+        (ONE, "?type=t", "type"),
+        (ONE, "?id_field=n", "id_field"),
+        (BATCH, "?source=s", "source"),
+        ("application/json", "?type=t&source=s&id_field=n", "id_field"),
+        ("application/json", "?type=t&source=s&subject_field=n", "subject_field"),
+        ("application/json", "?type=t&source=%FF", "query"),
+        ("application/json", "?type=t&source=s&source=z", "source"),
+    ],
+)
+def test_what_a_query_says_and_would_change_nothing_is_refused(
+    api: Api, kind: str, query: str, named: str
+) -> None:
+    answer = api.post(json.dumps(event()).encode(), kind, query)
+    assert answer.status == 400, answer.body
+    assert named in answer.json["detail"].split()
+
+
 def test_an_empty_body_is_no_event(api: Api) -> None:
     answer = api.post(b"", NDJSON, "?type=t")
     assert (answer.status, answer.json["events"], answer.json["verdicts"]) == (200, 0, [])
@@ -232,3 +304,15 @@ def test_time_is_bounded_for_who_waits(daemon: Daemon, api: Api) -> None:
         assert time.monotonic() - began < 10
     finally:
         daemon.kill("log", signal.SIGCONT)
+
+
+def test_the_own_source_of_a_user_is_named_only_where_it_is_allowed() -> None:
+    own = f"api/{pwd.getpwuid(os.getuid()).pw_name}"
+    with running(f'{AWAY}[api]\nsources = ["shop/*"]\n', doors=["api"]) as daemon:
+        api = Api(daemon.runtime_dir / "api.sock")
+        for source, status in ((own, 422), ("other", 422), ("shop/1", 200)):
+            answer = api.post(b'{"n": 1}', "application/json", f"?type=t&source={source}")
+            assert answer.status == status, answer.body
+            assert api.lines([event(source=source)], "").status == status
+        assert [one["source"] for one in api.get(EVENTS).lines] == ["shop/1", "shop/1"]
+        assert daemon.stop() == 0

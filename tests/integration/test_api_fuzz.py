@@ -28,7 +28,7 @@ AWAY = '[postgres]\ndsn = "postgresql://nobody@/none?host=/nonexistent"\n'
 WAIT_S_MAX = 0.05
 EXAMPLES = 25
 GARBAGE_EXAMPLES = 300
-TOLD = (400, 403, 404, 405, 408, 413, 415, 422, 429, 503, 504)
+TOLD = (400, 403, 404, 405, 408, 409, 413, 415, 422, 429, 503, 504)
 """Refusals; 503 and 504 are answers, too: not ready, not in time. 500 is a bug."""
 GARBAGE_TIMEOUT_S = 0.02
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -58,21 +59,22 @@ def test_pages_go_on_behind_the_last_event_of_the_one_before(api: Api) -> None:
 def test_a_stream_has_what_is_durable_and_resumes_behind_the_last_id(api: Api) -> None:
     first = last_seq(api, [{"n": 0}], "?type=s&source=stream")
     with api.followed("?source=stream&after_seq=0") as messages:
+        assert next(messages) == {"retry": "1000"}
         seen = [next(messages), next(messages)]
-        assert seen[0] == {"retry": "1000"}
+        assert seen[0] == {"id": "0"}
         assert json.loads(seen[1]["data"])["data"] == {"n": 0}
         assert seen[1]["id"] == str(first)
         last_seq(api, [{"n": 1}, {"n": 2}], "?type=s&source=stream")
         assert json.loads(next(messages)["data"])["data"] == {"n": 1}
     with api.followed("?source=stream", Last_Event_ID=str(first)) as messages:
-        next(messages)
+        assert [next(messages), next(messages)] == [{"retry": "1000"}, {"id": str(first)}]
         assert [json.loads(next(messages)["data"])["data"]["n"] for _ in range(2)] == [1, 2]
 
 
 def test_who_follows_without_a_number_begins_at_the_end(api: Api) -> None:
     last_seq(api, [{"n": "old"}], "?type=s&source=end")
     with api.followed("?source=end") as messages:
-        next(messages)
+        assert list(next(messages)) + list(next(messages)) == ["retry", "id"]
         last_seq(api, [{"n": "new"}], "?type=s&source=end")
         assert json.loads(next(messages)["data"])["data"] == {"n": "new"}
 
@@ -128,6 +130,21 @@ def test_a_question_that_cannot_be_understood_is_told(
     assert api.get(EVENTS + query, **headers).status == 400
 
 
+def test_a_number_that_is_not_reached_is_refused(daemon: Daemon, api: Api) -> None:
+    seq = last_seq(api, [{}], "?type=ahead&source=ahead")
+    assert api.get(f"{EVENTS}?after_seq={seq}").status == 200
+    stream = {"Accept": "text/event-stream"}
+    for target, headers in (
+        (f"{EVENTS}?after_seq={seq + 100}", {}),
+        (f"{EVENTS}?after_seq={seq + 100}", stream),
+        (EVENTS, {**stream, "Last-Event-ID": str(seq + 100)}),
+    ):
+        told = api.get(target, **headers)
+        assert told.status == 409, told.body
+        assert told.json["type"].endswith(":ahead")
+        assert told.json["durable_seq"] == daemon.status()["durable_seq"]
+
+
 def test_subscribers_are_bounded_and_a_place_is_free_again(api: Api) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(SUBSCRIBERS_PER_PEER_MAX):
@@ -167,3 +184,23 @@ def test_readers_read_and_do_not_append() -> None:
 
         assert as_user(12345, 12345, asked) == "200 403"
         assert daemon.stop() == 0
+
+
+def test_a_stream_that_waits_holds_no_segment(daemon: Daemon, api: Api) -> None:
+    def held() -> list[str]:
+        (pid,) = daemon.pids("api")
+        found = list[str]()
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(str(descriptor.readlink()))
+        return [name for name in found if name.startswith(f"{daemon.state_dir / 'log'}/")]
+
+    last_seq(api, [{}], "?type=held&source=held")
+    with api.followed("?source=held&after_seq=0") as events:
+        assert [next(events), next(events)] == [{"retry": "1000"}, {"id": "0"}]
+        while "data" not in next(events):
+            pass
+        wait_until("no segment is held", lambda: held() == [], 30)
+        seq = last_seq(api, [{}], "?type=held&source=held")
+        assert next(one for one in events if "data" in one)["id"] == str(seq)
+        assert held() != []

@@ -211,6 +211,23 @@ def test_a_body_that_stands_still_ends_its_connection(
         wait_until("its slot", lambda: len(served.connections) == 0, SOON_S)
 
 
+def test_a_body_that_does_not_end_while_the_process_drains_is_told(tmp_path: Path) -> None:
+    bodies = Bodies(BYTES_MAX, 600.0)
+
+    async def drain() -> None:
+        bodies.drain(0.1)
+
+    with reading(tmp_path, bodies) as served, served.connected() as end:
+        end.sendall(post(b"x" * 1000)[:-500])
+        answering = served.connections.states
+        wait_until("it reads", lambda: answering()[State.ANSWERING] == 1, SOON_S)
+        served.call(drain())
+        head, _, body = everything(end).partition(b"\r\n\r\n")
+        assert b"Retry-After: 1" in head
+        assert kind((int(head.split()[1]), body)) == (503, "draining")
+        assert asked(served, post(b"x")) == (200, b"x")  # What has come in whole is taken.
+
+
 def test_chunks_that_are_none_end_their_connection(tmp_path: Path) -> None:
     with reading(tmp_path, Bodies(BYTES_MAX, 0.1)) as served, served.connected() as end:
         head, _, _ = post(b"", chunks=1).partition(b"\r\n\r\n")

@@ -1,6 +1,8 @@
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncGenerator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,29 @@ def test_a_death_is_survived_and_the_unsettled_offered_again(tmp_path: Path) -> 
             with pytest.raises(certeus.RejectedError, match="too-deep"):
                 await producer.wait_durable(last)
             await producer.wait_durable(last)
+
+    asyncio.run(main())
+
+
+def test_a_session_comes_again_while_the_pool_of_the_loop_is_busy(tmp_path: Path) -> None:
+    async def main() -> None:
+        free = threading.Event()
+        async with opened(tmp_path) as (daemon, producer, session):
+            loop = asyncio.get_running_loop()
+            loop.set_default_executor(ThreadPoolExecutor(1))
+            busy = loop.run_in_executor(None, free.wait)
+            try:
+                ticket = await producer.append("t", b"1")
+                session.die()
+                # Not in a thread of the pool, which is busy: in one of its own.
+                coming = Future[Session]()
+                threading.Thread(target=lambda: coming.set_result(daemon.session())).start()
+                second = await asyncio.wait_for(asyncio.wrap_future(coming), 20)
+                second.serve()
+                await producer.wait_durable(ticket, timeout=20)
+            finally:
+                free.set()
+                await busy
 
     asyncio.run(main())
 

@@ -126,12 +126,15 @@ def test_an_event_may_come_in_parts() -> None:
 
 
 def test_a_source_that_may_not_be_claimed_is_refused_and_the_own_is_not_told() -> None:
-    door = encoder("sensor/*")
+    door = encoder("sensor/*", "door")
     for source, refused in (("door", []), ("sensor/1", []), ("x", [(0, "source-not-allowed")])):
         encoded = door.cloudevent(cloudevent(source=source))
         assert encoded.refused == refused
         told = [event.attributes.get("source") for event in events(encoded)]
         assert told == ([] if refused else [None if source == "door" else source])
+    assert encoder("sensor/*").cloudevent(cloudevent(source="door")).refused == [
+        (0, "source-not-allowed")
+    ]
 
 
 def test_what_certeus_shows_can_be_sent_again(tmp_path: Path) -> None:

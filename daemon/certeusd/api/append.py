@@ -12,19 +12,19 @@ Blocks of NDJSON go to the ring as they come; while that is full the body is not
 the socket's own back-pressure reaches the client.
 """
 
+import asyncio
 import contextlib
-import re
 import time
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
 
 from certeus.errors import Error
 from certeusd._native import DoorEncoder, Encoded
-from certeusd.api import parameters
+from certeusd.api import binary_mode, parameters
+from certeusd.api.bodies import DRAINING
 from certeusd.api.intake import Intake
 from certeusd.api.lines import Encode, Lines
 from certeusd.api.peers import Caller
@@ -35,13 +35,14 @@ from certeusd.door import LateError
 
 NDJSON = (parameters.NDJSON, "application/ndjson", "application/jsonl")
 ONE, BATCH = parameters.CLOUDEVENT, parameters.CLOUDEVENTS
-UNTOLD = "application/x-www-form-urlencoded"
-CE = "ce-"
+ONE_EVENTS = ("id", "subject", "time", "dataschema")
+"""Attributes that no two events share, or that not all lines have."""
 TIMEOUT_S = 30.0
 LINE_OVERHEAD_BYTES = 64 * 1024
 """That a line may have beside the data of its event."""
 AGAIN_S = 1
-_EXTENSION = re.compile(r"[a-z0-9]{1,20}")
+SETTLE_DRAIN_PART = 0.125
+"""Of the time to drain: for verdicts of a body that was cut off by it."""
 
 
 class Asked(NamedTuple):
@@ -91,6 +92,7 @@ async def post_events(
     """
     context.throttle.check(caller)
     asked = Asked.of(dict(request.query))
+    _check_applies(request, asked)
     if not _names_source(request, asked) and context.producers.default_source(caller) is None:
         raise _bad("a source is needed: give ?source= one of those that [api] sources allows")
     async with contextlib.AsyncExitStack() as stack:
@@ -99,14 +101,21 @@ async def post_events(
         intake = stack.enter_context(Intake(context, caller, producer, asked.deadline))
         encoded = _encoded(context, caller, producer.encoder, request, asked)
         async with contextlib.aclosing(encoded):
-            await _append(intake, encoded, request, asked)
+            await _append(intake, encoded, request, asked, context.process.drain_timeout_s)
         return _answer(asked, intake.verdicts)
 
 
 async def _append(
-    intake: Intake, parts: AsyncGenerator[Encoded], request: web.BaseRequest, asked: Asked
+    intake: Intake,
+    parts: AsyncGenerator[Encoded],
+    request: web.BaseRequest,
+    asked: Asked,
+    drain_s: float,
 ) -> None:
     """Append the parts of a body, and wait for what became of them.
+
+    Args:
+        drain_s: how long the process has at its end.
 
     Raises:
         ProblemError: 503, 504.
@@ -120,6 +129,13 @@ async def _append(
                 raise _no_room(asked, verdicts)
         if asked.waits:
             await intake.settle()
+    except ProblemError as problem:
+        if problem.is_a(DRAINING):
+            with contextlib.suppress(TimeoutError, LateError, Error):
+                async with asyncio.timeout(drain_s * SETTLE_DRAIN_PART):
+                    await intake.settle()
+            problem.document |= _members(verdicts)
+        raise
     except LateError as error:
         raise _late(asked, verdicts) from error
     except Error as error:
@@ -156,7 +172,7 @@ async def _encoded(
         ProblemError: 400, 413, 415.
     """
     kind = request.content_type
-    binary = _is_binary(request)
+    binary = binary_mode.is_binary(request)
     if not binary and kind in NDJSON:
         line_max = context.process.config.limits.event_bytes_max + LINE_OVERHEAD_BYTES
         lines = Lines(_lines(encoder, asked), line_max)
@@ -166,7 +182,8 @@ async def _encoded(
         for encoded in lines.end():
             yield encoded
         return
-    if not binary and kind not in (ONE, BATCH) and "type" not in asked.attributes:
+    structured = kind.startswith(binary_mode.STRUCTURED)
+    if not binary and kind not in (ONE, BATCH) and (structured or "type" not in asked.attributes):
         raise ProblemError(
             415, "content-type", "content type not taken",
             f"{kind} has no event's attributes: send {NDJSON[0]}, {ONE}, {BATCH}, or ce- headers,"
@@ -187,13 +204,15 @@ def _encoded_whole(
         ProblemError: 400.
     """
     try:
-        if _is_binary(request):
-            return _binary(encoder, request, body)
+        if binary_mode.is_binary(request):
+            return binary_mode.event(encoder, request, body)
         if request.content_type == BATCH:
             return encoder.cloudevents_batch(body)
         if request.content_type == ONE:
             return encoder.cloudevent(body)
-        return encoder.event(body, None, **asked.attributes, content_type=_type_of(request))
+        return encoder.event(
+            body, None, **asked.attributes, content_type=binary_mode.type_of(request)
+        )
     except ValueError as error:
         raise _bad(str(error)) from error
 
@@ -217,42 +236,29 @@ def _names_source(request: web.BaseRequest, asked: Asked) -> bool:
         return True
     if request.content_type in NDJSON:
         return "type" not in asked.attributes
-    return _is_binary(request) or request.content_type in (ONE, BATCH)
+    return binary_mode.is_binary(request) or request.content_type in (ONE, BATCH)
 
 
-def _is_binary(request: web.BaseRequest) -> bool:
-    return any(name.lower().startswith(CE) for name in request.headers)
-
-
-def _binary(encoder: DoorEncoder, request: web.BaseRequest, body: bytes) -> Encoded:
-    """Make one event of headers and body.
+def _check_applies(request: web.BaseRequest, asked: Asked) -> None:
+    """Refuse parameters that would change nothing: who gives an id must not get an event without.
 
     Raises:
-        ProblemError: 400, an attribute is missing or has no proper name.
+        ProblemError: 400.
     """
-    given = {
-        name.lower().removeprefix(CE): unquote(value.strip('"'))
-        for name, value in request.headers.items()
-        if name.lower().startswith(CE)
-    }
-    if given.pop("specversion", "") != "1.0":
-        raise _bad("ce-specversion is 1.0")
-    for name in ("id", "source", "type"):
-        if not given.get(name):
-            raise _bad(f"ce-{name} is missing")
-    known = {name: given.pop(name) for name in parameters.ATTRIBUTES if name in given}
-    if unnamed := [name for name in given if not _EXTENSION.fullmatch(name)]:
-        raise _bad(f"ce-{unnamed[0]} is no name of an extension: 1 to 20 of a-z and 0-9")
-    extensions = msgspec.json.encode(given).decode() if given else None
-    return encoder.event(
-        body or None, None, **known, content_type=_type_of(request), extensions=extensions
-    )
-
-
-def _type_of(request: web.BaseRequest) -> str | None:
-    """Return the content type of data; curl's own, when it is told none, says nothing of it."""
-    kind = request.headers.get("Content-Type")
-    return None if not kind or request.content_type == UNTOLD else kind
+    binary = binary_mode.is_binary(request)
+    lines = not binary and request.content_type in NDJSON
+    typed = "type" in asked.attributes
+    if binary or request.content_type.startswith(binary_mode.STRUCTURED) or (lines and not typed):
+        for name in asked.attributes:
+            raise _bad(f"{name} is for data without attributes: these events have their own")
+    if lines and typed:
+        for name in ONE_EVENTS:
+            if name in asked.attributes:
+                raise _bad(f"{name} is for one event, and lines are many: see id_field")
+    else:
+        fields = {"id_field": asked.id_field, "subject_field": asked.subject_field}
+        for name in (name for name, value in fields.items() if value is not None):
+            raise _bad(f"{name} is for lines of data: {NDJSON[0]} with type")
 
 
 def _bad(what: str) -> ProblemError:

@@ -14,10 +14,11 @@ gzip       pieces of INFLATED_BYTES, each handed on before the next is made; who
 
 import asyncio
 import contextlib
+import math
 import zlib
 from collections.abc import AsyncGenerator, Generator
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from certeusd.api.problems import ProblemError
 
@@ -27,6 +28,7 @@ RATIO_MAX = 200
 HELD_BODIES_MAX = 4
 """So many bodies of the largest size one peer may have in memory at a time."""
 AGAIN_S = 1
+DRAINING = "draining"
 GZIP = 16 + zlib.MAX_WBITS
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 ENCODINGS = "gzip, identity"
@@ -39,13 +41,21 @@ class Bodies:
         self._bytes_max = bytes_max
         self._timeout_s = timeout_s
         self._held: dict[str, int] = {}
+        self._waiting = set[asyncio.Timeout]()
+        self._ends_at = math.inf
+
+    def drain(self, within_s: float) -> None:
+        """Bodies end within that time, or are refused: what has come of them is told apart."""
+        self._ends_at = asyncio.get_running_loop().time() + within_s
+        for waiting in self._waiting:
+            waiting.reschedule(min(waiting.when() or math.inf, self._ends_at))
 
     async def blocks(self, request: web.BaseRequest) -> AsyncGenerator[bytes]:
         """Yield the body as it comes; its length is not bounded, each block's is.
 
         Raises:
             ProblemError: 408 it stands still, 415 its encoding is not known, 400 it is no body of
-                that encoding, 413 it inflates beyond measure.
+                that encoding, 413 it inflates beyond measure, 503 the process drains.
         """
         is_gzip = _is_gzip(request)
         raw = self._raw(request)
@@ -79,14 +89,9 @@ class Bodies:
         _continue(request)
         while True:
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    block = await request.content.readany()
+                block = await self._next(request.content)
             except TimeoutError as error:
-                raise ProblemError(
-                    408, "body-timeout", "the body stands still",
-                    f"nothing has come for {self._timeout_s:g} s: send it again",
-                    headers={"Connection": "close"},
-                ) from error  # fmt: skip
+                raise self._late() from error
             except RuntimeError as error:  # What aiohttp says of a peer that has gone.
                 if request.transport is not None:
                     raise
@@ -99,6 +104,26 @@ class Bodies:
             if not block:
                 return
             yield block
+
+    async def _next(self, content: StreamReader) -> bytes:
+        now = asyncio.get_running_loop().time()
+        if now >= self._ends_at and not content.is_eof():
+            raise _draining()
+        async with asyncio.timeout_at(min(now + self._timeout_s, self._ends_at)) as waiting:
+            self._waiting.add(waiting)
+            try:
+                return await content.readany()
+            finally:
+                self._waiting.discard(waiting)
+
+    def _late(self) -> ProblemError:
+        if asyncio.get_running_loop().time() >= self._ends_at:
+            return _draining()
+        return ProblemError(
+            408, "body-timeout", "the body stands still",
+            f"nothing has come for {self._timeout_s:g} s: send it again",
+            headers={"Connection": "close"},
+        )  # fmt: skip
 
     @contextlib.contextmanager
     def account(self, peer: str) -> Generator["Account"]:
@@ -202,6 +227,15 @@ async def _inflated(raw: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
                     break
     if begun:
         raise _no_gzip("it ends too early")
+
+
+def _draining() -> ProblemError:
+    return ProblemError(
+        503, DRAINING, "draining",
+        "the service stops, and the rest of the body has not come in time: send it all again, with"
+        " the same ids",
+        headers={"Connection": "close", "Retry-After": str(AGAIN_S)},
+    )  # fmt: skip
 
 
 def _no_gzip(why: str) -> ProblemError:

@@ -6,10 +6,10 @@ has it ask for: with that one reads, and nothing else.
 """
 
 import base64
-import binascii
-import functools
 import hmac
 import pwd
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -23,6 +23,8 @@ from certeusd.rule import Rule
 SCHEME, BROWSERS = "Bearer ", "Basic "
 CHALLENGE = f'{BROWSERS}realm="certeus: any name, and the key as password", charset="UTF-8"'
 KEY_HEADER = "X-API-Key"
+USERS_KEPT_S = 60.0
+USERS_MAX = 1024
 
 
 class Caller(NamedTuple):
@@ -36,12 +38,31 @@ class Caller(NamedTuple):
     reads: bool
 
 
-@functools.lru_cache(maxsize=1024)
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+class Users:
+    """Names of users, asked for again after a while; no more than so many are kept."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[int, tuple[str, float]] = OrderedDict()
+
+    def name(self, uid: int, now: float) -> str:
+        """Return a user's name; the number of one that has none.
+
+        Args:
+            uid: of the user.
+            now: monotonic seconds.
+        """
+        known = self._known.get(uid)
+        if known is not None and now < known[1]:
+            return known[0]
+        try:
+            name = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            name = str(uid)
+        self._known[uid] = (name, now + USERS_KEPT_S)
+        self._known.move_to_end(uid)
+        if len(self._known) > USERS_MAX:
+            self._known.popitem(last=False)
+        return name
 
 
 def _bytes(text: str) -> bytes:
@@ -55,10 +76,11 @@ class Peers:
         self.rule = Rule.of(api)
         self._readers: Who = config_sources.who("api.readers", api.readers)
         self._key = key
+        self._users = Users()
 
     def of_user(self, peer: Peer) -> Caller:
         """Return who is at the other end of a Unix socket."""
-        name, user = f"uid:{peer.uid}", _user(peer.uid)
+        name, user = f"uid:{peer.uid}", self._users.name(peer.uid, time.monotonic())
         if self.rule.admits(peer):
             return Caller(name, user, appends=True, reads=True)
         return Caller(name, user, appends=False, reads=self._readers.has(peer))
@@ -86,5 +108,5 @@ def _password(told: str) -> str:
     """Return what stands behind the name; nothing, where there is none."""
     try:
         return base64.b64decode(told, validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # No base64, or not of UTF-8; what is not ASCII, too.
         return ""

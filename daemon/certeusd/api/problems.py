@@ -39,6 +39,10 @@ class ProblemError(Exception):
             **(members or {}),
         }  # fmt: skip
 
+    def is_a(self, kind: str) -> bool:
+        """Whether it is of that kind."""
+        return self.document["type"] == PREFIX + kind
+
     def response(self) -> web.Response:
         """Return the answer."""
         return web.Response(

@@ -1,9 +1,30 @@
-"""Whether the value of a parameter is what its schema says, so that the document and we agree."""
+"""What a query says, and whether a value is what its schema says: the document and we agree."""
 
 import math
 from typing import cast
+from urllib.parse import parse_qsl
 
 from certeusd.openapi import Query
+
+
+def given(target: str) -> list[tuple[str, str]]:
+    """Return the parameters of a request's target, as they came.
+
+    Raises:
+        ValueError: one is no UTF-8, or comes twice.
+    """
+    query = target.partition("#")[0].partition("?")[2]
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
+        query.encode()
+    except UnicodeError as error:
+        raise ValueError("the query is no UTF-8, percent-encoded where it is not ASCII") from error
+    seen = set[str]()
+    for name, _ in pairs:
+        if name in seen:
+            raise ValueError(f"{name} comes twice")
+        seen.add(name)
+    return pairs
 
 
 def fault(one: Query, text: str) -> str:

@@ -7,8 +7,10 @@ has taken nothing for a while.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -21,10 +23,18 @@ from certeusd.door_process import DoorProcess
 from certeusd.log.reader import Filter
 from certeusd.log.tailing import Form, Tailing
 
+AHEAD_S = 0.2
+"""A verdict may be out for so long before its number is known here to be durable."""
+RELEASE_S = 1.0
+"""Who waits for longer holds no segment, so that the space of a trimmed one is free again."""
 POLL_S = 0.02
 """Between two looks at the durable seq while somebody follows."""
 SUBSCRIBERS_MAX = 256
 SUBSCRIBERS_PER_PEER_MAX = 64
+THREADS = 8
+"""That render at a time, for all readers."""
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Asked(NamedTuple):
@@ -59,6 +69,8 @@ class Reading:
 
     def __init__(self, process: DoorProcess) -> None:
         self._process = process
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="reading")
+        """Of its own: what else waits in a thread keeps no reader waiting."""
         self._subscribers: dict[str, int] = {}
         self._show()  # Nobody follows yet, whatever the life before this one has left there.
 
@@ -67,20 +79,23 @@ class Reading:
         """All up to here is durable."""
         return self._process.board.get("durability", "durable_seq")
 
+    async def _in_thread(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, partial(work, *args, **kwargs))
+
     def _tailing(self, asked: Asked, after_seq: int, form: Form) -> Tailing:
         return Tailing(self._process.paths.log, asked.wanted, after_seq, form=form)
 
     async def lines(self, asked: Asked, request: web.BaseRequest) -> web.StreamResponse:
         """Send at most `limit` events as NDJSON; the next page begins behind the last one."""
         limit = min(asked.limit or PAGE_EVENTS, PAGE_EVENTS_MAX)
+        await self._check_reached(asked.after_seq or 0)
         until_seq = self.durable_seq
-        tailing = await asyncio.to_thread(self._tailing, asked, asked.after_seq or 0, "events")
+        tailing = await self._in_thread(self._tailing, asked, asked.after_seq or 0, "events")
         answer = web.StreamResponse(headers={"Content-Type": NDJSON})
         await answer.prepare(request)
         while limit:
-            part = await asyncio.to_thread(
-                tailing.read, until_seq, until_seq=until_seq, limit=limit
-            )
+            part = await self._in_thread(tailing.read, until_seq, until_seq=until_seq, limit=limit)
             if part is None:
                 break
             limit -= part.events
@@ -93,6 +108,8 @@ class Reading:
         self, asked: Asked, caller: Caller, request: web.BaseRequest
     ) -> web.StreamResponse:
         """Send events as they become durable, until the client goes or the process drains."""
+        after_seq = self._resume(asked, request)
+        await self._check_reached(after_seq)
         mine = self._subscribers.get(caller.name, 0)
         if mine >= SUBSCRIBERS_PER_PEER_MAX or sum(self._subscribers.values()) >= SUBSCRIBERS_MAX:
             raise ProblemError(
@@ -101,11 +118,10 @@ class Reading:
                 f" {SUBSCRIBERS_MAX}; end one of them",
                 headers={"Retry-After": "1"},
             )  # fmt: skip
-        after_seq = self._resume(asked, request)
         self._subscribers[caller.name] = mine + 1
         self._show()
         try:
-            tailing = await asyncio.to_thread(self._tailing, asked, after_seq, "sse")
+            tailing = await self._in_thread(self._tailing, asked, after_seq, "sse")
             answer = web.StreamResponse(
                 headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
             )
@@ -121,6 +137,24 @@ class Reading:
                 del self._subscribers[caller.name]
             self._show()
 
+    async def _check_reached(self, after_seq: int) -> None:
+        """Refuse a number that no event has: it is of another log, or of what this one has lost.
+
+        Raises:
+            ProblemError: 409.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + AHEAD_S
+        while after_seq > self.durable_seq:
+            if loop.time() >= until:
+                raise ProblemError(
+                    409, "ahead", "ahead of the log",
+                    f"{after_seq} is not reached: the last durable number is {self.durable_seq};"
+                    " begin behind that one, and see whether the log was restored",
+                    members={"durable_seq": self.durable_seq},
+                )  # fmt: skip
+            await asyncio.sleep(POLL_S)
+
     def _resume(self, asked: Asked, request: web.BaseRequest) -> int:
         """Return behind which number to go on; a new subscriber begins at the end."""
         last = request.headers.get("Last-Event-ID")
@@ -129,15 +163,18 @@ class Reading:
         return self.durable_seq if asked.after_seq is None else asked.after_seq
 
     async def _parts(self, tailing: Tailing, limit: int | None) -> AsyncIterator[bytes]:
-        quiet_since = asyncio.get_running_loop().time()
-        seen = -1
+        quiet_since = read_at = asyncio.get_running_loop().time()
+        seen, holds = -1, True
         while not self._process.draining.is_set() and limit != 0:
             now = asyncio.get_running_loop().time()
             durable = self.durable_seq
             part = None
             if durable != seen:
-                part = await asyncio.to_thread(tailing.read, durable, limit=limit)
-                seen = durable if part is None else -1
+                part = await self._in_thread(tailing.read, durable, limit=limit)
+                seen, holds, read_at = (durable if part is None else -1), True, now
+            elif holds and now - read_at >= RELEASE_S:
+                await self._in_thread(tailing.release)
+                holds = False
             if part is not None and part.bytes:
                 if limit is not None:
                     limit -= part.events
@@ -159,7 +196,7 @@ async def get_events(
     """Send events, or follow them where the client accepts `text/event-stream`.
 
     Raises:
-        ProblemError: 400 the query, 503 too many follow.
+        ProblemError: 400 the query, 409 its number is not reached, 503 too many follow.
     """
     asked = Asked.of(dict(request.query), context.process.config.api.tenant)
     if EVENT_STREAM in request.headers.get("Accept", ""):

@@ -1,6 +1,6 @@
 """What a route is, and what its handler gets."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -11,7 +11,7 @@ from certeusd.api.bodies import Bodies
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.producers import Producers
-from certeusd.api.queries import fault
+from certeusd.api.queries import fault, given
 from certeusd.api.throttle import Throttle
 from certeusd.door_process import DoorProcess
 from certeusd.openapi import Query
@@ -57,7 +57,7 @@ class Route(NamedTuple):
     """Content types of what it refuses with; none: it is RFC 9457's."""
 
 
-def check_query(route: Route, given: Iterable[tuple[str, str]]) -> None:
+def check_query(route: Route, target: str) -> None:
     """Refuse values that a schema does not allow, and parameters that a route does not have.
 
     A misspelt one must not be taken for none.
@@ -66,7 +66,11 @@ def check_query(route: Route, given: Iterable[tuple[str, str]]) -> None:
         ProblemError: 400.
     """
     known = {one.name: one for one in route.query}
-    for name, value in given:
+    try:
+        pairs = given(target)
+    except ValueError as error:
+        raise ProblemError(400, "bad-request", "bad request", f"{error}") from error
+    for name, value in pairs:
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             what = f"{route.path} has no parameter {name}: {has}"

@@ -12,10 +12,10 @@ from aiohttp import web
 from certeusd.api.about import Supervisor
 from certeusd.api.bodies import Bodies
 from certeusd.api.connections import Connection, Connections
+from certeusd.api.faults import answered
 from certeusd.api.forwarded import check_forwarded
 from certeusd.api.listening import Acceptor
 from certeusd.api.live import Watching
-from certeusd.api.otlp_answers import told
 from certeusd.api.peers import Caller, Peers
 from certeusd.api.port import Port, check_site
 from certeusd.api.problems import ProblemError
@@ -32,6 +32,8 @@ from certeusd.peer import peer_of
 TICK_S = 1.0
 REQUESTS_DRAIN_PART = 0.5
 """Of the time to drain: for requests under way; the rest is for what they have appended."""
+BODIES_DRAIN_PART = 0.25
+"""Of the time to drain: for bodies that are still coming; their answers need some of it, too."""
 
 
 class Server:
@@ -74,6 +76,7 @@ class Server:
         with self._beside():
             await self._process.draining.wait()
             acceptor.stop()
+        self._context.bodies.drain(self._process.drain_timeout_s * BODIES_DRAIN_PART)
         await self._connections.close(self._process.drain_timeout_s * REQUESTS_DRAIN_PART)
         await self._producers.close(self._process.drain_timeout_s * (1 - REQUESTS_DRAIN_PART))
         await self._supervisor.close()
@@ -110,23 +113,17 @@ class Server:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self._process.count("requests_total")
-        try:
-            caller = self._caller(request)
-            route = self._route(request)
-            self._check(route, caller)
-            check_query(route, request.query.items())
-            answer = await route.handler(self._context, caller, request)
-        except ProblemError as error:
-            answer = told(request, error)
-        except (ConnectionError, asyncio.CancelledError):
-            raise
-        except Exception as error:  # the boundary: it answers, whatever happened inside
-            self._process.logger.error("api_request_failed", path=request.path, exc_info=error)
-            bug = ProblemError(500, "bug", "bug", f"{type(error).__name__}: see the log")
-            answer = told(request, bug)
-        else:
-            self._process.progressed()
+        answer = await answered(request, self._work(request), self._process.logger)
         self._observe(request, answer)
+        return answer
+
+    async def _work(self, request: web.BaseRequest) -> web.StreamResponse:
+        caller = self._caller(request)
+        route = self._route(request)
+        self._check(route, caller)
+        check_query(route, request.raw_path)
+        answer = await route.handler(self._context, caller, request)
+        self._process.progressed()
         return answer
 
     def _observe(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:

@@ -17,7 +17,7 @@ pub struct Rules {
     pub event_bytes_max: usize,
     /// The session's own source: an event that has it carries none.
     pub source: Vec<u8>,
-    /// Other sources that may be claimed.
+    /// Sources that may be claimed; the own one is claimed by who names it.
     pub sources: Sources,
 }
 
@@ -100,10 +100,12 @@ impl<'r> Encoder<'r> {
             }
         }
         if let Some(source) = attributes.get(Tag::Source) {
+            // The session may have its own; whoever names it must be allowed to, as any other.
+            if !self.rules.sources.allow(source) {
+                return Err(Reason::SourceNotAllowed);
+            }
             if source == self.rules.source {
                 attributes.set(Tag::Source, None);
-            } else if !self.rules.sources.allow(source) {
-                return Err(Reason::SourceNotAllowed);
             }
         }
         if data.len() > self.rules.event_bytes_max {

@@ -27,7 +27,7 @@ fn rules() -> Rules {
     Rules {
         event_bytes_max: EVENT_BYTES_MAX,
         source: b"door".to_vec(),
-        sources: Sources::new(["sensor/*", "/mycontext*", "s"]),
+        sources: Sources::new(["door", "sensor/*", "/mycontext*", "s"]),
     }
 }
 
@@ -79,18 +79,21 @@ fn an_event_is_written_as_its_payload() {
 
 #[test]
 fn the_source_of_an_event_is_the_sessions_or_one_that_may_be_claimed() {
+    let other = Rules { source: b"other".to_vec(), ..rules() };
     let rules = rules();
-    for (source, expected) in [
-        (None, Ok(None)),
-        (Some("door"), Ok(None)),
-        (Some("sensor/1"), Ok(Some("sensor/1"))),
-        (Some("s"), Ok(Some("s"))),
-        (Some("doors"), Err(Reason::SourceNotAllowed)),
-        (Some("sensor"), Err(Reason::SourceNotAllowed)),
-        (Some("xsensor/1"), Err(Reason::SourceNotAllowed)),
-        (Some(""), Err(Reason::InvalidAttribute)),
+    for (rules, source, expected) in [
+        (&rules, None, Ok(None)),
+        (&rules, Some("door"), Ok(None)),
+        (&other, None, Ok(None)),
+        (&other, Some("other"), Err(Reason::SourceNotAllowed)),
+        (&rules, Some("sensor/1"), Ok(Some("sensor/1"))),
+        (&rules, Some("s"), Ok(Some("s"))),
+        (&rules, Some("doors"), Err(Reason::SourceNotAllowed)),
+        (&rules, Some("sensor"), Err(Reason::SourceNotAllowed)),
+        (&rules, Some("xsensor/1"), Err(Reason::SourceNotAllowed)),
+        (&rules, Some(""), Err(Reason::InvalidAttribute)),
     ] {
-        let mut encoder = Encoder::new(&rules, 0);
+        let mut encoder = Encoder::new(rules, 0);
         let mut attributes = Attributes::default();
         attributes.set(Tag::Type, Some(b"t"));
         attributes.set(Tag::Source, source.map(str::as_bytes));
