@@ -114,9 +114,6 @@ async def _append(
 ) -> None:
     """Append the parts of a body, and wait for what became of them.
 
-    Args:
-        drain_s: how long the process has at its end.
-
     Raises:
         ProblemError: 503, 504.
     """

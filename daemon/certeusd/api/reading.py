@@ -7,7 +7,8 @@ has taken nothing for a while.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -83,25 +84,34 @@ class Reading:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, partial(work, *args, **kwargs))
 
-    def _tailing(self, asked: Asked, after_seq: int, form: Form) -> Tailing:
-        return Tailing(self._process.paths.log, asked.wanted, after_seq, form=form)
+    @contextlib.asynccontextmanager
+    async def _read(self, asked: Asked, after_seq: int, form: Form) -> AsyncGenerator[Tailing]:
+        """Read for as long as the block lasts; then no segment is held, whoever remembers it."""
+        log_dir = self._process.paths.log
+        tailing = await self._in_thread(Tailing, log_dir, asked.wanted, after_seq, form=form)
+        try:
+            yield tailing
+        finally:
+            await self._in_thread(tailing.release)
 
     async def lines(self, asked: Asked, request: web.BaseRequest) -> web.StreamResponse:
         """Send at most `limit` events as NDJSON; the next page begins behind the last one."""
         limit = min(asked.limit or PAGE_EVENTS, PAGE_EVENTS_MAX)
         await self._check_reached(asked.after_seq or 0)
         until_seq = self.durable_seq
-        tailing = await self._in_thread(self._tailing, asked, asked.after_seq or 0, "events")
         answer = web.StreamResponse(headers={"Content-Type": NDJSON})
-        await answer.prepare(request)
-        while limit:
-            part = await self._in_thread(tailing.read, until_seq, until_seq=until_seq, limit=limit)
-            if part is None:
-                break
-            limit -= part.events
-            if part.bytes:
-                await write(answer, part.bytes)
-        await answer.write_eof()
+        async with self._read(asked, asked.after_seq or 0, "events") as tailing:
+            await answer.prepare(request)
+            while limit:
+                part = await self._in_thread(
+                    tailing.read, until_seq, until_seq=until_seq, limit=limit
+                )
+                if part is None:
+                    break
+                limit -= part.events
+                if part.bytes:
+                    await write(answer, part.bytes)
+            await answer.write_eof()
         return answer
 
     async def follow(
@@ -121,16 +131,18 @@ class Reading:
         self._subscribers[caller.name] = mine + 1
         self._show()
         try:
-            tailing = await self._in_thread(self._tailing, asked, after_seq, "sse")
-            answer = web.StreamResponse(
-                headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
-            )
-            await answer.prepare(request)
-            # Who comes again before the first event goes on from here, too.
-            await write(answer, b"retry: 1000\n\nid: %d\n\n" % after_seq)
-            async for part in self._parts(tailing, asked.limit):
-                await write(answer, part)
-            return answer
+            async with self._read(asked, after_seq, "sse") as tailing:
+                answer = web.StreamResponse(
+                    headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
+                )
+                await answer.prepare(request)
+                # Who comes again before the first event goes on from here, too.
+                await write(answer, b"retry: 1000\n\nid: %d\n\n" % after_seq)
+                parts = self._parts(tailing, asked.limit, request)
+                async with contextlib.aclosing(parts):
+                    async for part in parts:
+                        await write(answer, part)
+                return answer
         finally:
             self._subscribers[caller.name] -= 1
             if not self._subscribers[caller.name]:
@@ -162,10 +174,14 @@ class Reading:
             return _number("Last-Event-ID", last, 0)
         return self.durable_seq if asked.after_seq is None else asked.after_seq
 
-    async def _parts(self, tailing: Tailing, limit: int | None) -> AsyncIterator[bytes]:
+    async def _parts(
+        self, tailing: Tailing, limit: int | None, request: web.BaseRequest
+    ) -> AsyncGenerator[bytes]:
         quiet_since = read_at = asyncio.get_running_loop().time()
         seen, holds = -1, True
         while not self._process.draining.is_set() and limit != 0:
+            if request.transport is None:
+                return  # The client has gone: its place is free now, not at the next event.
             now = asyncio.get_running_loop().time()
             durable = self.durable_seq
             part = None
