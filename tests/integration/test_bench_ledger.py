@@ -15,6 +15,7 @@ from certeus_bench.scenario import AbsentError, Context, Scenario
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 Measure = Callable[[Scenario], Result]
+KINDS = ("supervisor", "worker", "log", "flush", "api")
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_memory_and_idle_are_those_of_certeusd_alone(
     for name in ("SETTLING_S", "IDLE_SECONDS_MIN"):
         monkeypatch.setattr(costs, name, 1.0)
     facts = measure(of(costs.SCENARIOS, "inproc/memory")).measurement.facts
-    parts = [facts[f"{kind}_bytes"] for kind in ("supervisor", "worker", "log", "flush")]
+    parts = [facts[f"{kind}_bytes"] for kind in KINDS]
     assert facts["pss_bytes"] == sum(parts), json.dumps(facts)
     assert min(parts) > 0 < facts["postgres_bytes"]
     idle = measure(of(costs.SCENARIOS, "inproc/idle")).measurement
