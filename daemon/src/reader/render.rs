@@ -215,7 +215,7 @@ fn put(out: &mut Vec<u8>, what: std::fmt::Arguments<'_>) {
 
 fn write_gap(gap: &Gap, scope: &Scope, out: &mut Vec<u8>) {
     let Gap { first_seq, last_seq, reason } = gap;
-    let range = format_args!(
+    let range = format!(
         "{{\"first_seq\": {first_seq}, \"last_seq\": {last_seq}, \"reason\": \"{reason}\"}}"
     );
     match scope.form {
