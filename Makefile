@@ -18,6 +18,7 @@ INPUT ?=
 SECONDS ?= 60
 ARGS ?=
 SUITES ?=
+JOBS ?= $(shell nproc)
 
 .PHONY: help setup run check fmt test crash fuzz mutants e2e bench bench-full bench-peers deb lock clean
 
@@ -46,7 +47,7 @@ test: ## everything: check, Rust tests and loom models, pytest (ARGS="-k ring")
 	@tools/setup.sh test
 	tools/check.sh
 	tools/test_rust.sh
-	exec $(PYTEST) $(ARGS)
+	exec $(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 crash: ## every attack at its full size, and one table of what it cost (ARGS="--seed N" repeats a run)
 	@tools/setup.sh test

@@ -1,11 +1,13 @@
 """Options and fixtures of all tests: the size and the seed of attacks, and their closing table."""
 
 import random
+from dataclasses import asdict
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from support.attack import Attack, outcomes_of, table
+from support.attack import Attack, Outcome, outcomes_of, table
 
 # An example that takes long on a busy machine is not wrong: no test asserts a time.
 settings.register_profile("certeus", deadline=None)
@@ -55,6 +57,21 @@ def attack(request: pytest.FixtureRequest) -> Attack:
         name=request.node.name,
         outcomes=outcomes_of(request.config),
     )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the rows of this process to the one that prints the table."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["outcomes"] = [asdict(one) for one in outcomes_of(session.config)]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - xdist's, which has no types
+    """Take the rows of another process, which has ended."""
+    output: dict[str, Any] = getattr(node, "workeroutput", {})
+    rows = [Outcome(**row) for row in output.get("outcomes", [])]
+    outcomes_of(node.config).extend(rows)
 
 
 def pytest_terminal_summary(

@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 CONFIG = "etc/certeus/certeus.toml"
 DROP_IN = "etc/systemd/system/certeus.service.d/journal.conf"
-OPEN = "[journal]\nenabled = true\n"
+# What is flushed stays readable, through every life.
+OPEN = "[journal]\nenabled = true\n[log]\nretain_bytes = 17179869184\n"
 
 
 def status(box: Box) -> dict[str, Any]:
@@ -47,7 +48,14 @@ def log(box: Box, first: int, count: int) -> None:
 
 
 def wait_for(box: Box, count: int) -> None:
-    box.wait_for(lambda: len(numbers(box)) >= count, UNIT)
+    """Wait until as many numbers, from 0 on, are events."""
+    wanted = set(range(count))
+    try:
+        box.wait_for(lambda: wanted <= set(numbers(box)), UNIT)
+    except AssertionError as late:
+        missing = sorted(wanted - set(numbers(box)))
+        late.add_note(f"missing {len(missing)}, the first {missing[:20]}; {status(box)['reasons']}")
+        raise
 
 
 def test_a_service_that_may_not_read_says_what_to_do(box: Box) -> None:

@@ -45,16 +45,17 @@ class Box:
         text = self.run("systemctl", "show", unit, *(f"-p{name}" for name in properties))
         return dict(line.split("=", 1) for line in text.splitlines())
 
-    def journal(self, unit: str) -> str:
+    def journal(self, unit: str, *options: str) -> str:
         """What a unit has logged; synced first, or the last lines of a dead process are missing."""
         self.run("journalctl", "--sync")
-        return self.run("journalctl", "-u", unit, "-o", "cat", "--no-pager")
+        return self.run("journalctl", "-u", unit, "-o", "cat", "--no-pager", *options)
 
     def wait_for(self, condition: Callable[[], bool], unit: str, timeout_s: float = 60.0) -> None:
-        """Poll until a condition holds; else fail with the unit's journal."""
+        """Poll until a condition holds; else fail with the last that the unit has logged."""
         deadline = time.monotonic() + timeout_s
         while not condition():
-            assert time.monotonic() < deadline, f"not in {timeout_s} s:\n{self.journal(unit)}"
+            late = time.monotonic() > deadline
+            assert not late, f"not in {timeout_s} s:\n{self.journal(unit, '--lines=50')}"
             time.sleep(POLL_S)
 
 
