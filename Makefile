@@ -25,7 +25,7 @@ JOBS ?= $(shell nproc)
 help: ## this list
 	@printf 'certeus: durable events on one host, each exactly once in PostgreSQL\n\n'
 	awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	printf '\nARGS="..." goes to the program behind run, test, crash, fuzz, mutants, e2e and bench*.\n'
+	printf '\nARGS="..." goes to the program behind run, test, crash, fuzz, mutants, e2e and bench*.\nJOBS=1 lets make test run one file after the other, instead of one for each CPU.\n'
 
 setup: ## make .venv, install what is missing, build both Rust crates
 	@tools/setup.sh run
