@@ -253,6 +253,27 @@ fn a_bad_record_does_not_harm_the_rest() {
 }
 
 #[test]
+fn what_is_too_large_is_not_read_to_its_end() {
+    let long = text(&"\u{1}".repeat(EVENT_BYTES_MAX / 2));
+    let bad = [field(1, &long), field(1, &field(1, b"\xff"))].concat();
+    let body = field(5, &field(5, &bad));
+    let resource = field(1, &[field(1, b"a"), field(2, &field(5, &bad))].concat());
+    for body in [request(b"", b"", &[body]), request(&resource, b"", &[vec![]])] {
+        let expected = (vec![], vec![(0, "too-large".to_owned())]);
+        assert_eq!(taken(&body, Notation::Binary), expected);
+    }
+}
+
+#[test]
+fn bytes_are_base64_of_either_alphabet_in_json() {
+    for text in ["+/8=", "+/8", "-_8=", "-_8"] {
+        let record = format!(r#"{{"body":{{"bytesValue":"{text}"}}}}"#);
+        let body = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{record}]}}]}}]}}"#);
+        assert_eq!(only(body.as_bytes(), Notation::Json).data, br#"{"body":"+/8="}"#);
+    }
+}
+
+#[test]
 fn what_no_attribute_can_hold_is_in_the_data_alone() {
     let long = "n".repeat(256);
     for name in ["two\nlines", &long] {
