@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import gzip
 import json
+import math
 import socket
 import threading
+import tracemalloc
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -171,14 +173,73 @@ def test_a_bomb_is_refused_before_it_is_large(tmp_path: Path) -> None:
         lambda: post(bytes(BYTES_MAX + 1)),
         lambda: post(bytes(BYTES_MAX + 1), chunks=60_000),
         lambda: post(deflated(bytes(BYTES_MAX + 1)), "Content-Encoding: gzip"),
+        lambda: post(
+            deflated(b"") * (BYTES_MAX // 20 + 1), "Content-Encoding: gzip", chunks=60_000
+        ),
         lambda: post(b"", "Content-Encoding: gzip").replace(b"h: 0", b"h: 99999999999"),
     ],
-    ids=["length", "chunks", "inflated", "said"],
+    ids=["length", "chunks", "inflated", "empty", "said"],
 )
 def test_a_whole_body_has_a_bound(tmp_path: Path, make: Callable[[], bytes]) -> None:
     with reading(tmp_path, Bodies(BYTES_MAX, SOON_S), whole=True) as served:
         assert kind(asked(served, make())) == (413, "body-too-large")
         assert asked(served, post(bytes(BYTES_MAX))) == (200, bytes(BYTES_MAX))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        post(b"x" * 20_000, chunks=1),
+        post(deflated(b"x") * 2000, "Content-Encoding: gzip"),
+        post(deflated(b"") * 2000, "Content-Encoding: gzip"),
+    ],
+    ids=["chunks", "members", "empty"],
+)
+def test_others_have_their_turn_however_many_pieces_a_body_has(tmp_path: Path, sent: bytes) -> None:
+    turns, pieces = 0, list[int]()
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        beside = asyncio.create_task(others())
+        async for block in Bodies(BYTES_MAX, SOON_S).blocks(request):
+            pieces.append(len(block))
+        beside.cancel()
+        return web.Response(body=TEXT)
+
+    with front(tmp_path, handle) as served:
+        assert asked(served, sent) == (200, TEXT)
+    assert turns >= max(len(pieces), sent.count(deflated(b"x")), sent.count(deflated(b"")))
+
+
+def test_a_body_in_tiny_blocks_takes_no_more_memory(tmp_path: Path) -> None:
+    class Tiny(Bodies):
+        async def blocks(
+            self, request: web.BaseRequest, came_bytes_max: float = math.inf
+        ) -> AsyncGenerator[bytes]:
+            await request.read()
+            for _ in range(BYTES_MAX // 2):
+                yield bytes(2)
+
+    peak = 0
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal peak
+        bodies = Tiny(BYTES_MAX, SOON_S)
+        tracemalloc.start()
+        with bodies.account("peer") as account:
+            body = await bodies.whole(request, account)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return web.Response(body=body)
+
+    with front(tmp_path, handle) as served:
+        assert asked(served, post(b"")) == (200, bytes(BYTES_MAX))
+    assert peak < 4 * BYTES_MAX
 
 
 def test_the_bodies_of_one_peer_have_a_bound_together(tmp_path: Path) -> None:

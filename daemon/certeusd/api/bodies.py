@@ -50,15 +50,21 @@ class Bodies:
         for waiting in self._waiting:
             waiting.reschedule(min(waiting.when() or math.inf, self._ends_at))
 
-    async def blocks(self, request: web.BaseRequest) -> AsyncGenerator[bytes]:
-        """Yield the body as it comes; its length is not bounded, each block's is.
+    async def blocks(
+        self, request: web.BaseRequest, came_bytes_max: float = math.inf
+    ) -> AsyncGenerator[bytes]:
+        """Yield the body as it comes; each block's length is bounded.
+
+        Args:
+            request: whose body it is.
+            came_bytes_max: before it is inflated; more is refused.
 
         Raises:
             ProblemError: 408 it stands still, 415 its encoding is not known, 400 it is no body of
                 that encoding, 413 it inflates beyond measure, 503 the process drains.
         """
         is_gzip = _is_gzip(request)
-        raw = self._raw(request)
+        raw = self._raw(request, came_bytes_max)
         async with contextlib.aclosing(_inflated(raw) if is_gzip else raw) as blocks:
             async for block in blocks:
                 yield block
@@ -76,17 +82,18 @@ class Bodies:
         """
         if (request.content_length or 0) > self._bytes_max:
             raise self._too_large()
-        parts = list[bytes]()
-        async with contextlib.aclosing(self.blocks(request)) as blocks:
+        body = bytearray()  # Blocks of two bytes would need fifty each.
+        async with contextlib.aclosing(self.blocks(request, self._bytes_max)) as blocks:
             async for block in blocks:
                 account.add(len(block))
                 if account.bytes > self._bytes_max:
                     raise self._too_large()
-                parts.append(block)
-        return b"".join(parts)
+                body += block
+        return bytes(body)
 
-    async def _raw(self, request: web.BaseRequest) -> AsyncGenerator[bytes]:
+    async def _raw(self, request: web.BaseRequest, came_bytes_max: float) -> AsyncGenerator[bytes]:
         _continue(request)
+        came = 0
         while True:
             try:
                 block = await self._next(request.content)
@@ -103,7 +110,11 @@ class Bodies:
                 ) from error  # fmt: skip
             if not block:
                 return
+            came += len(block)
+            if came > came_bytes_max:
+                raise self._too_large()
             yield block
+            await asyncio.sleep(0)  # What has come already is read without a wait.
 
     async def _next(self, content: StreamReader) -> bytes:
         now = asyncio.get_running_loop().time()
@@ -222,9 +233,9 @@ async def _inflated(raw: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
                     )  # fmt: skip
                 if piece:
                     yield piece
-                    await asyncio.sleep(0)  # Others have their turn, too.
                 elif not block:
                     break
+                await asyncio.sleep(0)  # Others have their turn, too: members may be empty.
     if begun:
         raise _no_gzip("it ends too early")
 

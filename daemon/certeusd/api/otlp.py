@@ -10,12 +10,14 @@ one that is not told repeats at once.
 """
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncGenerator
 
 from aiohttp import web
 
 from certeus.errors import Error
-from certeusd._native import DoorEncoder, OtlpLogs
+from certeusd._native import DoorEncoder, Encoded
 from certeusd.api.intake import Intake
 from certeusd.api.otlp_answers import AGAIN_S, JSON, PROTOBUF, answer
 from certeusd.api.peers import Caller
@@ -27,8 +29,8 @@ from certeusd.door import LateError
 KINDS = (PROTOBUF, JSON)
 TIMEOUT_S = 8.0
 """SDKs wait for ten seconds unless they are told otherwise."""
-THREAD_BYTES_MIN = 256 * 1024
-"""Bodies from here on are looked through in another thread."""
+THREAD_BYTES_MIN = 64 * 1024
+"""Bodies from here on are read in another thread: one part may take as long as all of them."""
 
 
 async def post_logs(
@@ -52,14 +54,13 @@ async def post_logs(
         body = await context.bodies.whole(request, account)
         deadline = time.monotonic() + TIMEOUT_S
         async with context.producers.of(caller, TIMEOUT_S) as producer:
-            logs = await _read(producer.encoder, body, kind)
-            del body
             with Intake(context, caller, producer, deadline) as intake:
-                await _settled(intake, logs)
+                async with contextlib.aclosing(parts(producer.encoder, body, kind)) as logs:
+                    await _settled(intake, logs)
                 return _answer(kind, intake.verdicts)
 
 
-async def _settled(intake: Intake, logs: OtlpLogs) -> None:
+async def _settled(intake: Intake, logs: AsyncGenerator[Encoded]) -> None:
     try:
         await _append(intake, logs)
     except LateError as error:
@@ -70,8 +71,8 @@ async def _settled(intake: Intake, logs: OtlpLogs) -> None:
         raise _not_now(503, "in doubt", str(error)) from error
 
 
-async def _append(intake: Intake, logs: OtlpLogs) -> None:
-    for encoded in logs:
+async def _append(intake: Intake, logs: AsyncGenerator[Encoded]) -> None:
+    async for encoded in logs:
         has_room = await intake.append(encoded)
         intake.charge(encoded.seen)
         if not has_room:
@@ -82,13 +83,26 @@ async def _append(intake: Intake, logs: OtlpLogs) -> None:
         raise _not_now(503, "in doubt", "what became of some records is no longer known")
 
 
-async def _read(encoder: DoorEncoder, body: bytes, kind: str) -> OtlpLogs:
+async def parts(encoder: DoorEncoder, body: bytes, kind: str) -> AsyncGenerator[Encoded]:
+    """Yield what the encoder makes of the body; the loop waits for no more than a small one.
+
+    Raises:
+        ProblemError: 400.
+    """
+    aside = len(body) >= THREAD_BYTES_MIN
+    is_json = kind == JSON
     try:
-        if len(body) < THREAD_BYTES_MIN:
-            return encoder.otlp_logs(body, kind == JSON)
-        return await asyncio.to_thread(encoder.otlp_logs, body, kind == JSON)
+        if aside:
+            logs = await asyncio.to_thread(encoder.otlp_logs, body, is_json)
+        else:
+            logs = encoder.otlp_logs(body, is_json)
     except ValueError as error:
         raise ProblemError(400, "bad-request", "bad request", str(error)) from error
+    while True:
+        part = await asyncio.to_thread(next, logs, None) if aside else next(logs, None)
+        if part is None:
+            return
+        yield part
 
 
 def _answer(kind: str, verdicts: Verdicts) -> web.Response:

@@ -55,6 +55,8 @@ pub struct Document<'a> {
     pub text: &'a [u8],
     /// None: the binary notation.
     pub brackets: Option<&'a Index>,
+    /// Of what is written of one record, or of what several have in common.
+    pub bytes_max: usize,
 }
 
 /// Goes from field to field; a place in a message.
@@ -132,8 +134,17 @@ impl<'a> Document<'a> {
         .ok_or(Reason::InvalidUtf8.into())
     }
 
+    /// Whether so many more bytes may be written. A few of a body can stand for many times as many,
+    /// and what no event can hold is not written first.
+    pub fn check_room(&self, out: &[u8], more: usize) -> Read<()> {
+        if out.len() + more > self.bytes_max { Err(Reason::TooLarge.into()) } else { Ok(()) }
+    }
+
     /// Appends a text as a JSON string; one that is written in JSON stays as it is written.
     pub fn write_text(&self, node: Node, out: &mut Vec<u8>) -> Read<()> {
+        if let Node::Json(span) | Node::Bytes(span) = node {
+            self.check_room(out, span.end - span.start)?;
+        }
         if let Node::Json(span) = node {
             self.quoted(span)?;
             out.extend_from_slice(self.bytes(span));
@@ -196,8 +207,16 @@ impl<'a> Document<'a> {
         match node {
             Node::Bytes(span) => Ok(Cow::Borrowed(self.bytes(span))),
             Node::Json(span) => {
-                let mut bytes = Vec::new();
-                let text = unescape(self.quoted(span)?);
+                let (mut text, mut bytes) = (unescape(self.quoted(span)?).into_owned(), Vec::new());
+                // Protobuf's JSON may have either alphabet, padded or not.
+                for byte in &mut text {
+                    *byte = match *byte {
+                        b'-' => b'+',
+                        b'_' => b'/',
+                        byte => byte,
+                    };
+                }
+                text.resize(text.len().next_multiple_of(4), b'=');
                 base64::decode(&text, &mut bytes).ok_or(Refusal::INVALID_BASE64)?;
                 Ok(Cow::Owned(bytes))
             }

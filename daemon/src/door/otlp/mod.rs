@@ -89,8 +89,8 @@ impl Group {
 /// The resource whose scopes are read.
 struct Resource {
     scopes: Walk,
-    source: Read<String>,
-    json: Read<Vec<u8>>,
+    /// Its source and its JSON.
+    told: Read<(String, Vec<u8>)>,
 }
 
 /// The scope whose records are read.
@@ -116,7 +116,7 @@ impl Logs {
             Notation::Binary => None,
             Notation::Json => Some(Index::new(body).ok_or(NoSuchBody)?),
         };
-        let document = Document { text: body, brackets: brackets.as_ref() };
+        let document = Document { text: body, brackets: brackets.as_ref(), bytes_max: 0 };
         let resources = check(&document).map_err(|_| NoSuchBody)?;
         let buffers = Buffers::default();
         Ok(Self { brackets, resources, resource: None, scope: None, buffers })
@@ -124,7 +124,8 @@ impl Logs {
 
     /// Puts the next part into an encoder, perhaps an empty one; false: nothing is left.
     pub fn fill(&mut self, body: &[u8], encoder: &mut Encoder<'_>) -> bool {
-        let document = Document { text: body, brackets: self.brackets.as_ref() };
+        let bytes_max = encoder.event_bytes_max();
+        let document = Document { text: body, brackets: self.brackets.as_ref(), bytes_max };
         for _ in 0..PART_STEPS {
             if encoder.payloads.len() >= PART_BYTES {
                 break;
@@ -160,11 +161,9 @@ impl Logs {
 impl Resource {
     fn read(document: &Document<'_>, node: Node) -> Self {
         let group = checked(Group::read(document, node, RESOURCE_FIELDS));
-        Self {
-            scopes: group.children,
-            source: source_of(document, group.origin),
-            json: origin(document, &RESOURCE, group.origin, group.schema_url),
-        }
+        let told = origin(document, &RESOURCE, group.origin, group.schema_url)
+            .and_then(|json| Ok((source_of(document, group.origin)?, json)));
+        Self { scopes: group.children, told }
     }
 }
 
@@ -177,10 +176,9 @@ impl Scope {
 }
 
 fn common<'c>(resource: &'c Resource, scope: &'c Scope) -> Read<Common<'c>> {
-    let told = (&resource.source, &resource.json, &scope.json);
-    match told {
-        (Ok(source), Ok(resource), Ok(scope)) => Ok(Common { source, origins: [resource, scope] }),
-        (Err(refusal), _, _) | (_, Err(refusal), _) | (_, _, Err(refusal)) => Err(refusal.clone()),
+    match (&resource.told, &scope.json) {
+        (Ok((source, resource)), Ok(scope)) => Ok(Common { source, origins: [resource, scope] }),
+        (Err(refusal), _) | (_, Err(refusal)) => Err(refusal.clone()),
     }
 }
 

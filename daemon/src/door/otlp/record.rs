@@ -199,7 +199,7 @@ struct LogRecord<'d, 'a> {
     all: Walk,
     /// By number; of repeated ones any.
     fields: [Option<Node>; FIELDS],
-    severity: i64,
+    severity: i32,
     trace_id: Option<[u8; 16]>,
     span_id: Option<[u8; 8]>,
 }
@@ -214,11 +214,13 @@ impl<'d, 'a> LogRecord<'d, 'a> {
             }
         }
         let field = |number: u32| fields[number as usize];
+        let severity = field(SEVERITY_NUMBER).map_or(Ok(0), |node| document.signed(node))?;
         Ok(Self {
             document,
             all,
             fields,
-            severity: field(SEVERITY_NUMBER).map_or(Ok(0), |node| document.signed(node))?,
+            // As every reader of this extension takes it, SQL's int among them.
+            severity: i32::try_from(severity).map_err(|_| document.broken())?,
             trace_id: field(TRACE_ID).map_or(Ok(None), |node| document.id(node))?,
             span_id: field(SPAN_ID).map_or(Ok(None), |node| document.id(node))?,
         })

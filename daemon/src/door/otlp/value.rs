@@ -54,11 +54,12 @@ pub fn write_pairs(
 
 /// Appends one value.
 pub fn write(document: &Document<'_>, value: Node, out: &mut Vec<u8>) -> Read<()> {
-    write_value(document, value, 0, out)
+    write_value(document, Some(value), 0, out)
 }
 
-/// The value that a message has; none: it is empty.
-fn value_of(document: &Document<'_>, node: Node) -> Read<Option<(u32, Node)>> {
+/// The value that a message has; none: it is empty, or not there.
+fn value_of(document: &Document<'_>, node: Option<Node>) -> Read<Option<(u32, Node)>> {
+    let Some(node) = node else { return Ok(None) };
     let (mut fields, mut value) = (document.walk(node, ANY_VALUE)?, None);
     while let Some((number, node)) = fields.next(document)? {
         // A string by its index belongs to profiles, and is to be taken for nothing.
@@ -69,10 +70,16 @@ fn value_of(document: &Document<'_>, node: Node) -> Read<Option<(u32, Node)>> {
     Ok(value)
 }
 
-fn write_value(document: &Document<'_>, node: Node, depth: usize, out: &mut Vec<u8>) -> Read<()> {
+fn write_value(
+    document: &Document<'_>,
+    node: Option<Node>,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> Read<()> {
     if depth == DEPTH_MAX {
         return Err(Reason::TooDeep.into());
     }
+    document.check_room(out, 0)?;
     let Some((kind, value)) = value_of(document, node)? else {
         out.extend_from_slice(b"null");
         return Ok(());
@@ -92,7 +99,7 @@ fn write_value(document: &Document<'_>, node: Node, depth: usize, out: &mut Vec<
             let mut next = b'[';
             while let Some(value) = values.next_of(document, VALUES)? {
                 out.push(std::mem::replace(&mut next, b','));
-                write_value(document, value, depth + 1, out)?;
+                write_value(document, Some(value), depth + 1, out)?;
             }
             close(next, b'[', b']', out);
         }
@@ -101,8 +108,10 @@ fn write_value(document: &Document<'_>, node: Node, depth: usize, out: &mut Vec<
             write_members(document, &mut pairs, VALUES, depth + 1, out)?;
         }
         BYTES => {
+            let blob = document.blob(value)?;
+            document.check_room(out, blob.len())?;
             out.push(b'"');
-            base64::encode(&document.blob(value)?, out);
+            base64::encode(&blob, out);
             out.push(b'"');
         }
         other => unreachable!("field {other} was not chosen"),
@@ -126,10 +135,7 @@ fn write_members(
             None => out.extend_from_slice(b"\"\""),
         }
         out.push(b':');
-        match value {
-            Some(value) => write_value(document, value, depth, out)?,
-            None => out.extend_from_slice(b"null"),
-        }
+        write_value(document, value, depth, out)?;
     }
     close(next, b'{', b'}', out);
     Ok(())
@@ -168,7 +174,7 @@ pub fn text_of(
         if document.text(key)? != wanted {
             continue;
         }
-        found = match value.map(|value| value_of(document, value)).transpose()?.flatten() {
+        found = match value_of(document, value)? {
             Some((STRING, text)) => Some(document.text(text)?.into_owned()),
             _ => None,
         };

@@ -232,6 +232,7 @@ fn a_bad_record_does_not_harm_the_rest() {
         (field(5, &[2 << 3]), "invalid-protobuf"),
         (field(5, &field(1, &vec![b'x'; EVENT_BYTES_MAX])), "too-large"),
         (vec![1 << 3 | 1, 1, 2], "invalid-protobuf"),
+        (vec![2 << 3, 0x80, 0x80, 0x80, 0x80, 0x08], "invalid-protobuf"),
     ];
     let records: Vec<_> = bad.iter().map(|(record, _)| record.clone()).collect();
     let records = [&records[..], &[field(5, &text("good"))]].concat();
@@ -243,13 +244,34 @@ fn a_bad_record_does_not_harm_the_rest() {
     let json = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"intValue":1.5}},1,
         {"body":{"stringValue":"\ud800"}},{"body":{"bytesValue":"%"}},{"attributes":{}},
         {"traceId":"zz000000000000000000000000000000"},{"body":[]},{"flags":"x"},
-        {"body":{"doubleValue":inf}},
+        {"body":{"doubleValue":inf}},{"severityNumber":2147483648},
         {"body":{"stringValue":"good"}}]}]}]}"#;
     let (events, refused) = taken(json.as_bytes(), Notation::Json);
     assert_eq!(events.len(), 1);
     let words: Vec<_> = refused.iter().map(|(_, word)| word.as_str()).collect();
     let (json, base64) = ("invalid-json", "invalid-base64");
-    assert_eq!(words, [json, json, "lone-surrogate", base64, json, json, json, json, json]);
+    assert_eq!(words, [json, json, "lone-surrogate", base64, json, json, json, json, json, json]);
+}
+
+#[test]
+fn what_is_too_large_is_not_read_to_its_end() {
+    let long = text(&"\u{1}".repeat(EVENT_BYTES_MAX / 2));
+    let bad = [field(1, &long), field(1, &field(1, b"\xff"))].concat();
+    let body = field(5, &field(5, &bad));
+    let resource = field(1, &[field(1, b"a"), field(2, &field(5, &bad))].concat());
+    for body in [request(b"", b"", &[body]), request(&resource, b"", &[vec![]])] {
+        let expected = (vec![], vec![(0, "too-large".to_owned())]);
+        assert_eq!(taken(&body, Notation::Binary), expected);
+    }
+}
+
+#[test]
+fn bytes_are_base64_of_either_alphabet_in_json() {
+    for text in ["+/8=", "+/8", "-_8=", "-_8"] {
+        let record = format!(r#"{{"body":{{"bytesValue":"{text}"}}}}"#);
+        let body = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{record}]}}]}}]}}"#);
+        assert_eq!(only(body.as_bytes(), Notation::Json).data, br#"{"body":"+/8="}"#);
+    }
 }
 
 #[test]

@@ -1,0 +1,42 @@
+"""The parts of a request to export logs: made where they hold nobody up."""
+
+import asyncio
+import threading
+from typing import cast
+
+import pytest
+
+from certeusd._native import DoorEncoder, Encoded
+from certeusd.api.otlp import THREAD_BYTES_MIN, parts
+from certeusd.api.otlp_answers import PROTOBUF
+
+COUNT = 3
+
+
+class _Encoder:
+    """Notes the thread of each step."""
+
+    def __init__(self) -> None:
+        self.threads = list[int]()
+
+    def otlp_logs(self, _: bytes, __: bool) -> "_Encoder":
+        self.threads.append(threading.get_ident())
+        return self
+
+    def __next__(self) -> Encoded:
+        self.threads.append(threading.get_ident())
+        if len(self.threads) > COUNT + 1:
+            raise StopIteration
+        return DoorEncoder(1, "door", []).cloudevents_lines(b"")
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_each_part_of_a_large_body_is_made_in_another_thread(*, aside: bool) -> None:
+    encoder, body = _Encoder(), bytes(THREAD_BYTES_MIN if aside else THREAD_BYTES_MIN - 1)
+
+    async def count() -> int:
+        return len([part async for part in parts(cast(DoorEncoder, encoder), body, PROTOBUF)])
+
+    assert asyncio.run(count()) == COUNT
+    assert len(encoder.threads) == COUNT + 2
+    assert [thread != threading.get_ident() for thread in encoder.threads] == [aside] * (COUNT + 2)
