@@ -601,7 +601,8 @@ class DoorEncoder:
     ) -> Encoded:
         """Take each whole frame of a stream (RFC 6587) as one message, as `syslog` does.
 
-        A frame has its length and a space before it, or ends in LF; each may differ from the last.
+        A frame has its length and a space before it, or ends in LF or NUL; each may differ from the
+        last.
         A line longer than frame_bytes_max is taken in pieces of that size, so that a block of more
         bytes than that and 21 is always consumed from, or it raises.
 

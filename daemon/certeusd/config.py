@@ -17,7 +17,9 @@ CountOrZero = Annotated[int, msgspec.Meta(ge=0)]
 Ratio = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=3_600_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-Match = Annotated[str, msgspec.Meta(pattern=r"\A(?:\+|[A-Z_][A-Z0-9_]*=[^\n]*)\Z", max_length=4096)]
+Match = Annotated[
+    str, msgspec.Meta(pattern=r"\A(?:\+|(?!__)[A-Z_][A-Z0-9_]*=[^\n]*)\Z", max_length=4096)
+]
 """As journalctl takes it."""
 
 

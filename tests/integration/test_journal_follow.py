@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from certeusd.journal.journalctl import boot_id
 from support import journals
 from support.daemon import Daemon, scratch_dir
 from support.journals import (
@@ -216,6 +217,51 @@ def test_entries_that_the_journal_let_go_are_a_gap(daemon: Daemon, journal: Path
         assert [(one["id"], one["data"]) for one in gaps] == [(f"gap:{last}", {"after": last})]
         # Once: the next start goes on from an entry that is there.
         daemon.stop()
+
+
+def test_behind_a_gap_a_new_boot_is_read_from_its_beginning_whatever_its_clock_said(
+    daemon: Daemon, journal: Path
+) -> None:
+    """The journal was in memory, and the clock is behind until it is set."""
+    filled(journal / "a.journal", 100, 10)
+    daemon.start()
+    wait_for_events(daemon, 10)
+    wait_for_position(daemon, events(daemon)[-1]["id"])
+    assert daemon.stop() == 0
+    (journal / "a.journal").unlink()
+    file = JournalFile(journal / "b.journal")
+    file.write_numbers(90, 5, boot=boot_id())
+    file.write_numbers(150, 5, boot=boot_id())
+    file.close()
+    daemon.start()
+    wait_for_events(daemon, 21)
+    assert numbers(daemon) == [*range(100, 110), *range(90, 95), *range(150, 155)]
+    assert daemon.stop() == 0
+
+
+def test_a_journal_that_can_be_asked_and_not_followed_is_told_once(
+    daemon: Daemon, file: JournalFile, root: Path
+) -> None:
+    """As where there are no inotify instances left."""
+    program = root / "bin" / "journalctl"
+    program.parent.mkdir()
+    tried = root / "tried"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *--follow*) echo >> {tried}; echo "no room" >&2; exit 1;; esac\n'
+    )
+    program.chmod(0o755)
+    daemon.env["PATH"] = f"{program.parent}:{daemon.env['PATH']}"
+    daemon.start()
+    wait_until("tries", lambda: tried.exists() and tried.stat().st_size > 4, WAIT_S)
+    told = reason(daemon, "journal-unreadable")
+    assert told is not None
+    assert "no room" in told["what"]
+    assert reason_codes(daemon) == ["journal-unreadable"]
+    file.write_numbers(0, 3)
+    program.unlink()
+    wait_for_events(daemon, 3)
+    wait_until("no reason", lambda: not reason(daemon, "journal-unreadable"), WAIT_S)
+    assert daemon.stop() == 0
 
 
 def reason_codes(daemon: Daemon) -> list[str]:

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.as_user import as_user
+from support.journals import board_of
 from support.syslogging import WAIT_S, Syslog, serving
 from support.waiting import wait_until
 
@@ -85,15 +86,13 @@ def test_pythons_handler_is_understood(syslog: Syslog, kind: str) -> None:
     address = str(syslog.path) if kind == "unix" else syslog.tcp_address
     of = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
     handler = logging.handlers.SysLogHandler(address, socktype=of)
-    if kind == "tcp":
-        handler.append_nul = False
-        handler.setFormatter(logging.Formatter("%(message)s\n"))
     logger = logging.Logger("app")
     logger.addHandler(handler)
     for number in range(100):
         logger.warning("line %d", number)
-    handler.close()
+    # Before it closes: each message has an end of its own.
     found = syslog.events(100)
+    handler.close()
     assert messages(found) == [f"line {number}" for number in range(100)]
     assert {event["data"]["severity"] for event in found} == {"warning"}
 
@@ -231,7 +230,7 @@ def test_an_endless_line_is_taken_in_pieces_and_memory_stays(syslog: Syslog) -> 
 
 def test_messages_may_come_byte_by_byte(syslog: Syslog) -> None:
     text = "x" * 300
-    sent = f"304 <13>{text}305 <13>1{text}<13>2{text}\n007 <13>no\n12345678901{text}\n"
+    sent = f"304 <13>{text}305 <13>1{text}<13>2{text}\x00007 <13>no\n12345678901{text}\n"
     with syslog.stream() as end:
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for at in range(len(sent)):
@@ -266,6 +265,39 @@ def test_ten_thousand_connections_keep_nobody_out(syslog: Syslog) -> None:
         for end in kept:
             end.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_no_more_connections_are_accepted_than_can_give_way() -> None:
+    """While the log stands still nobody has a turn in which to end."""
+    with serving("connections_max = 16") as syslog:
+        (pid,) = syslog.daemon.pids("syslog")
+        syslog.daemon.kill("log", signal.SIGSTOP)
+        kept = list[socket.socket]()
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+                end.connect(str(syslog.path))
+                flood(end, b"<13>" + b"x" * 10_000)
+            for _ in range(600):
+                kept.append(syslog.stream())
+                kept[-1].sendall(b"<13>x\n")
+            wait_until("a crowd", lambda: syslog.metric("connections_turned_away_total") > 0)
+            board = board_of(syslog.daemon)
+            began = board.get("syslog", "heartbeat_ns")
+            # Time in which all of them could be accepted.
+            wait_until(
+                "beats", lambda: board.get("syslog", "heartbeat_ns") > began + 3_000_000_000, WAIT_S
+            )
+            assert len(os.listdir(f"/proc/{pid}/fd")) < 16 + 2 * 64 + 64
+        finally:
+            syslog.daemon.kill("log", signal.SIGCONT)
+            for end in kept:
+                end.shutdown(socket.SHUT_WR)
+        wait_until("their ends", lambda: syslog.metric("connections") == 0, WAIT_S)
+        syslog.datagrams([b"<13>after"])
+        assert {"x", "after"} <= set(messages(syslog.events(601)))
+        for end in kept:
+            end.close()
+        assert syslog.daemon.stop() == 0
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=RUN_AS_IT_IS)

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import pytest
 
 from certeusd._native import DoorEncoder, JournalDecoder
@@ -16,6 +18,7 @@ from certeusd.journal.journalctl import Journalctl, UnreadableError, boot_id, ow
 from certeusd.journal.position import OLDEST, DamagedError, Position, PositionFile
 from support import journals
 from support.journals import JournalFile
+from support.waiting import wait_until
 
 CURSOR = "s=1d9f;i=1;b=0123;m=f4240;t=60a24181e4000;x=1507"
 needs_journal = pytest.mark.skipif(bool(journals.why_not()), reason=journals.why_not() or "")
@@ -64,7 +67,9 @@ def test_the_daemon_knows_its_own_entries_by_its_services_group(
     assert own_cgroup(tmp_path / "none") is None
 
 
-@pytest.mark.parametrize("match", ["--directory=/", "-D", "a=1", "", "A", "A=1\nB=2", "/usr/bin/x"])
+@pytest.mark.parametrize(
+    "match", ["--directory=/", "-D", "a=1", "", "A", "A=1\nB=2", "/usr/bin/x", "__CURSOR=x"]
+)
 def test_a_match_that_journalctl_could_take_for_something_else_is_refused(
     tmp_path: Path, match: str
 ) -> None:
@@ -147,3 +152,45 @@ def test_where_there_is_no_journalctl_it_is_told() -> None:
     journal = Journalctl(JournalSection(), "/nonexistent/journalctl")
     with pytest.raises(UnreadableError, match="cannot run /nonexistent/journalctl: No such file"):
         asyncio.run(journal.begin())
+
+
+def program(tmp_path: Path, script: str) -> Journalctl:
+    """A journalctl that does this."""
+    path = tmp_path / "journalctl"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return Journalctl(JournalSection(), str(path))
+
+
+def test_half_a_cursor_is_none(tmp_path: Path) -> None:
+    journal = program(tmp_path, "printf __CURSOR=s=1")
+    with pytest.raises(UnreadableError, match="printed no entry"):
+        asyncio.run(journal.at(""))
+
+
+def test_who_is_cancelled_while_journalctl_ends_is_cancelled(tmp_path: Path) -> None:
+    """Its pipe is held open by somebody else: its end is waited for."""
+    told = tmp_path / "pid"
+    journal = program(
+        tmp_path, f"cat <> {tmp_path}/fifo & echo $! $$ > {told}; echo __CURSOR=s=1; wait"
+    )
+    os.mkfifo(tmp_path / "fifo")
+
+    def pids() -> list[int]:
+        return [int(pid) for pid in told.read_text().split()] if told.exists() else []
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async def main() -> None:
+        before = descriptors()
+        asking = asyncio.create_task(journal.at(""))
+        holder, child = await asyncio.to_thread(wait_until, "both", pids)
+        await asyncio.to_thread(wait_until, "its end", lambda: not psutil.pid_exists(child))
+        asking.cancel()
+        await asyncio.wait([asking])
+        os.kill(holder, signal.SIGKILL)
+        assert asking.cancelled()
+        await asyncio.to_thread(wait_until, "closed pipes", lambda: descriptors() <= before)
+
+    asyncio.run(main())

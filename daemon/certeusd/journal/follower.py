@@ -20,6 +20,7 @@ from certeusd.journal.position import DamagedError, Position, PositionFile
 
 SAVE_S = 1.0
 AGAIN_S = 1.0
+READABLE_S = 2.0
 FOREVER_S = 10 * 365 * 86_400.0
 STALL_S = 30.0
 """A block that waits longer for its verdicts: the journal may have let entries go meanwhile."""
@@ -106,23 +107,33 @@ class Follower:
         Raises:
             UnreadableError: journalctl has ended.
         """
-        await self._look_for_gap(position)
-        self._process.tell(UNREADABLE, "")
+        position = await self._look_for_gap(position)
         after = position.cursor if position.taken else None
         decoder = JournalDecoder(self._encoder, self._section.type, self._own, after)
-        async with contextlib.aclosing(self._journalctl.blocks(position)) as blocks:
-            async for block in blocks:
-                began = time.monotonic()
-                try:
-                    encoded = decoder.take(block)
-                except ValueError as error:
-                    raise UnreadableError(str(error)) from error
-                async with self._handing:
-                    await self._hand_over(encoded)
-                    if (cursor := decoder.cursor) is not None:
-                        position = self._position = Position(cursor, taken=True)
-                if time.monotonic() - began > STALL_S:
-                    await self._look_for_gap(position)
+        # Nothing comes of a quiet journal: who follows it for so long can read it.
+        readable = asyncio.get_running_loop().call_later(
+            READABLE_S, self._process.tell, UNREADABLE, ""
+        )
+        try:
+            async with contextlib.aclosing(self._journalctl.blocks(position)) as blocks:
+                async for block in blocks:
+                    await self._take(decoder, block)
+        finally:
+            readable.cancel()
+
+    async def _take(self, decoder: JournalDecoder, block: bytes) -> None:
+        """Return when everything of a block is durable, and the position behind it."""
+        began = time.monotonic()
+        try:
+            encoded = decoder.take(block)
+        except ValueError as error:
+            raise UnreadableError(str(error)) from error
+        async with self._handing:
+            await self._hand_over(encoded)
+            if (cursor := decoder.cursor) is not None:
+                self._position = Position(cursor, taken=True)
+        if time.monotonic() - began > STALL_S and self._position is not None:
+            await self._look_for_gap(self._position)
 
     async def _hand_over(self, encoded: Encoded) -> None:
         """Return when everything of it is durable, or refused."""
@@ -169,12 +180,18 @@ class Follower:
 
     # --- gaps --------------------------------------------------------------------------------
 
-    async def _look_for_gap(self, position: Position) -> None:
-        """Tell, and log as an event, that the entry of a position is not there any more."""
+    async def _look_for_gap(self, position: Position) -> Position:
+        """Return where to go on; tell, and log as an event, that an entry is not there any more."""
         found = await self._journalctl.at(position.cursor)
-        if found == position.cursor or not position.cursor or self._gap_behind == position.cursor:
-            return
-        self._gap_behind = position.cursor
+        if found == position.cursor or not position.cursor:
+            return position
+        if self._gap_behind != position.cursor:
+            await self._tell_gap(position, found)
+            self._gap_behind = position.cursor
+        first = await self._journalctl.behind_gap(position.cursor, found)
+        return Position(first, taken=False)
+
+    async def _tell_gap(self, position: Position, found: str) -> None:
         self._process.logger.warning("journal_gap_found", after=position.cursor, next=found)
         self._process.tell(
             GAP, f"the journal has not kept its entry {position.cursor}: entries behind it may be"

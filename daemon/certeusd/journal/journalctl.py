@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from certeusd.config import JournalSection
-from certeusd.journal.position import Position
+from certeusd.journal.position import OLDEST, Position
 
 BLOCK_BYTES = 256 * 1024
 WORDS_BYTES_MAX = 2048
@@ -45,7 +45,7 @@ class Journalctl:
         if since == "boot" and (first := await self.first(f"_BOOT_ID={boot_id()}")):
             return Position(first, taken=False)
         if since == "oldest" or not (last := await self.first("--lines=1")):
-            return Position("", taken=False)
+            return OLDEST
         return Position(last, taken=True)
 
     async def at(self, cursor: str) -> str:
@@ -55,6 +55,25 @@ class Journalctl:
             UnreadableError: nothing can be read now.
         """
         return await self.first(*([f"--cursor={cursor}"] if cursor else ["--lines=1"]))
+
+    async def behind_gap(self, cursor: str, found: str) -> str:
+        """Return the cursor of the entry to go on with where that of a cursor is gone.
+
+        Of a boot that it was not in journalctl takes what has a later time, and until the clock is
+        set it may be behind: then nothing of this boot was taken, so it is read from its beginning.
+
+        Args:
+            cursor: of the entry that is gone.
+            found: what `at` gives for it.
+
+        Raises:
+            UnreadableError: nothing can be read now.
+        """
+        boot = boot_id()
+        of_boot = f";b={boot};"
+        if of_boot not in cursor and (not found or of_boot in found):
+            found = await self.first(f"_BOOT_ID={boot}") or found
+        return found or cursor
 
     async def first(self, *arguments: str) -> str:
         """Return the cursor of the first entry of these; empty: there is none.
@@ -67,7 +86,7 @@ class Journalctl:
             if not line:
                 await child.check()
                 return ""
-        if not line.startswith(CURSOR):
+        if not (line.startswith(CURSOR) and line.endswith(b"\n")):
             raise UnreadableError("journalctl printed no entry")
         return line.removeprefix(CURSOR).decode(errors="replace").rstrip("\n")
 
@@ -117,7 +136,7 @@ class _Child:
             self._process.kill()
         self._words.cancel()
         # What is left in the pipe would keep its transport open.
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_TIMEOUT_S):
                 while await self._out.read(BLOCK_BYTES):
                     pass

@@ -15,5 +15,6 @@ comes by UDP is dropped and counted. The supervisor owns the sockets, so what th
 this process.
 
 One noun a file: `senders` (who sent it, may they, what is its source), `intake` (turns, what is
-held), `datagrams`, `streams`, `ports` (what is bound late, buffers, drops), `server` (all of it).
+held), `readiness` (what to read), `datagrams`, `streams` and the `connections` that they are,
+`late_ports`, `drops` (of UDP), `server` (all of it).
 """

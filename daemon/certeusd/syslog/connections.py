@@ -22,7 +22,9 @@ PAUSE_S = 0.25
 """Where there are no descriptors: somebody must close first."""
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 DESCRIPTORS_RESERVED = 256
-"""For the session, for the sockets, for whatever the process opens besides."""
+"""For the session, for the sockets, for those who have given way, and whatever else is opened."""
+
+Life = asyncio.Task[None]
 
 
 class Connections:
@@ -33,9 +35,10 @@ class Connections:
         self._readiness = readiness
         self._process = process
         self._most = self._affordable(process.config.syslog.connections_max)
-        self._silent: OrderedDict[Stream, None] = OrderedDict()
-        self._speaking: OrderedDict[Stream, None] = OrderedDict()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._silent = OrderedDict[Stream, Life]()
+        self._speaking = OrderedDict[Stream, Life]()
+        self._leaving = set[Life]()
+        """Have given way, and have their descriptors until they had their turns."""
 
     def __len__(self) -> int:
         return len(self._silent) + len(self._speaking)
@@ -55,8 +58,10 @@ class Connections:
         while not self._readiness.ended:
             await self._readiness.of(listener)
             await asyncio.sleep(self._accept(listener))
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+            while len(self._leaving) >= ACCEPTED_MAX:
+                await asyncio.wait(self._leaving, return_when=asyncio.FIRST_COMPLETED)
+        if left := {*self._silent.values(), *self._speaking.values(), *self._leaving}:
+            await asyncio.wait(left)
 
     def _accept(self, listener: socket.socket) -> float:
         """Accept some; how long to wait before the next ones."""
@@ -76,17 +81,17 @@ class Connections:
 
     def _serve(self, end: socket.socket) -> None:
         if len(self) >= self._most:
-            quiet, _ = (self._silent or self._speaking).popitem(last=False)
+            quiet, life = (self._silent or self._speaking).popitem(last=False)
             quiet.end()
+            self._leaving.add(life)
             self._process.count("turned_away_total")
         stream = Stream(
             end, self._intake, self._readiness, self._process.config.syslog, self._spoke
         )
-        self._silent[stream] = None
+        life = asyncio.get_running_loop().create_task(self._live(stream))
+        life.add_done_callback(self._leaving.discard)
+        self._silent[stream] = life
         self._process.count("connections_total")
-        task = asyncio.get_running_loop().create_task(self._live(stream))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _live(self, stream: Stream) -> None:
         try:
@@ -98,6 +103,6 @@ class Connections:
             self._speaking.pop(stream, None)
 
     def _spoke(self, stream: Stream) -> None:
-        if self._silent.pop(stream, stream) is None or stream in self._speaking:
-            self._speaking[stream] = None
-            self._speaking.move_to_end(stream)
+        life = self._silent.pop(stream, None) or self._speaking.pop(stream, None)
+        if life is not None:  # Else it has given way.
+            self._speaking[stream] = life

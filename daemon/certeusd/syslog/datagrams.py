@@ -43,25 +43,29 @@ class Datagrams:
         while not last:
             last = self._readiness.ended
             await self._readiness.of(self._end)
-            while not self._readiness.over and await self._batch():
-                pass
+            try:
+                while not self._readiness.over and await self._batch():
+                    pass
+            except OSError as error:
+                self._logger.warning("syslog_not_received", error=str(error))
+                await asyncio.sleep(PAUSE_S)
 
     async def _batch(self) -> bool:
-        """Have one turn; False: nothing was there."""
+        """Have one turn; False: nothing was there.
+
+        Raises:
+            OSError: nothing can be read now.
+        """
         async with self._intake.turn():
             try:
                 runs, cut = recv_datagrams(self._end.fileno(), self._buffer, COUNT_MAX, BYTES_MAX)
             except BlockingIOError:
                 return False
-            except OSError as error:
-                self._logger.warning("syslog_not_received", error=str(error))
-                await asyncio.sleep(PAUSE_S)
-                return False
             if cut:
                 self._intake.refuse(TOO_LARGE, cut)
             parts = list[Encoded]()
             for sender, datagrams in runs:
-                source = self._senders.source_of(sender) if self._by_sender else UDP
+                source = await self._senders.source_of(sender) if self._by_sender else UDP
                 if source is None:
                     self._intake.refuse(NOT_ALLOWED, len(datagrams))
                 else:

@@ -159,8 +159,8 @@ class Intake:
 
     async def close(self, timeout_s: float) -> None:
         """Settle what is held and say goodbye; `run` has ended before."""
-        settled = not self._held
         if self._door is not None:
-            settled = await self._door.close(timeout_s)
-        if not settled:
+            await self._door.close(timeout_s)
+            self._forget(self._door.settled_ticket)
+        if self._held:
             self._process.logger.warning("syslog_not_all_settled", held_bytes=self._held_bytes)

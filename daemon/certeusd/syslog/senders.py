@@ -4,6 +4,7 @@ A message can claim any host and any program; its source is what nobody can clai
 user, or the port where anybody of this host can send.
 """
 
+import asyncio
 import os
 import pwd
 import time
@@ -15,7 +16,8 @@ SOURCE = "syslog"
 UDP, TCP = f"{SOURCE}/udp", f"{SOURCE}/tcp"
 KNOWN_MAX = 1024
 KNOWN_S = 60.0
-"""So long a name or a group is believed, since each may cost a question to a directory."""
+"""So long a name or a group is believed: each may cost a question to a directory, which may be slow
+or away. Whoever has the turn waits for the answer, and so do the others; the process lives on."""
 
 Sender = tuple[int, int]
 """Uid and primary gid."""
@@ -30,13 +32,13 @@ class Senders:
         self._gids = frozenset(syslog.gids) - {OVERFLOW_ID}
         self._known: dict[Sender, tuple[str | None, float]] = {}
 
-    def source_of(self, sender: Sender | None) -> str | None:
+    async def source_of(self, sender: Sender | None) -> str | None:
         """Return the source of what this user sends; none: it may not send."""
         sender = sender or (OVERFLOW_ID, OVERFLOW_ID)
         now = time.monotonic()
         source, until = self._known.get(sender, (None, 0.0))
         if now >= until:
-            source = self._ask(*sender)
+            source = await asyncio.to_thread(self._ask, *sender)
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
             self._known[sender] = (source, now + KNOWN_S)

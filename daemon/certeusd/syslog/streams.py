@@ -1,4 +1,4 @@
-"""Connections: RFC 6587, each message with its length before it or an LF behind it.
+"""Connections: RFC 6587, each message with its length before it, or an LF or a NUL behind it.
 
 What a connection sends waits in the kernel until it has its turn, and its peer with it. Of a
 message whose end has not come only so much is kept as a message may have.
@@ -85,7 +85,7 @@ class Stream:
         if space and length.isdigit() and not length.startswith(b"0"):
             wanted = int(length)
             return wanted > self._message_bytes_max or len(self._begun) > len(length) + wanted
-        return b"\n" in data or len(self._begun) > self._message_bytes_max
+        return b"\n" in data or b"\0" in data or len(self._begun) > self._message_bytes_max
 
     async def _take(self, *, final: bool) -> None:
         parts = list[Encoded]()

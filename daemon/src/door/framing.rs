@@ -1,7 +1,8 @@
 //! Where syslog's messages begin and end in a stream: RFC 6587, both ways of it.
 //!
 //! A frame that begins with a length and a space (`123 <34>1 ...`) is as long as that says. Any
-//! other one ends at the next LF, which is not a part of it. A sender may change between them from
+//! other one ends at the next LF or NUL, which is not a part of it: Python's `SysLogHandler` writes
+//! NULs, and a line that has one has them between messages. A sender may change between them from
 //! one message to the next. A line that is longer than `frame_bytes_max` is taken in pieces of that
 //! size: nothing is lost, and nobody can make a reader hold more. A length beyond it cannot be
 //! believed: where the next frame begins is not known any more.
@@ -68,7 +69,7 @@ fn counted(block: &[u8], frame_bytes_max: usize) -> Length {
 
 fn line(block: &[u8], frame_bytes_max: usize, last: bool) -> (Frame<'_>, usize) {
     let within = &block[..block.len().min(frame_bytes_max + 1)];
-    match within.iter().position(|byte| *byte == b'\n') {
+    match within.iter().position(|byte| matches!(byte, b'\n' | 0)) {
         Some(end) => (Frame::Whole(&block[..end]), end + 1),
         None if block.len() > frame_bytes_max => {
             (Frame::Whole(&block[..frame_bytes_max]), frame_bytes_max)

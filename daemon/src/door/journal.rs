@@ -22,7 +22,8 @@
 //!
 //! An entry of any size is an event. One whose object would be larger than an event may be has its
 //! longest values cut, and says so: `certeus_cut` has the bytes that each such field has in the
-//! journal; if even that is not enough, `certeus_left_out` counts the fields that are not there.
+//! journal; if there is no room even for that, fields are not there, and `certeus_left_out` counts
+//! them.
 //! The journal's own names have no small letters, so neither can be one of them. No more is held of
 //! an entry than a few events' worth: what is too long is left out while it comes.
 //!
@@ -30,6 +31,7 @@
 //!
 //! Source: systemd, docs/JOURNAL_EXPORT_FORMATS.md; systemd.journal-fields(7).
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use certeus_ipc::record::{Attributes, Tag};
@@ -341,12 +343,13 @@ impl Entry {
     /// The entry's own fields by name, in the order in which names come first.
     fn grouped(&self) -> Vec<Vec<&Field>> {
         let mut grouped: Vec<Vec<&Field>> = Vec::with_capacity(self.fields.len());
+        let mut places = BTreeMap::new();
         for field in self.fields.iter().filter(|field| !self.name(field).starts_with(b"__")) {
-            let name = self.name(field);
-            match grouped.iter_mut().find(|one| self.name(one[0]) == name) {
-                Some(one) => one.push(field),
-                None => grouped.push(vec![field]),
+            let place = *places.entry(self.name(field)).or_insert(grouped.len());
+            if place == grouped.len() {
+                grouped.push(Vec::new());
             }
+            grouped[place].push(field);
         }
         grouped
     }
@@ -380,14 +383,15 @@ impl Entry {
         out.len() <= self.value_bytes_max
     }
 
-    /// Writes as many members as there is room for, with the shortest of values.
+    /// Writes as many members with short values as there is room for.
     fn write_some(&self, grouped: &[Vec<&Field>], out: &mut Vec<u8>) {
         let mut left_out = self.fields_more;
         out.push(b'{');
         for fields in grouped {
             let before = out.len();
-            self.member(fields, CUT_BYTES_MIN, out);
-            if out.len() + LEFT_OUT_BYTES > self.value_bytes_max {
+            // What is cut could not be said of each: there was no room for it.
+            let is_cut = self.member(fields, CUT_BYTES_MIN, out);
+            if is_cut || out.len() + LEFT_OUT_BYTES > self.value_bytes_max {
                 out.truncate(before);
                 left_out += fields.len();
             }

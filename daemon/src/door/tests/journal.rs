@@ -162,6 +162,10 @@ fn fields_that_have_no_room_at_all_are_counted() {
     let shown = text.matches("FIELD_").count();
     assert!(shown > 200);
     assert!(text.ends_with(&format!(r#","certeus_left_out":{}}}"#, 3000 - shown)), "{text}");
+    // Names and shortest values have room, and what would have to be said of them has none.
+    let fields: Vec<_> = names[..100].iter().map(|name| (name.as_str(), &[b'x'; 99][..])).collect();
+    let text = data(&[&fields[..], &[("A", b"short")]].concat());
+    assert_eq!(text, r#"{"A":"short","certeus_left_out":100}"#);
 }
 
 proptest! {

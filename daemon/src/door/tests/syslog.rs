@@ -193,6 +193,8 @@ fn a_frame_ends_where_its_length_or_its_line_does() {
         (b"03 abc\n", false, (Frame::Whole(b"03 abc"), 7)),
         (b"3abc\nd", false, (Frame::Whole(b"3abc"), 5)),
         (b"<34>x\n<34>", false, (Frame::Whole(b"<34>x"), 6)),
+        (b"<34>x\0<34>\n", false, (Frame::Whole(b"<34>x"), 6)),
+        (b"3 a\0b<34>", false, (Frame::Whole(b"a\0b"), 5)),
         (b"<34>x", false, (Frame::Partial, 0)),
         (b"<34>x", true, (Frame::Whole(b"<34>x"), 5)),
         (b"\nx", false, (Frame::Whole(b""), 1)),
@@ -224,7 +226,8 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
     let token = prop_oneof![
         4 => prop::sample::select(&[
             "<34>", "1 ", "- ", "Oct 11 22:14:15 ", "2003-10-11T22:14:15Z ", "host ", "su: ",
-            "su[1]: ", "[a b=\"", "c\\\"\"]", "\"]", "[a]", "\n", "12 ", "5 ", "\u{feff}", "é", "x",
+            "su[1]: ", "[a b=\"", "c\\\"\"]", "\"]", "[a]", "\n", "\0", "12 ", "5 ",
+            "\u{feff}", "é", "x",
         ][..]).prop_map(|it| it.as_bytes().to_vec()),
         1 => prop::collection::vec(any::<u8>(), 1..4),
     ];
