@@ -94,7 +94,7 @@ def test_the_page_needs_no_scripts(daemon: Daemon, url: str) -> None:
     append(daemon, "shown.first", {"n": 4713})
     with browser(scripts=False) as window:
         window.open(url)
-        assert "4713" in window.source()
+        window.until("the first event", lambda: "4713" in window.source())
         append(daemon, "shown.refreshed", {"n": 4714})
         window.until("it was loaded again", lambda: "4714" in window.source())
 

@@ -1,14 +1,17 @@
 """`certeus tap` of a real daemon: nothing is missed or doubled, whoever dies, whoever is slow."""
 
 import contextlib
+import fcntl
 import json
+import mmap
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Generator, Iterator
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -206,17 +209,46 @@ def test_it_ends_when_nobody_reads_it(daemon: Daemon) -> None:
     assert process.wait(WAIT_S) == 1, "though nothing came to be printed"
 
 
+def test_an_interrupt_does_not_wait_for_who_reads_nothing(daemon: Daemon) -> None:
+    before = durable(daemon)
+    append(daemon, "x" * 250, 100)
+    reads, writes = os.pipe()
+    with os.fdopen(reads, "rb"), os.fdopen(writes, "wb"):
+        fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, mmap.PAGESIZE)
+        arguments = command(daemon, "--json", "--after-seq", str(before))
+        process, waiting = subprocess.Popen(arguments, stdout=writes), bytearray(4)
+
+        def is_full() -> bool:  # No line fits any more.
+            fcntl.ioctl(reads, termios.FIONREAD, waiting)
+            return int.from_bytes(waiting, sys.byteorder) > mmap.PAGESIZE - 400
+
+        try:
+            wait_until("the pipe is full", is_full, WAIT_S)
+            process.send_signal(signal.SIGINT)
+            code = process.wait(WAIT_S)
+        finally:
+            process.kill()
+            process.wait()
+        assert code == 130
+
+
 def test_rates_are_told_each_second(daemon: Daemon) -> None:
     before = durable(daemon)
     append(daemon, "fast", 1000)
-    arguments = ("tap", "--rate", "-n", "1", "--after-seq", str(before))
-    told = json.loads(daemon.certeus(*arguments, "--json").stdout)
-    assert told["events"] == told["types"]["fast"]["events"] == 1000
-    assert told["bytes"] > 100_000
-    assert 0.9 < told["seconds"] < 30
-    line = daemon.certeus(*arguments).stdout.decode()
-    assert "events/s" in line
-    assert "fast" in line
+    with tapping(daemon, "--rate", "--json", "--after-seq", str(before)) as tap:
+
+        def told() -> list[dict[str, Any]]:
+            return [json.loads(line) for line in list(tap.lines)]
+
+        wait_until("all of them", lambda: sum(one["events"] for one in told()) == 1000, WAIT_S)
+        lines = [one for one in told() if one["events"]]
+        assert sum(one["types"]["fast"]["events"] for one in lines) == 1000
+        assert sum(one["bytes"] for one in lines) > 100_000
+        assert min(one["seconds"] for one in told()) > 0.9
+    with tapping(daemon, "--rate", "--after-seq", str(before)) as tap:
+        wait_until("some of them", lambda: any(b"fast" in line for line in tap.lines), WAIT_S)
+        assert all(b"events/s" in line for line in tap.lines)
+    assert len(daemon.certeus("tap", "--rate", "-n", "2").stdout.splitlines()) == 2
 
 
 def test_without_an_api_the_next_step_is_told(daemon: Daemon) -> None:

@@ -144,6 +144,14 @@ def test_a_restart_of_the_daemon_is_no_speed() -> None:
     assert live(sample(0), after, "default").interval_seconds is None
 
 
+def test_what_a_recovery_finds_is_no_speed() -> None:
+    after = sample(2, status(durable_seq=50))
+    assert durable_per_second(sample(0, status(durable_seq=40)), after) == 5.0
+    for state in ("starting", "recovering"):
+        before = sample(0, status(durable_seq=0, state=state))
+        assert durable_per_second(before, after) is None
+
+
 def test_the_chart_stays_within_its_frame() -> None:
     for history in ([], [0.0], [5.0] * 120, [float(n) for n in range(120)]):
         numbers = [tuple(map(float, one.split(","))) for one in points(history).split()]

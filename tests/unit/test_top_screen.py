@@ -234,8 +234,10 @@ def test_a_key_ends_it(key: str) -> None:
 def test_without_textual_the_verb_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['textual'] = None; sys.argv[1:] = ['top']\n"
+        "from certeusd.cli import main, output\n"
+        "output.begin(); output.begin = lambda: None\n"
         "sys.stdout.isatty = lambda: True\n"
-        "from certeusd.cli.main import main; main()"
+        "main.main()"
     )
     answer = subprocess.run(
         [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False

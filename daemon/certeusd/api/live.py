@@ -26,7 +26,8 @@ from certeusd.api.live_view import Live, durable_per_second, event_bytes, live
 from certeusd.api.parameters import EVENT_STREAM
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
-from certeusd.api.streams import QUIET_S, write
+from certeusd.api.slots import Slots
+from certeusd.api.streams import QUIET_S, place, write
 from certeusd.control import types
 from certeusd.control.sample import Sample
 from certeusd.door_process import DoorProcess
@@ -66,7 +67,7 @@ class Watching:
         self._process = process
         self._supervisor = supervisor
         self._events = LastEvents(process.paths.log, process.config.api.tenant)
-        self._watchers: dict[str, int] = {}
+        self.watchers = Slots(WATCHERS_MAX, WATCHERS_PER_PEER_MAX)
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
         self._now: Moment | _Failed | None = None
@@ -97,28 +98,6 @@ class Watching:
             raise self._now.problem
         raise ProblemError(503, "draining", "ends just now", "this process ends; ask again")
 
-    def enter(self, caller: Caller) -> None:
-        """Take a place.
-
-        Raises:
-            ProblemError: 503, there is none.
-        """
-        mine = self._watchers.get(caller.name, 0)
-        if mine >= WATCHERS_PER_PEER_MAX or sum(self._watchers.values()) >= WATCHERS_MAX:
-            raise ProblemError(
-                503, "too-many-subscribers", "too many subscribers",
-                f"{caller.name} watches {mine} times of {WATCHERS_PER_PEER_MAX}, all together at"
-                f" most {WATCHERS_MAX}; close one",
-                headers={"Retry-After": "1"},
-            )  # fmt: skip
-        self._watchers[caller.name] = mine + 1
-
-    def leave(self, caller: Caller) -> None:
-        """Give a place back."""
-        self._watchers[caller.name] -= 1
-        if not self._watchers[caller.name]:
-            del self._watchers[caller.name]
-
     @property
     def draining(self) -> bool:
         """Whether the process ends."""
@@ -133,7 +112,7 @@ class Watching:
             history = deque[float](maxlen=HISTORY)
             while not await self._drains_within(pause_s):
                 pause_s = EVERY_S
-                if not self._watchers and time.monotonic() - self._wanted_at > LINGER_S:
+                if not self.watchers and time.monotonic() - self._wanted_at > LINGER_S:
                     break
                 after = await self._sample()
                 await self._tell(before, after, history)
@@ -215,8 +194,7 @@ async def follow(
     watching: Watching, caller: Caller, request: web.BaseRequest, form: str, limit: int
 ) -> web.StreamResponse:
     """Send so many moments at most, until the client goes or the process drains."""
-    watching.enter(caller)
-    try:
+    with place(watching.watchers, caller):
         moment = await watching.moment()
         answer = web.StreamResponse(
             headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
@@ -235,5 +213,3 @@ async def follow(
                 limit -= 1
                 await write(answer, moment.parts[form])
         return answer
-    finally:
-        watching.leave(caller)

@@ -17,6 +17,8 @@ from certeusd.human import harmless
 PRODUCERS_MAX = 32
 STAGES_OFF = ("verify", "protect")
 """Of the six stages those that nothing passes through by now."""
+UNKNOWING = ("starting", "recovering")
+"""States in which nobody knows what is durable."""
 ORDER = ("ingest", "validate", "verify", "protect", "commit", "deliver")
 
 
@@ -120,6 +122,8 @@ def durable_per_second(before: Sample | None, after: Sample) -> float | None:
     """How many events a second became durable."""
     if before is None or not after.continues(before):
         return None
+    if before.status.state in UNKNOWING:
+        return None  # What the log held already has not become durable now.
     seconds = after.status_at - before.status_at
     return rates.rate(before.status.durable_seq, after.status.durable_seq, seconds)
 

@@ -2,8 +2,8 @@
 
 Both read the log itself, up to what is durable, with the caller's tenant as the one filter that it
 cannot choose. A part is rendered in a thread, so that a cold disk keeps nobody else waiting, and
-sent before the next one is read: who reads slowly costs one part of memory, and is given up when it
-has taken nothing for a while.
+sent before the next one is read: who reads slowly costs one part of memory and holds no segment,
+and is given up when it has taken nothing for a while.
 """
 
 import asyncio
@@ -19,11 +19,14 @@ from certeusd.api.parameters import EVENT_STREAM, NDJSON, PAGE_EVENTS, PAGE_EVEN
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.routing import Context
-from certeusd.api.streams import QUIET_S, write
+from certeusd.api.slots import Slots
+from certeusd.api.streams import QUIET_S, place, write
 from certeusd.door_process import DoorProcess
 from certeusd.log.reader import Filter
 from certeusd.log.tailing import Form, Tailing
 
+RECOVERED_S = 10.0
+"""So long who asks waits for the log's first recovery, before which nobody knows what it holds."""
 AHEAD_S = 0.2
 """A verdict may be out for so long before its number is known here to be durable."""
 RELEASE_S = 1.0
@@ -72,7 +75,7 @@ class Reading:
         self._process = process
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="reading")
         """Of its own: what else waits in a thread keeps no reader waiting."""
-        self._subscribers: dict[str, int] = {}
+        self._subscribers = Slots(SUBSCRIBERS_MAX, SUBSCRIBERS_PER_PEER_MAX)
         self._show()  # Nobody follows yet, whatever the life before this one has left there.
 
     @property
@@ -97,12 +100,13 @@ class Reading:
     async def lines(self, asked: Asked, request: web.BaseRequest) -> web.StreamResponse:
         """Send at most `limit` events as NDJSON; the next page begins behind the last one."""
         limit = min(asked.limit or PAGE_EVENTS, PAGE_EVENTS_MAX)
+        await self._check_recovered(request)
         await self._check_reached(asked.after_seq or 0)
         until_seq = self.durable_seq
         answer = web.StreamResponse(headers={"Content-Type": NDJSON})
         async with self._read(asked, asked.after_seq or 0, "events") as tailing:
             await answer.prepare(request)
-            while limit:
+            while limit and not _has_gone(request):
                 part = await self._in_thread(
                     tailing.read, until_seq, until_seq=until_seq, limit=limit
                 )
@@ -110,7 +114,7 @@ class Reading:
                     break
                 limit -= part.events
                 if part.bytes:
-                    await write(answer, part.bytes)
+                    await self._send(answer, part.bytes, tailing)
             await answer.write_eof()
         return answer
 
@@ -118,36 +122,65 @@ class Reading:
         self, asked: Asked, caller: Caller, request: web.BaseRequest
     ) -> web.StreamResponse:
         """Send events as they become durable, until the client goes or the process drains."""
+        await self._check_recovered(request)
         after_seq = self._resume(asked, request)
         await self._check_reached(after_seq)
-        mine = self._subscribers.get(caller.name, 0)
-        if mine >= SUBSCRIBERS_PER_PEER_MAX or sum(self._subscribers.values()) >= SUBSCRIBERS_MAX:
+        async with contextlib.AsyncExitStack() as held:
+            held.callback(self._show)
+            held.enter_context(place(self._subscribers, caller))
+            self._show()
+            tailing = await held.enter_async_context(self._read(asked, after_seq, "sse"))
+            answer = web.StreamResponse(
+                headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
+            )
+            await answer.prepare(request)
+            # Who comes again before the first event goes on from here, too.
+            await write(answer, b"retry: 1000\n\nid: %d\n\n" % after_seq)
+            parts = self._parts(tailing, asked.limit, request)
+            async with contextlib.aclosing(parts):
+                async for part in parts:
+                    await self._send(answer, part, tailing)
+            return answer
+
+    async def _send(self, answer: web.StreamResponse, part: bytes, tailing: Tailing) -> None:
+        """Send a part; while its reader takes its time, no segment is held for it."""
+        sending = asyncio.ensure_future(write(answer, part))
+        try:
+            await asyncio.wait({sending}, timeout=RELEASE_S)
+            if not sending.done():
+                await self._in_thread(tailing.release)
+            await sending
+        finally:
+            sending.cancel()
+
+    async def _within(self, seconds: float, holds: Callable[[], bool]) -> bool:
+        """Whether it holds within so many seconds."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while not holds():
+            if loop.time() >= until:
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
+
+    async def _check_recovered(self, request: web.BaseRequest) -> None:
+        """Wait for the log's first recovery: until then its end is not known to be one.
+
+        Raises:
+            ProblemError: 503.
+        """
+
+        def known() -> bool:
+            return self._process.board.get("log", "epoch") > 0
+
+        draining = self._process.draining
+        await self._within(RECOVERED_S, lambda: known() or draining.is_set() or _has_gone(request))
+        if not known():
             raise ProblemError(
-                503, "too-many-subscribers", "too many subscribers",
-                f"{caller.name} has {mine} of {SUBSCRIBERS_PER_PEER_MAX}, all together at most"
-                f" {SUBSCRIBERS_MAX}; end one of them",
+                503, "recovering", "the log is being recovered",
+                "what is durable is not known yet: try again; certeus status says how far it is",
                 headers={"Retry-After": "1"},
             )  # fmt: skip
-        self._subscribers[caller.name] = mine + 1
-        self._show()
-        try:
-            async with self._read(asked, after_seq, "sse") as tailing:
-                answer = web.StreamResponse(
-                    headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
-                )
-                await answer.prepare(request)
-                # Who comes again before the first event goes on from here, too.
-                await write(answer, b"retry: 1000\n\nid: %d\n\n" % after_seq)
-                parts = self._parts(tailing, asked.limit, request)
-                async with contextlib.aclosing(parts):
-                    async for part in parts:
-                        await write(answer, part)
-                return answer
-        finally:
-            self._subscribers[caller.name] -= 1
-            if not self._subscribers[caller.name]:
-                del self._subscribers[caller.name]
-            self._show()
 
     async def _check_reached(self, after_seq: int) -> None:
         """Refuse a number that no event has: it is of another log, or of what this one has lost.
@@ -155,17 +188,13 @@ class Reading:
         Raises:
             ProblemError: 409.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + AHEAD_S
-        while after_seq > self.durable_seq:
-            if loop.time() >= until:
-                raise ProblemError(
-                    409, "ahead", "ahead of the log",
-                    f"{after_seq} is not reached: the last durable number is {self.durable_seq};"
-                    " begin behind that one, and see whether the log was restored",
-                    members={"durable_seq": self.durable_seq},
-                )  # fmt: skip
-            await asyncio.sleep(POLL_S)
+        if not await self._within(AHEAD_S, lambda: after_seq <= self.durable_seq):
+            raise ProblemError(
+                409, "ahead", "ahead of the log",
+                f"{after_seq} is not reached: the last durable number is {self.durable_seq};"
+                " begin behind that one, and see whether the log was restored",
+                members={"durable_seq": self.durable_seq},
+            )  # fmt: skip
 
     def _resume(self, asked: Asked, request: web.BaseRequest) -> int:
         """Return behind which number to go on; a new subscriber begins at the end."""
@@ -180,8 +209,8 @@ class Reading:
         quiet_since = read_at = asyncio.get_running_loop().time()
         seen, holds = -1, True
         while not self._process.draining.is_set() and limit != 0:
-            if request.transport is None:
-                return  # The client has gone: its place is free now, not at the next event.
+            if _has_gone(request):
+                return  # Its place is free now, not at the next event.
             now = asyncio.get_running_loop().time()
             durable = self.durable_seq
             part = None
@@ -203,7 +232,7 @@ class Reading:
                 await asyncio.sleep(POLL_S)
 
     def _show(self) -> None:
-        self._process.gauge("subscribers", sum(self._subscribers.values()))
+        self._process.gauge("subscribers", len(self._subscribers))
 
 
 async def get_events(
@@ -212,12 +241,17 @@ async def get_events(
     """Send events, or follow them where the client accepts `text/event-stream`.
 
     Raises:
-        ProblemError: 400 the query, 409 its number is not reached, 503 too many follow.
+        ProblemError: 400 the query, 409 its number is not reached, 503 too many follow, or the
+            log is being recovered.
     """
     asked = Asked.of(dict(request.query), context.process.config.api.tenant)
     if EVENT_STREAM in request.headers.get("Accept", ""):
         return await context.reading.follow(asked, caller, request)
     return await context.reading.lines(asked, request)
+
+
+def _has_gone(request: web.BaseRequest) -> bool:
+    return request.transport is None
 
 
 def _bad(what: str) -> ProblemError:

@@ -1,4 +1,4 @@
-"""How many connections each may have: counted, nothing else.
+"""How many connections, or streams, each may have: counted, nothing else.
 
 Whatever the configuration says, no peer gets more than half of all, so that one user with ten
 thousand connections keeps nobody out. Who may do nothing here at all counts as one peer with all
@@ -13,11 +13,11 @@ DESCRIPTORS_RESERVED = 256
 
 
 class Slots:
-    """Connections by peer."""
+    """Connections, or streams of one kind, by peer."""
 
-    def __init__(self, connections_max: int, per_peer_max: int) -> None:
-        self.most = connections_max
-        self._per_peer = max(1, min(per_peer_max, connections_max // 2))
+    def __init__(self, most: int, per_peer_max: int) -> None:
+        self.most = most
+        self.per_peer = max(1, min(per_peer_max, most // 2))
         self._taken: dict[str, int] = {}
         self._total = 0
 
@@ -43,7 +43,7 @@ class Slots:
             del self._taken[peer]
 
     def _share(self, peer: str) -> int:
-        return min(self._per_peer, STRANGERS_MAX) if peer == STRANGERS else self._per_peer
+        return min(self.per_peer, STRANGERS_MAX) if peer == STRANGERS else self.per_peer
 
 
 def affordable(connections_max: int, descriptors_max: int) -> int:

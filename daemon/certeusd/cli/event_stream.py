@@ -12,7 +12,7 @@ is told twice. Nothing is read ahead of who takes: who is slow makes the api wai
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -57,7 +57,6 @@ class EventStream:
         query: as the route has it; `after_seq` only holds at first.
         tell: for whoever looks, when it is away and there again.
         forever: come again when the stream ends; else raise `ExitError`.
-        watch: called about once a second while nothing comes.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class EventStream:
         self._forever = forever
         self.last_id: str | None = None
 
-    def blocks(self, wait_s: Callable[[], float | None]) -> Iterator[Block | None]:
+    def blocks(self, wait_s: Callable[[], float | None]) -> Generator[Block | None]:
         """Yield what comes, and `None` where nothing came for as long as `wait_s` says.
 
         Raises:
@@ -168,9 +167,7 @@ class EventStream:
                     yield block
                 self.last_id = last_id or self.last_id
             wanted = wait_s()
-            silent_s = SILENT_S - (time.monotonic() - heard_at)
-            if silent_s <= 0:
-                raise AwayError(f"the api has said nothing for {SILENT_S:.0f} s")
+            silent_s = max(0.0, SILENT_S - (time.monotonic() - heard_at))
             if poll.poll(1000 * (silent_s if wanted is None else max(0.0, min(wanted, silent_s)))):
                 try:
                     part = end.recv(READ_BYTES)
@@ -179,6 +176,8 @@ class EventStream:
                 if not part:
                     raise AwayError("the api ended the stream")
                 rest, heard_at = rest + part, time.monotonic()
+            elif not silent_s:  # Not while who takes the blocks took its time, and some are there.
+                raise AwayError(f"the api has said nothing for {SILENT_S:.0f} s")
             elif wanted is not None:
                 yield None
 

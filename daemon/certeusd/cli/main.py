@@ -4,13 +4,13 @@ Completion in a shell calls this at every key, so `certeus --version` stays belo
 """
 
 import importlib
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from certeusd import __version__
+from certeusd.cli import output
 from certeusd.cli.parameters import DIRECTORY
 from certeusd.exits import Exit, ExitError
 
@@ -133,21 +133,25 @@ def command(context: click.Context, runtime_dir: str | None, state_dir: str | No
 
 def main() -> None:
     """Entry point of `certeus`."""
+    output.begin()
     try:
         # Without its standalone mode click returns the code that a verb gave to `context.exit`.
         code: object = command.main(prog_name="certeus", standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else Exit.OK)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except ExitError as error:
+        if isinstance(error, output.OutputError):
+            output.give_up()
         click.echo(f"certeus: {error}", err=True)
         sys.exit(error.code)
     except (click.Abort, KeyboardInterrupt):
+        output.give_up()  # Who reads slowly would be waited for.
         sys.exit(130)
-    except BrokenPipeError:
-        # Who read our output has enough; the interpreter must not fail at flushing it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # Who read our output has enough.
+        output.give_up()
         sys.exit(Exit.FAILED)
 
 

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -106,10 +105,9 @@ class Session:
         self.complaints = Complaints(self.tell, COMPLAINTS_AGAIN_S)
 
     def tell(self, message: str) -> None:
-        """Print one line to stderr; that nobody reads it any more ends nothing."""
-        with suppress(BrokenPipeError):
-            self._progress.clear()
-            click.echo(f"certeus: {message}", err=True)
+        """Print one line to stderr."""
+        self._progress.clear()
+        click.echo(f"certeus: {message}", err=True)
 
     def look(self) -> None:
         """Look at daemon, terminal and signals; raises Ended when settling took too long."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from certeusd.cli.common import SEQ_MAX, json_option, paths_of, wants_json
-from certeusd.cli.parameters import ANY_FILE, examples
+from certeusd.cli.parameters import ANY_FILE, examples, is_text
 from certeusd.exits import Exit
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def command(
              "after_seq": None if after_seq is None else str(after_seq),
              "limit": None if rate or limit is None else str(limit)}  # fmt: skip
     query = {name: value for name, value in asked.items() if value is not None}
+    if not all(map(is_text, query.values())):
+        raise click.UsageError("--type and --source are UTF-8")
     stream = EventStream(path, query, _tell, forever=not once)
     _end_with_the_reader()
     if rate:

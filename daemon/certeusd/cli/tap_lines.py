@@ -48,7 +48,7 @@ class Lines:
 
     Args:
         whole: as JSON with `schema_version`, with every byte of the data.
-        width: of the terminal; none: it is no terminal.
+        width: of the terminal, which would obey some characters; none: it is no terminal.
     """
 
     def __init__(self, whole: bool, width: int | None) -> None:
@@ -58,7 +58,8 @@ class Lines:
     def line(self, data: bytes) -> bytes:
         """Render one event, as the api sent it."""
         if self._whole:
-            return b'{"schema_version": %d, %b\n' % (SCHEMA_VERSION, data.removeprefix(b"{"))
+            whole = data if self._width is None else _escaped(data)
+            return b'{"schema_version": %d, %b\n' % (SCHEMA_VERSION, whole.removeprefix(b"{"))
         one = _EVENT.decode(data)
         names = [harmless(name, NAME_LENGTH_MAX) for name in (one.source, one.type, one.subject)]
         head = f"{one.recordedat[CLOCK]}  {one.seq}  {'  '.join(filter(None, names))}  "
@@ -74,6 +75,13 @@ class Lines:
         """Render numbers that the log does not hold."""
         one = msgspec.json.decode(data, type=_Gap)
         return f"gap {one.first_seq}..{one.last_seq} ({one.reason})"
+
+
+def _escaped(data: bytes) -> bytes:
+    """Write what a terminal would obey as JSON's escapes: outside of texts there are but tabs."""
+    return "".join(
+        one if one.isprintable() or one == "\t" else json.dumps(one)[1:-1] for one in data.decode()
+    ).encode()
 
 
 def _bytes_of(base64: str) -> int:
@@ -106,7 +114,7 @@ class Rates:
             return json.dumps({
                 "schema_version": SCHEMA_VERSION, "at": rfc3339(time.time()), "seconds": seconds,
                 "events": events, "bytes": size, "types": by_type,
-            }, ensure_ascii=False)  # fmt: skip
+            })  # fmt: skip
         shown = [f"{harmless(name, NAME_LENGTH_MAX)} {short(count / seconds)}/s"
                  for name, (count, _) in most[:TYPES_SHOWN_MAX]]  # fmt: skip
         if len(most) > TYPES_SHOWN_MAX:
