@@ -76,14 +76,14 @@ class Bodies:
         """
         if (request.content_length or 0) > self._bytes_max:
             raise self._too_large()
-        parts = list[bytes]()
+        body = bytearray()  # Parts of a few bytes would each be an object.
         async with contextlib.aclosing(self.blocks(request)) as blocks:
             async for block in blocks:
                 account.add(len(block))
                 if account.bytes > self._bytes_max:
                     raise self._too_large()
-                parts.append(block)
-        return b"".join(parts)
+                body += block
+        return bytes(body)
 
     async def _raw(self, request: web.BaseRequest) -> AsyncGenerator[bytes]:
         _continue(request)
