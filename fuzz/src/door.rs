@@ -43,8 +43,11 @@ pub fn run(data: &[u8]) {
         2 => in_blocks(&rules, bytes, cut, cloudevents::lines),
         3 => {
             let mut encoder = Encoder::new(&rules, bytes.len());
-            if cloudevents::batch(&mut encoder, bytes).is_ok() {
+            while cloudevents::batch(&mut encoder, bytes, encoder.consumed).is_ok() {
                 payloads(&encoder);
+                if encoder.consumed == bytes.len() {
+                    break;
+                }
             }
         }
         4 => single(&rules, bytes),

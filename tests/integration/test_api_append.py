@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -18,6 +19,7 @@ from cloudevents.core.v1.event import CloudEvent
 from support.api_client import EVENTS, NDJSON, Answer, Api, curl
 from support.api_front import everything
 from support.daemon import Daemon, running
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -135,6 +137,28 @@ def test_a_bad_event_has_its_reason_and_the_rest_is_taken(api: Api) -> None:
     assert [one["id"] for one in events(api, "mix")] == ["b1", "b2"]
 
 
+def test_each_event_of_a_long_batch_has_its_own_verdict(api: Api) -> None:
+    batch = [0 if n % 7 == 3 else event(id=str(n), source="parts") for n in range(10_000)]
+    answer = api.post(json.dumps(batch).encode(), BATCH)
+    assert answer.status == 422
+    bad = [run for run in answer.json["verdicts"] if run["verdict"] == "rejected"]
+    assert [run["index"] for run in bad] == list(range(3, 10_000, 7))
+    assert {run["count"] for run in bad} == {1}
+    assert answer.json["accepted"] == 10_000 - len(bad)
+    wanted = [str(n) for n in range(10_000) if n % 7 != 3]
+    assert [one["id"] for one in events(api, "parts")] == wanted
+
+
+def test_a_batch_of_millions_costs_no_more_than_its_body(daemon: Daemon, api: Api) -> None:
+    answer = api.post(b"[" + b"0,{}," * 1_000_000 + b"0]", BATCH)
+    assert (answer.status, answer.json["rejected"]) == (422, 2_000_001)
+    assert not answer.json["complete"]
+    (pid,) = daemon.pids("api")
+    status = Path(f"/proc/{pid}/status").read_text()
+    most = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    assert most < 250 * 1024
+
+
 def test_a_request_that_is_sent_again_is_recognised(api: Api) -> None:
     body = "".join(json.dumps(event(id=str(n), source="again")) + "\n" for n in range(500))
     first, second = (api.post(body.encode(), NDJSON).json for _ in range(2))
@@ -156,6 +180,17 @@ def test_a_body_of_any_length_is_read_as_it_comes(api: Api) -> None:
     assert answer.status == 200, answer.body[:300]
     assert (answer.json["accepted"], answer.json["complete"]) == (200_000, True)
     assert len(answer.json["verdicts"]) == 1
+
+
+def test_a_body_may_take_longer_than_its_verdicts(api: Api) -> None:
+    def slow() -> Iterator[bytes]:
+        ends_at = time.monotonic() + 2.5
+        yield b'{"n": 0}\n'
+        wait_until("more than its time", lambda: time.monotonic() > ends_at)
+        yield b'{"n": 1}\n'
+
+    answer = api.post(slow(), NDJSON, "?type=t&source=slow&timeout_s=2")
+    assert (answer.status, answer.json["accepted"]) == (200, 2), answer.body
 
 
 def test_nothing_is_waited_for_where_that_is_asked(daemon: Daemon, api: Api) -> None:

@@ -17,6 +17,7 @@ from aiohttp import web
 from certeus.errors import Error
 from certeusd._native import DoorEncoder, OtlpLogs
 from certeusd.api.intake import Intake
+from certeusd.api.long_work import worked
 from certeusd.api.otlp_answers import AGAIN_S, JSON, PROTOBUF, answer
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
@@ -27,8 +28,6 @@ from certeusd.door import LateError
 KINDS = (PROTOBUF, JSON)
 TIMEOUT_S = 8.0
 """SDKs wait for ten seconds unless they are told otherwise."""
-THREAD_BYTES_MIN = 256 * 1024
-"""Bodies from here on are looked through in another thread."""
 
 
 async def post_logs(
@@ -84,9 +83,7 @@ async def _append(intake: Intake, logs: OtlpLogs) -> None:
 
 async def _read(encoder: DoorEncoder, body: bytes, kind: str) -> OtlpLogs:
     try:
-        if len(body) < THREAD_BYTES_MIN:
-            return encoder.otlp_logs(body, kind == JSON)
-        return await asyncio.to_thread(encoder.otlp_logs, body, kind == JSON)
+        return await worked(body, lambda: encoder.otlp_logs(body, kind == JSON))
     except ValueError as error:
         raise ProblemError(400, "bad-request", "bad request", str(error)) from error
 
