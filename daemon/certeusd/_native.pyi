@@ -551,11 +551,17 @@ class DoorEncoder:
         elsewhere they are refused (`reserved-name`).
         """
 
-    def cloudevents_batch(self, body: bytes) -> Encoded:
+    def cloudevents_batch(self, body: bytes, begin: int = 0) -> Encoded:
         """Take each element of a JSON array as one CloudEvent; a bad one does not harm the rest.
 
+        A part of them: some thousands, or about 64 KiB of the body.
+
+        Args:
+            body: All of it, for each part.
+            begin: Where the part before has consumed. All is consumed with the last one.
+
         Raises:
-            ValueError: the body is no array, or has no end.
+            ValueError: of the first part: the body is no array, or has no end.
         """
 
     def otlp_logs(self, body: bytes, json: bool) -> OtlpLogs:

@@ -16,10 +16,11 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from certeus.aio_link import AsyncLink
+from certeus.aio_link import AsyncLink, in_thread
 from certeus.core import Core, first_hello, open_core
 from certeus.errors import Error
 from certeus.receipts import Entry, Receipt, Receipts
@@ -116,7 +117,8 @@ class Door:
             ConnectError: nobody answered in time, or the session was refused.
         """
         hello = first_hello(source, ring_bytes)
-        core, welcome = await asyncio.to_thread(open_core, os.fspath(socket), hello, timeout_s)
+        # A thread of its own: those that wait here keep nothing else of the loop's pool waiting.
+        core, welcome = await in_thread(partial(open_core, os.fspath(socket), hello, timeout_s))
         return cls(core, AsyncLink(core, welcome.socket))
 
     @property
@@ -165,11 +167,12 @@ class Door:
         try:
             first, at = self._core.ring.last_ticket + 1, 0
             while at < len(payloads):
-                before = self._core.ring.last_ticket
+                # Looked at before it is tried: what is freed from then on ends the wait.
+                before, used_bytes = self._core.ring.last_ticket, self._core.ring.used_bytes
                 moved = self._put(payloads, at)
                 if tell is not None and moved > at:
                     tell(range(before + 1, self._core.ring.last_ticket + 1))
-                if moved == at and not await self._wait_for_room(deadline):
+                if moved == at and not await self._wait_for_room(used_bytes, deadline):
                     break
                 at = moved
             # A verdict ring that nobody reads leaves out the seq of accepted events.
@@ -189,13 +192,12 @@ class Door:
             if ring is self._core.ring:
                 return at
 
-    async def _wait_for_room(self, deadline: float) -> bool:
-        """Wait until a part of the ring is free; False: the time was over."""
+    async def _wait_for_room(self, used_bytes: int, deadline: float) -> bool:
+        """Wait until less of the ring is used than that; False: the time was over."""
         core = self._core
-        before = core.ring.used_bytes
         try:
             await self._link.wait(
-                lambda: core.ring.used_bytes < before,
+                lambda: core.ring.used_bytes < used_bytes,
                 deadline - time.monotonic(),
                 give_up=LateError,
             )

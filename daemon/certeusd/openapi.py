@@ -34,6 +34,8 @@ class Operation(NamedTuple):
     """Content types of what it gives."""
     refusals: tuple[str, ...] = ()
     """Content types of what it refuses with; none: it is RFC 9457's."""
+    statuses: tuple[int, ...] = (200,)
+    """Of what it gives."""
 
 
 def document(
@@ -89,6 +91,8 @@ def _operation(
     schema: Mapping[str, object] = {}
     if row.answer is not None:
         schema = schema_of[row.answer]
+    given = {kind: {"schema": schema} for kind in row.answers}
+    answer = {"description": "the answer", "content": given}
     told: dict[str, object] = {
         "operationId": f"{row.method.lower()}{row.path.replace('/', '_')}",
         "summary": row.summary,
@@ -98,10 +102,7 @@ def _operation(
             for one in row.query
         ],
         "responses": {
-            "200": {
-                "description": "the answer",
-                "content": {kind: {"schema": schema} for kind in row.answers},
-            },
+            **{str(status): answer for status in row.statuses},
             "default": _refusal(row, problem),
         },
     }

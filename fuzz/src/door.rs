@@ -42,9 +42,14 @@ pub fn run(data: &[u8]) {
         }),
         2 => in_blocks(&rules, bytes, cut, cloudevents::lines),
         3 => {
-            let mut encoder = Encoder::new(&rules, bytes.len());
-            if cloudevents::batch(&mut encoder, bytes).is_ok() {
+            let mut begin = 0;
+            while begin == 0 || begin < bytes.len() {
+                let mut encoder = Encoder::new(&rules, bytes.len());
+                if cloudevents::batch(&mut encoder, bytes, begin).is_err() {
+                    break;
+                }
                 payloads(&encoder);
+                begin = encoder.consumed;
             }
         }
         4 => single(&rules, bytes),

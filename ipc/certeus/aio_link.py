@@ -199,7 +199,7 @@ class AsyncLink:
                 await asyncio.sleep(delay_s)
                 continue
             hello = core.resume_hello()
-            attempt = _in_thread(
+            attempt = in_thread(
                 partial(dial, core.path, hello, HELLO_TIMEOUT_S, self._stop_dialling)
             )
             try:
@@ -227,7 +227,7 @@ class AsyncLink:
         self._wake_all()
 
 
-def _in_thread(work: Callable[[], _T]) -> "asyncio.Future[_T]":
+def in_thread(work: Callable[[], _T]) -> "asyncio.Future[_T]":
     """Run what may wait for long in a thread of its own."""
     done = Future[_T]()
     done.set_running_or_notify_cancel()

@@ -10,7 +10,7 @@ import pytest
 
 from support.api_client import EVENTS, NDJSON, Api
 from support.daemon import Daemon, running
-from support.waiting import wait_until
+from support.waiting import until_each_has, wait_until
 
 pytestmark = pytest.mark.crash
 
@@ -58,29 +58,21 @@ class Client(threading.Thread):
         assert not self.is_alive()
 
 
-def until_each_has(clients: list[Client], more: int) -> None:
-    """Wait until each has so many more acknowledged."""
-    wanted = [client.acknowledged + more for client in clients]
-    wait_until(
-        "more events",
-        lambda: all(
-            client.acknowledged >= one for client, one in zip(clients, wanted, strict=True)
-        ),
-        WAIT_S,
-    )
-
-
 @pytest.mark.parametrize("role", ["api", "worker", "log", "flush"])
 def test_what_was_acknowledged_is_there_once_and_in_order(daemon: Daemon, role: str) -> None:
     path = daemon.runtime_dir / "api.sock"
     clients = [Client(path, f"client-{at}") for at in range(CLIENTS)]
     for client in clients:
         client.start()
+
+    def acknowledged() -> list[int]:
+        return [client.acknowledged for client in clients]
+
     for _ in range(4):
-        until_each_has(clients, 4 * BATCH)
+        until_each_has(acknowledged, 4 * BATCH, WAIT_S)
         wait_until(f"a {role}", lambda: bool(daemon.pids(role)), WAIT_S)
         daemon.kill(role)
-    until_each_has(clients, BATCH)
+    until_each_has(acknowledged, BATCH, WAIT_S)
     for client in clients:
         client.end()
     for client in clients:

@@ -15,7 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from support.api_client import EVENTS, Api
 from support.daemon import Daemon, running
 from support.ports import free_port
-from support.waiting import wait_until
+from support.waiting import until_each_has, wait_until
 
 pytestmark = pytest.mark.crash
 
@@ -72,18 +72,6 @@ class Client(threading.Thread):
         shut_down()
 
 
-def until_each_has(clients: list[Client], more: int) -> None:
-    """Wait until each has so many more acknowledged."""
-    wanted = [len(client.acknowledged) + more for client in clients]
-    wait_until(
-        "more records",
-        lambda: all(
-            len(client.acknowledged) >= one for client, one in zip(clients, wanted, strict=True)
-        ),
-        WAIT_S,
-    )
-
-
 @pytest.mark.parametrize("role", ["api", "worker", "log"])
 def test_each_record_of_a_successful_export_is_in_the_log(
     daemon: Daemon, port: int, role: str
@@ -93,11 +81,15 @@ def test_each_record_of_a_successful_export_is_in_the_log(
     clients = [Client(port, f"client-{at}") for at in range(CLIENTS)]
     for client in clients:
         client.start()
+
+    def acknowledged() -> list[int]:
+        return [len(client.acknowledged) for client in clients]
+
     for _ in range(4):
-        until_each_has(clients, 4 * BATCH)
+        until_each_has(acknowledged, 4 * BATCH, WAIT_S)
         wait_until(f"a {role}", lambda: bool(daemon.pids(role)), WAIT_S)
         daemon.kill(role)
-    until_each_has(clients, BATCH)
+    until_each_has(acknowledged, BATCH, WAIT_S)
     for client in clients:
         client.end()
     api = Api(daemon.runtime_dir / "api.sock")

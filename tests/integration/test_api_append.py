@@ -3,11 +3,13 @@
 import json
 import os
 import pwd
+import re
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -15,9 +17,11 @@ from cloudevents.core.bindings import http as binding
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from support.api_client import EVENTS, NDJSON, Answer, Api, curl
+from support.api_asking import Answer
+from support.api_client import EVENTS, NDJSON, Api, curl
 from support.api_front import everything
 from support.daemon import Daemon, running
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -135,6 +139,28 @@ def test_a_bad_event_has_its_reason_and_the_rest_is_taken(api: Api) -> None:
     assert [one["id"] for one in events(api, "mix")] == ["b1", "b2"]
 
 
+def test_each_event_of_a_long_batch_has_its_own_verdict(api: Api) -> None:
+    batch = [0 if n % 7 == 3 else event(id=str(n), source="parts") for n in range(10_000)]
+    answer = api.post(json.dumps(batch).encode(), BATCH)
+    assert answer.status == 422
+    bad = [run for run in answer.json["verdicts"] if run["verdict"] == "rejected"]
+    assert [run["index"] for run in bad] == list(range(3, 10_000, 7))
+    assert {run["count"] for run in bad} == {1}
+    assert answer.json["accepted"] == 10_000 - len(bad)
+    wanted = [str(n) for n in range(10_000) if n % 7 != 3]
+    assert [one["id"] for one in events(api, "parts")] == wanted
+
+
+def test_a_batch_of_millions_costs_no_more_than_its_body(daemon: Daemon, api: Api) -> None:
+    answer = api.post(b"[" + b"0,{}," * 1_000_000 + b"0]", BATCH)
+    assert (answer.status, answer.json["rejected"]) == (422, 2_000_001)
+    assert not answer.json["complete"]
+    (pid,) = daemon.pids("api")
+    status = Path(f"/proc/{pid}/status").read_text()
+    most = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    assert most < 250 * 1024
+
+
 def test_a_request_that_is_sent_again_is_recognised(api: Api) -> None:
     body = "".join(json.dumps(event(id=str(n), source="again")) + "\n" for n in range(500))
     first, second = (api.post(body.encode(), NDJSON).json for _ in range(2))
@@ -158,12 +184,43 @@ def test_a_body_of_any_length_is_read_as_it_comes(api: Api) -> None:
     assert len(answer.json["verdicts"]) == 1
 
 
+def appended(api: Api) -> int:
+    """What the api has put into rings since the daemon began."""
+    told = api.get("/v1/ledger/metrics").body.decode()
+    found = re.search(r'^certeus_door_events_total\{door="api"\} (\S+)$', told, re.M)
+    assert found is not None, told
+    return int(float(found[1]))
+
+
+def test_a_body_may_take_longer_than_its_verdicts(daemon: Daemon, api: Api) -> None:
+    head = f"POST {EVENTS}?type=t&source=slow&timeout_s=2 HTTP/1.1\r\nHost: x\r\n"
+    kind = f"Connection: close\r\nContent-Type: {NDJSON}\r\nContent-Length: 18\r\n\r\n"
+    before = appended(api)
+    with socket.socket(socket.AF_UNIX) as end:
+        end.settimeout(60)
+        end.connect(str(api.path))
+        end.sendall((head + kind).encode() + b'{"n": 0}\n')
+        ends_at = time.monotonic() + 2.5
+        wait_until("more than its time", lambda: time.monotonic() > ends_at)
+        daemon.kill("log", signal.SIGSTOP)
+        try:
+            end.sendall(b'{"n": 1}\n')
+            # A late answer would be there by then.
+            wait_until("both", lambda: appended(api) == before + 2)
+        finally:
+            daemon.kill("log", signal.SIGCONT)
+        assert everything(end).startswith(b"HTTP/1.1 200")
+    assert [one["data"] for one in events(api, "slow")] == [{"n": 0}, {"n": 1}]
+
+
 def test_nothing_is_waited_for_where_that_is_asked(daemon: Daemon, api: Api) -> None:
     assert api.lines([{"n": 0}], "?type=t&source=quick").status == 200
     daemon.kill("log", signal.SIGSTOP)
     try:
         answer = api.lines([{"n": 1}, {"n": 2}], "?type=t&source=quick&wait=none")
         assert (answer.status, answer.json["pending"]) == (202, 2)
+        told = api.get("/openapi.json").json["paths"][EVENTS]["post"]["responses"]
+        assert told["202"] == told["200"]
         late = api.lines([{"n": 3}], "?type=t&source=quick&timeout_s=0.3")
         assert (late.status, late.json["pending"]) == (504, 1)
         assert "Retry-After" in late.headers

@@ -106,21 +106,25 @@ def test_a_drain_finishes_what_is_under_way_and_closes_what_is_idle() -> None:
         assert daemon.process.wait(WAIT_S) == 0
 
 
-def test_a_drain_answers_an_upload_that_does_not_end_in_time() -> None:
+@pytest.mark.parametrize("events_per_s", [0, 1], ids=["unbounded", "slowed down"])
+def test_a_drain_answers_an_upload_that_does_not_end_in_time(events_per_s: int) -> None:
     fast = f"{AWAY}[supervisor]\ndrain_timeout_ms = 4000\n"
+    fast += f"[api]\nevents_per_s_max = {events_per_s}\n"
     with running(fast, doors=["api"]) as daemon, socket.socket(socket.AF_UNIX) as end:
         end.settimeout(WAIT_S)
         end.connect(str(api_socket(daemon)))
         asks = f"POST {EVENTS}?type=t&source=s HTTP/1.1\r\nHost: x\r\n"
         length = "Content-Type: application/x-ndjson\r\nContent-Length: 1000\r\n\r\n"
-        end.sendall((asks + length + "{}\n{}\n").encode())
-        wait_until("two events", lambda: daemon.status()["durable_seq"] == 2, WAIT_S)
+        end.sendall((asks + length + "{}\n" * 100).encode())
+        wait_until("the first", lambda: daemon.status()["durable_seq"] == 100, WAIT_S)
+        end.sendall(b"{}\n")
+        wait_until("another one", lambda: daemon.status()["durable_seq"] == 101, WAIT_S)
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGTERM)
         head, _, body = everything(end).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503"), head
         told = json.loads(body)
-        assert (told["type"], told["accepted"]) == ("urn:certeus:problem:draining", 2)
+        assert (told["type"], told["accepted"]) == ("urn:certeus:problem:draining", 101)
         assert daemon.process.wait(WAIT_S) == 0
 
 

@@ -22,7 +22,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.util.types import AnyValue
 
-from support.api_client import EVENTS, Answer, Api, curl
+from support.api_asking import Answer
+from support.api_client import EVENTS, Api, curl
 from support.daemon import Daemon, running
 from support.otlp_messages import response_of, status_of
 from support.ports import free_port, refuses

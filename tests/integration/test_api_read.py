@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from certeusd.api.streams import QUIET_S
 from support.api_client import EVENTS, Api
 from support.as_user import as_user
 from support.daemon import Daemon, running
@@ -160,7 +161,8 @@ def test_subscribers_are_bounded_and_a_place_is_free_again(api: Api) -> None:
             return True
         return False
 
-    wait_until("a free place", follows, 60.0)
+    # No event and no comment has told that they have gone.
+    wait_until("a free place", follows, QUIET_S / 2)
 
 
 def test_strangers_neither_read_nor_append(daemon: Daemon) -> None:

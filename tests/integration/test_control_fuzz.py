@@ -1,28 +1,19 @@
 """The control API against what its own OpenAPI document says, by schemathesis."""
 
-import importlib
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 
 from certeusd.control.routes import ROUTES, Route
 from support.daemon import Daemon, running
-from support.forwarding import forwarded
+from support.documented import check_answers, documented
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-# Its types are not for strict checkers.
-schemathesis: Any = importlib.import_module("schemathesis")
-not_a_server_error: Any = schemathesis.checks.not_a_server_error
-
 AWAY = '[postgres]\ndsn = "postgresql://nobody@/none?host=/nonexistent"\n'
-WAIT_S_MAX = 0.05
-EXAMPLES = 25
 TOLD = (400, 403, 404, 405, 409, 422, 503, 504)
-"""Refusals; 503 and 504 are answers, too: not ready, not well, not in time. 500 is a bug."""
 DRAIN = "/v1/drain"
 """That one it would obey."""
 
@@ -36,10 +27,8 @@ def daemon() -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def api(daemon: Daemon) -> Iterator[Any]:
-    document = json.loads(daemon.text("/openapi.json"))
-    with forwarded(daemon.runtime_dir / "control.sock") as port:
-        schema = schemathesis.openapi.from_dict(document)
-        schema.config.update(base_url=f"http://127.0.0.1:{port}")
+    path = daemon.runtime_dir / "control.sock"
+    with documented(path, json.loads(daemon.text("/openapi.json"))) as schema:
         yield schema
 
 
@@ -52,25 +41,7 @@ def test_every_answer_is_what_the_document_says(
     route: Route,
     mode: str,
 ) -> None:
-    if mode == "negative" and not route.query:
-        return  # There is nothing that could be wrong.
-
-    @given(
-        case=api[route.path][route.method].as_strategy(
-            generation_mode=schemathesis.GenerationMode(mode)
-        )
-    )
-    @settings(max_examples=EXAMPLES, deadline=None)
-    def ask(case: Any) -> None:  # noqa: ANN401
-        if "timeout_s" in {one.name for one in route.query}:
-            # Whoever asks for an hour waits for an hour.
-            waits = case.query.get("timeout_s", WAIT_S_MAX)
-            if isinstance(waits, int | float) and waits >= 0:
-                case.query["timeout_s"] = min(waits, WAIT_S_MAX)
-        answer = case.call_and_validate(excluded_checks=[not_a_server_error])
-        assert answer.status_code in (200, *TOLD), answer.text
-
-    ask()
+    check_answers(api, route, mode, TOLD)
 
 
 def test_the_daemon_is_as_well_as_before(daemon: Daemon) -> None:

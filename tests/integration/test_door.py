@@ -141,6 +141,33 @@ def test_a_full_ring_gives_back_what_had_no_room(daemon: Daemon) -> None:
     with_door(daemon, run)
 
 
+def test_room_that_comes_while_the_ring_is_looked_at_is_seen(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = Door._put  # pyright: ignore[reportPrivateUsage]  # the moment is within it
+    full = list[int]()
+
+    def put_and_be_late(door: Door, payloads: bytes, at: int) -> int:
+        moved = put(door, payloads, at)
+        if moved == at:
+            full.append(at)
+            daemon.kill("log", signal.SIGCONT)
+            ring = door._core.ring  # pyright: ignore[reportPrivateUsage]  # it is freed elsewhere
+            wait_until("an empty ring", lambda: ring.used_bytes == 0)
+        return moved
+
+    async def run(door: Door) -> None:
+        await door.append(payload(b"0"), WAIT_S)
+        await door.settled(1, WAIT_S)
+        monkeypatch.setattr(Door, "_put", put_and_be_late)
+        daemon.kill("log", signal.SIGSTOP)
+        big = payload(json.dumps("x" * 200_000).encode()) * 30
+        tickets = await door.append(big, 10.0)
+        assert (len(tickets), bool(full)) == (30, True)
+
+    with_door(daemon, run)
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize("role", ["worker", "log"])
 def test_a_kill_loses_nothing_and_keeps_the_order(daemon: Daemon, role: str) -> None:

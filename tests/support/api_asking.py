@@ -22,6 +22,10 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
     @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.body.splitlines()]
+
+    @property
     def kind(self) -> str:
         """The word of a problem."""
         return str(self.json["type"]).removeprefix("urn:certeus:problem:")

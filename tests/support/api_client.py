@@ -2,42 +2,16 @@
 
 import http.client
 import json
-import socket
 import subprocess
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from support.api_asking import Answer, UnixConnection
 
 EVENTS = "/v1/ledger/events"
 NDJSON = "application/x-ndjson"
-
-
-class Answer(NamedTuple):
-    """What came."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:  # noqa: ANN401 - JSON of any shape
-        return json.loads(self.body)
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.body.splitlines()]
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 class Api:
@@ -54,11 +28,11 @@ class Api:
         body: bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        connection = _Connection(self.path, self._timeout_s)
+        connection = UnixConnection(self.path, self._timeout_s)
         try:
             connection.request(method, target, body, dict(headers or {}))
             answer = connection.getresponse()
-            return Answer(answer.status, dict(answer.headers), answer.read())
+            return Answer(answer.status, answer.headers, answer.read())
         finally:
             connection.close()
 
@@ -78,7 +52,7 @@ class Api:
     @contextmanager
     def followed(self, query: str = "", **headers: str) -> Generator[Iterator[dict[str, str]]]:
         """The server-sent events of a subscription, as fields."""
-        connection = _Connection(self.path, self._timeout_s)
+        connection = UnixConnection(self.path, self._timeout_s)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             connection.request(

@@ -53,7 +53,8 @@ class Front:
     def asked(self, request: bytes, name: str | None = None) -> bytes:
         """All that is answered to some bytes, until the connection ends."""
         with self.connected(name) as end:
-            end.sendall(request)
+            with contextlib.suppress(BrokenPipeError):  # It was turned away at once.
+                end.sendall(request)
             return everything(end)
 
 

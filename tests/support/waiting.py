@@ -19,3 +19,13 @@ def wait_until(what: str, condition: Callable[[], T], timeout: float = 30.0) -> 
         assert time.monotonic() < deadline, f"no {what} within {timeout:g} s"
         select.select([], [], [], 0.005)
     return value
+
+
+def until_each_has(counts: Callable[[], list[int]], more: int, timeout: float) -> None:
+    """Wait until each count is so much higher than it is now."""
+    before = counts()
+    wait_until(
+        f"{more} more of each",
+        lambda: all(now >= then + more for now, then in zip(counts(), before, strict=True)),
+        timeout,
+    )

@@ -1,6 +1,5 @@
 """NDJSON in steps: nothing of a body is lost, and no step of it is long."""
 
-import asyncio
 import time
 
 import pytest
@@ -71,17 +70,10 @@ def test_a_line_that_comes_by_the_byte_costs_no_more_than_its_length() -> None:
 
 
 def test_refusals_in_a_row_are_one() -> None:
-    async def run() -> None:
-        same = [(at, "bad") for at in range(3, 10_003)]
-        assert await by_runs(same, 8) == [Refusal(3, 10_000, "bad")]
-        mixed = [(at, "a" if at % 2 else "b") for at in range(100)]
-        assert len(await by_runs(mixed, 100)) == 100
-        # Behind the runs that are shown they only count.
-        few = await by_runs(mixed, 8)
-        assert few[:9] == [Refusal(at, 1, why) for at, why in mixed[:9]]
-        assert sum(one.length for one in few) == 100
-        assert len(few) == 10
-        apart = [(at, "a") for at in range(0, 100, 2)]
-        assert len(await by_runs(apart, 8)) == 50
-
-    asyncio.run(run())
+    same = [(at, "bad") for at in range(3, 1003)]
+    assert list(by_runs(same)) == [Refusal(3, 1000, "bad")]
+    mixed = [(at, "a" if at % 2 else "b") for at in range(100)]
+    assert list(by_runs(mixed)) == [Refusal(at, 1, why) for at, why in mixed]
+    apart = [(at, "a") for at in range(0, 100, 2)]
+    assert list(by_runs(apart)) == [Refusal(at, 1, "a") for at, _ in apart]
+    assert list(by_runs([])) == []

@@ -7,7 +7,8 @@ from typing import cast
 import pytest
 
 from certeusd._native import DoorEncoder, Encoded
-from certeusd.api.otlp import THREAD_BYTES_MIN, parts
+from certeusd.api.long_work import THREAD_BYTES_MIN
+from certeusd.api.otlp import parts
 from certeusd.api.otlp_answers import PROTOBUF
 
 COUNT = 3

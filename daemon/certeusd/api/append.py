@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +28,7 @@ from certeusd.api import binary_mode, parameters
 from certeusd.api.bodies import DRAINING
 from certeusd.api.intake import Intake
 from certeusd.api.lines import Encode, Lines
+from certeusd.api.long_work import worked
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.routing import Context
@@ -120,8 +122,13 @@ async def _append(
     verdicts = intake.verdicts
     try:
         async for encoded in parts:
+            if _is_lines(request):  # However long they take to come, the last have their time.
+                intake.deadline = time.monotonic() + asked.timeout_s
             has_room = await intake.append(encoded)
-            await intake.paced(request, encoded.seen)
+            if _is_lines(request):
+                await intake.paced(request, encoded.seen)
+            else:
+                intake.charge(encoded.seen)
             if not has_room:
                 raise _no_room(asked, verdicts)
         if asked.waits:
@@ -163,14 +170,13 @@ async def _encoded(
     request: web.BaseRequest,
     asked: Asked,
 ) -> AsyncGenerator[Encoded]:
-    """Yield what the encoder makes of the body, block by block.
+    """Yield what the encoder makes of the body, part by part.
 
     Raises:
         ProblemError: 400, 413, 415.
     """
     kind = request.content_type
-    binary = binary_mode.is_binary(request)
-    if not binary and kind in NDJSON:
+    if _is_lines(request):
         line_max = context.process.config.limits.event_bytes_max + LINE_OVERHEAD_BYTES
         lines = Lines(_lines(encoder, asked), line_max)
         async for block in context.bodies.blocks(request):
@@ -180,38 +186,48 @@ async def _encoded(
             yield encoded
         return
     structured = kind.startswith(binary_mode.STRUCTURED)
-    if not binary and kind not in (ONE, BATCH) and (structured or "type" not in asked.attributes):
+    told = binary_mode.is_binary(request) or kind in (ONE, BATCH)
+    if not told and (structured or "type" not in asked.attributes):
         raise ProblemError(
             415, "content-type", "content type not taken",
             f"{kind} has no event's attributes: send {NDJSON[0]}, {ONE}, {BATCH}, or ce- headers,"
             " or give ?type= and ?source=",
             headers={"Accept-Post": ", ".join((NDJSON[0], ONE, BATCH))},
         )  # fmt: skip
-    # What is made of it is held for as long as somebody appends it.
+    # It is held for as long as somebody appends what is made of it.
     with context.bodies.account(caller.name) as account:
-        yield _encoded_whole(encoder, request, await context.bodies.whole(request, account), asked)
+        body = await context.bodies.whole(request, account)
+        try:
+            if kind != BATCH:
+                yield await worked(body, lambda: _one(encoder, request, body, asked))
+                return
+            begin = 0
+            while True:
+                part = await worked(body, partial(encoder.cloudevents_batch, body, begin))
+                yield part
+                begin = part.consumed
+                if begin == len(body):
+                    return
+        except ValueError as error:
+            raise _bad(str(error)) from error
 
 
-def _encoded_whole(
-    encoder: DoorEncoder, request: web.BaseRequest, body: bytes, asked: Asked
-) -> Encoded:
-    """Make events of a whole body.
+def _one(encoder: DoorEncoder, request: web.BaseRequest, body: bytes, asked: Asked) -> Encoded:
+    """Make an event of a whole body.
 
     Raises:
         ProblemError: 400.
+        ValueError: it is no CloudEvent, as a whole.
     """
-    try:
-        if binary_mode.is_binary(request):
-            return binary_mode.event(encoder, request, body)
-        if request.content_type == BATCH:
-            return encoder.cloudevents_batch(body)
-        if request.content_type == ONE:
-            return encoder.cloudevent(body)
-        return encoder.event(
-            body, None, **asked.attributes, content_type=binary_mode.type_of(request)
-        )
-    except ValueError as error:
-        raise _bad(str(error)) from error
+    if binary_mode.is_binary(request):
+        return binary_mode.event(encoder, request, body)
+    if request.content_type == ONE:
+        return encoder.cloudevent(body)
+    return encoder.event(body, None, **asked.attributes, content_type=binary_mode.type_of(request))
+
+
+def _is_lines(request: web.BaseRequest) -> bool:
+    return request.content_type in NDJSON and not binary_mode.is_binary(request)
 
 
 def _lines(encoder: DoorEncoder, asked: Asked) -> Encode:
@@ -242,8 +258,7 @@ def _check_applies(request: web.BaseRequest, asked: Asked) -> None:
     Raises:
         ProblemError: 400.
     """
-    binary = binary_mode.is_binary(request)
-    lines = not binary and request.content_type in NDJSON
+    binary, lines = binary_mode.is_binary(request), _is_lines(request)
     typed = "type" in asked.attributes
     if binary or request.content_type.startswith(binary_mode.STRUCTURED) or (lines and not typed):
         for name in asked.attributes:

@@ -15,7 +15,7 @@ from certeusd.api.peers import Caller
 from certeusd.api.producers import Producer
 from certeusd.api.refusals import by_runs
 from certeusd.api.routing import Context
-from certeusd.api.verdicts import RUNS_MAX, Verdicts
+from certeusd.api.verdicts import Verdicts
 
 PIECES_MAX = 65_536
 """So many runs of events may wait for their verdicts before more are read."""
@@ -38,7 +38,7 @@ class Intake:
         self._context = context
         self._caller = caller
         self._door = producer.door
-        self._deadline = deadline
+        self.deadline = deadline
         self.verdicts = Verdicts(producer.door)
         self._taken = producer.door.taken_by(self.verdicts)
 
@@ -63,7 +63,7 @@ class Intake:
         """
         verdicts = self.verdicts
         refused = encoded.refused
-        verdicts.begin(await by_runs(refused, RUNS_MAX))
+        verdicts.begin(by_runs(refused))
         tickets = await self._door.append(encoded.payloads, self._left_s(), verdicts.appended)
         verdicts.end()
         await self._take()
@@ -104,4 +104,4 @@ class Intake:
             await asyncio.sleep(0)
 
     def _left_s(self) -> float:
-        return max(self._deadline - time.monotonic(), 0.0)
+        return max(self.deadline - time.monotonic(), 0.0)

@@ -31,4 +31,5 @@ def _told(route: Route) -> openapi.Operation:
         answer=route.answer,
         answers=route.answers,
         refusals=route.refusals,
+        statuses=route.statuses,
     )

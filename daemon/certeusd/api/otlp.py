@@ -19,6 +19,7 @@ from aiohttp import web
 from certeus.errors import Error
 from certeusd._native import DoorEncoder, Encoded
 from certeusd.api.intake import Intake
+from certeusd.api.long_work import worked
 from certeusd.api.otlp_answers import AGAIN_S, JSON, PROTOBUF, answer
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
@@ -29,8 +30,6 @@ from certeusd.door import LateError
 KINDS = (PROTOBUF, JSON)
 TIMEOUT_S = 8.0
 """SDKs wait for ten seconds unless they are told otherwise."""
-THREAD_BYTES_MIN = 64 * 1024
-"""Bodies from here on are read in another thread: one part may take as long as all of them."""
 
 
 async def post_logs(
@@ -89,19 +88,11 @@ async def parts(encoder: DoorEncoder, body: bytes, kind: str) -> AsyncGenerator[
     Raises:
         ProblemError: 400.
     """
-    aside = len(body) >= THREAD_BYTES_MIN
-    is_json = kind == JSON
     try:
-        if aside:
-            logs = await asyncio.to_thread(encoder.otlp_logs, body, is_json)
-        else:
-            logs = encoder.otlp_logs(body, is_json)
+        logs = await worked(body, lambda: encoder.otlp_logs(body, kind == JSON))
     except ValueError as error:
         raise ProblemError(400, "bad-request", "bad request", str(error)) from error
-    while True:
-        part = await asyncio.to_thread(next, logs, None) if aside else next(logs, None)
-        if part is None:
-            return
+    while (part := await worked(body, lambda: next(logs, None))) is not None:
         yield part
 
 

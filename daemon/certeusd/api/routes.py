@@ -33,6 +33,7 @@ ROUTES: tuple[Route, ...] = (
         "POST", "/v1/ledger/events", "append", post_events,
         "Append events, and answer when they are durable.",
         query=parameters.APPEND, bodies=parameters.BODIES, answer=Summary,
+        statuses=(200, 202),
     ),
     Route(
         "GET", "/v1/ledger/events", "read", get_events,

@@ -55,6 +55,8 @@ class Route(NamedTuple):
     """Content types of what it gives."""
     refusals: tuple[str, ...] = ()
     """Content types of what it refuses with; none: it is RFC 9457's."""
+    statuses: tuple[int, ...] = (200,)
+    """Of what it gives."""
 
 
 def check_query(route: Route, target: str) -> None:

@@ -76,6 +76,7 @@ class Server:
         with self._beside():
             await self._process.draining.wait()
             acceptor.stop()
+        self._context.throttle.drain()
         self._context.bodies.drain(self._process.drain_timeout_s * BODIES_DRAIN_PART)
         await self._connections.close(self._process.drain_timeout_s * REQUESTS_DRAIN_PART)
         await self._producers.close(self._process.drain_timeout_s * (1 - REQUESTS_DRAIN_PART))

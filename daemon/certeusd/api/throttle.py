@@ -1,6 +1,7 @@
 """`api.events_per_s_max` for requests: refused when they begin, slowed down where they are long."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -22,6 +23,11 @@ class Throttle:
         self._bucket = Bucket(events_per_s_max)
         self._events_per_s_max = events_per_s_max
         self._on_throttled = on_throttled
+        self._draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """Let nobody wait any more, so that all are answered before the end."""
+        self._draining.set()
 
     def check(self, caller: Caller) -> None:
         """Let a request in before it is known how much it brings.
@@ -54,7 +60,10 @@ class Throttle:
         while (wait_s := self._bucket.wait_s(caller.name, time.monotonic())) > 0:
             if request.transport is None:
                 raise ConnectionError("nobody waits for the rest of it")
-            await asyncio.sleep(min(wait_s, LOOK_S))
+            if self._draining.is_set():
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._draining.wait(), min(wait_s, LOOK_S))
         self._bucket.charge(caller.name, events, time.monotonic())
 
     def _refuse(self, wait_s: float) -> None:

@@ -20,10 +20,12 @@ from typing import NamedTuple
 import msgspec
 
 from certeus.receipts import Receipt, Verdict
-from certeusd.api.refusals import STEP, Refusal
+from certeusd.api.refusals import Refusal
 from certeusd.door import Door
 
 RUNS_MAX = 65_536
+STEP = 4096
+"""So many runs at a time; then others have their turn."""
 
 
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -39,6 +39,9 @@ const NAME_BYTES_MAX: usize = 20;
 const OTHERS_MAX: usize = EXTENSIONS_COUNT_MAX + 6;
 /// `seq`, `recordedat`, `tenant` and `verdict`: with all of them certeus has shown it.
 const SHOWN_MIN: usize = 4;
+/// Of a batch, after which nothing more is put into a part.
+pub const PART_BYTES: usize = 64 * 1024;
+pub const PART_EVENTS: usize = 4096;
 const NO_DATA: &[u8] = b"null";
 const BYTES: &[u8] = b"application/octet-stream";
 
@@ -69,32 +72,44 @@ pub fn event(encoder: &mut Encoder<'_>, body: &[u8]) -> Result<(), NoSuchBody> {
     Ok(())
 }
 
-/// Takes each element of `body` as one event. An error: it is no array.
-pub fn batch(encoder: &mut Encoder<'_>, body: &[u8]) -> Result<(), NoSuchBody> {
-    let mut at = space(body, 0);
-    if body.get(at) != Some(&b'[') {
-        return Err(NoSuchBody);
-    }
-    at = space(body, at + 1);
-    if body.get(at) == Some(&b']') {
-        return ends(encoder, body, at);
-    }
-    loop {
-        let end = value_end(body, at).ok_or(NoSuchBody)?;
+/// Takes each element of `body` as one event, a part of them from `begin` on: two bytes can be an
+/// element. The next part begins where this one has consumed. An error, at 0: `body` as a whole is
+/// no array.
+pub fn batch(encoder: &mut Encoder<'_>, body: &[u8], begin: usize) -> Result<(), NoSuchBody> {
+    let mut at = if begin == 0 { first_element(body)? } else { begin };
+    while let Some(end) = value_end(body, at) {
+        if encoder.seen == PART_EVENTS || at - begin >= PART_BYTES {
+            encoder.consumed = at;
+            return Ok(());
+        }
         let outcome = one(encoder, &body[at..end]);
         encoder.note(outcome);
         at = space(body, end);
+        if body.get(at) == Some(&b',') {
+            at = space(body, at + 1);
+        }
+    }
+    encoder.consumed = body.len();
+    Ok(())
+}
+
+/// Looks through the whole array; where its first element begins, or its closing bracket is.
+fn first_element(body: &[u8]) -> Result<usize, NoSuchBody> {
+    let open = space(body, 0);
+    if body.get(open) != Some(&b'[') {
+        return Err(NoSuchBody);
+    }
+    let first = space(body, open + 1);
+    let mut at = first;
+    while at > first || body.get(at) != Some(&b']') {
+        at = space(body, value_end(body, at).ok_or(NoSuchBody)?);
         match body.get(at) {
             Some(b',') => at = space(body, at + 1),
-            Some(b']') => return ends(encoder, body, at),
+            Some(b']') => break,
             _ => return Err(NoSuchBody),
         }
     }
-}
-
-fn ends(encoder: &mut Encoder<'_>, body: &[u8], bracket: usize) -> Result<(), NoSuchBody> {
-    encoder.consumed = body.len();
-    if space(body, bracket + 1) == body.len() { Ok(()) } else { Err(NoSuchBody) }
+    if space(body, at + 1) == body.len() { Ok(first) } else { Err(NoSuchBody) }
 }
 
 /// Where the value at `at` ends, by its quotes and brackets alone: what is wrong inside of an event

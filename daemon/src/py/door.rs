@@ -75,8 +75,11 @@ impl DoorEncoder {
         self.encode(py, block.len(), |encoder| cloudevents::lines(encoder, block, r#final))
     }
 
-    fn cloudevents_batch(&self, py: Python<'_>, body: &[u8]) -> PyResult<Encoded> {
-        self.encode_body(py, body, cloudevents::batch, "the batch", "a JSON array of events")
+    #[pyo3(signature = (body, begin=0))]
+    fn cloudevents_batch(&self, py: Python<'_>, body: &[u8], begin: usize) -> PyResult<Encoded> {
+        let part = |encoder: &mut Encoder<'_>| cloudevents::batch(encoder, body, begin);
+        let bytes = body.len().min(cloudevents::PART_BYTES);
+        self.encode_body(py, bytes, part, "the batch", "a JSON array of events")
     }
 
     fn otlp_logs(&self, body: &Bound<'_, PyBytes>, json: bool) -> PyResult<OtlpLogs> {
@@ -84,7 +87,8 @@ impl DoorEncoder {
     }
 
     fn cloudevent(&self, py: Python<'_>, body: &[u8]) -> PyResult<Encoded> {
-        self.encode_body(py, body, cloudevents::event, "the event", "a JSON object")
+        let whole = |encoder: &mut Encoder<'_>| cloudevents::event(encoder, body);
+        self.encode_body(py, body.len(), whole, "the event", "a JSON object")
     }
 
     #[pyo3(signature = (datagrams, r#type="syslog", source=None))]
@@ -186,8 +190,6 @@ impl Encoded {
     }
 }
 
-type Body = fn(&mut Encoder<'_>, &[u8]) -> Result<(), NoSuchBody>;
-
 impl DoorEncoder {
     pub(super) fn encode(
         &self,
@@ -207,13 +209,13 @@ impl DoorEncoder {
     fn encode_body(
         &self,
         py: Python<'_>,
-        body: &[u8],
-        fill: Body,
+        input_bytes: usize,
+        fill: impl FnOnce(&mut Encoder<'_>) -> Result<(), NoSuchBody> + Send,
         what: &str,
         wanted: &str,
     ) -> PyResult<Encoded> {
         let mut outcome = Ok(());
-        let encoded = self.encode(py, body.len(), |encoder| outcome = fill(encoder, body));
+        let encoded = self.encode(py, input_bytes, |encoder| outcome = fill(encoder));
         outcome.map(|()| encoded).map_err(|NoSuchBody| {
             PyValueError::new_err(format!("cannot read {what}: the body is not {wanted}; send one"))
         })

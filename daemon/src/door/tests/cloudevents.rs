@@ -3,7 +3,9 @@
 use certeus_ipc::record::Tag;
 
 use super::*;
-use crate::door::cloudevents::{NoSuchBody, batch, check_extensions, event as single, lines};
+use crate::door::cloudevents::{
+    NoSuchBody, PART_BYTES, PART_EVENTS, batch, check_extensions, event as single, lines,
+};
 
 fn encode<'r>(rules: &'r Rules, text: &str) -> Encoder<'r> {
     let mut encoder = Encoder::new(rules, text.len());
@@ -283,11 +285,31 @@ fn a_batch_is_told_by_its_elements() {
         ),
     ] {
         let mut encoder = Encoder::new(&rules, 0);
-        assert_eq!(batch(&mut encoder, text.as_bytes()), Ok(()), "{text}");
+        assert_eq!(batch(&mut encoder, text.as_bytes(), 0), Ok(()), "{text}");
         assert_eq!(words(&encoder), refusals, "{text}");
         let found: Vec<_> = events(&encoder).into_iter().map(|event| event.data).collect();
         assert_eq!(found, datas.iter().map(|it| it.as_bytes().to_vec()).collect::<Vec<_>>());
         assert_eq!(encoder.consumed, text.len());
+    }
+}
+
+#[test]
+fn a_batch_comes_in_parts_that_are_bounded() {
+    let rules = rules();
+    let good = with(r#","data":[1,2]"#);
+    for (element, count) in [("0", 3 * PART_EVENTS), (&good, 3 * PART_BYTES / good.len()), (" ", 0)]
+    {
+        let text = format!("[{}]", vec![element; count].join(" ,\n"));
+        let (mut begin, mut seen, mut taken) = (0, 0, 0);
+        while begin < text.len() {
+            let mut encoder = Encoder::new(&rules, 0);
+            assert_eq!(batch(&mut encoder, text.as_bytes(), begin), Ok(()));
+            assert!(encoder.seen <= PART_EVENTS && encoder.consumed > begin);
+            assert!(encoder.consumed - begin < PART_BYTES + good.len() + 4);
+            (begin, seen) = (encoder.consumed, seen + encoder.seen);
+            taken += encoder.count;
+        }
+        assert_eq!((seen, taken), (count, if element == good { count } else { 0 }));
     }
 }
 
@@ -316,7 +338,7 @@ fn a_body_that_is_something_else_is_told_as_a_whole() {
         format!("{good}]"),
     ] {
         let mut encoder = Encoder::new(&rules, 0);
-        assert_eq!(batch(&mut encoder, text.as_bytes()), Err(NoSuchBody), "{text}");
+        assert_eq!(batch(&mut encoder, text.as_bytes(), 0), Err(NoSuchBody), "{text}");
     }
     for text in [
         "".to_owned(),

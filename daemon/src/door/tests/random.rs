@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::otlp::field;
 use super::*;
-use crate::door::cloudevents::{batch, event as single, lines};
+use crate::door::cloudevents::{NoSuchBody, batch, event as single, lines};
 use crate::door::lines::{Common, data};
 use crate::door::otlp::{Logs, Notation};
 use crate::validate::{self, Limits};
@@ -182,7 +182,7 @@ proptest! {
         let rules = rules();
         let (texts, expected): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
         let mut encoder = Encoder::new(&rules, 0);
-        batch(&mut encoder, format!("[{}]", texts.join(" , ")).as_bytes()).unwrap();
+        batch(&mut encoder, format!("[{}]", texts.join(" , ")).as_bytes(), 0).unwrap();
         prop_assert_eq!(events(&encoder), &expected[..]);
         let mut encoder = Encoder::new(&rules, 0);
         lines(&mut encoder, texts.join("\r\n").replace('\n', "\n\n").as_bytes(), true);
@@ -240,7 +240,8 @@ proptest! {
     #[test]
     fn no_bytes_end_an_encoder_or_a_session(body in noise()) {
         let rules = rules();
-        for form in [single, batch] {
+        type Form = fn(&mut Encoder<'_>, &[u8]) -> Result<(), NoSuchBody>;
+        for form in [single as Form, |encoder, body| batch(encoder, body, 0)] {
             let mut encoder = Encoder::new(&rules, 0);
             let outcome = form(&mut encoder, &body);
             judged(&encoder);
