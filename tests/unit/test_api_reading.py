@@ -22,7 +22,8 @@ from certeusd.api.faults import answered
 from certeusd.api.reading import Reading, get_events
 from certeusd.api.routing import Context
 from certeusd.log import tailing
-from support.api_client import EVENTS, Answer, Api
+from support.api_asking import Answer
+from support.api_client import EVENTS, Api
 from support.api_front import WAIT_S, Front, front, get
 from support.waiting import wait_until
 
