@@ -151,9 +151,9 @@ def test_each_event_of_a_long_batch_has_its_own_verdict(api: Api) -> None:
     assert [one["id"] for one in events(api, "parts")] == wanted
 
 
-def test_a_batch_of_millions_costs_no_more_than_its_body(daemon: Daemon, api: Api) -> None:
-    answer = api.post(b"[" + b"0,{}," * 1_000_000 + b"0]", BATCH)
-    assert (answer.status, answer.json["rejected"]) == (422, 2_000_001)
+def test_a_batch_of_a_million_costs_no_more_than_its_body(daemon: Daemon, api: Api) -> None:
+    answer = api.post(b"[" + b"0,{}," * 500_000 + b"0]", BATCH)
+    assert (answer.status, answer.json["rejected"]) == (422, 1_000_001)
     assert not answer.json["complete"]
     (pid,) = daemon.pids("api")
     status = Path(f"/proc/{pid}/status").read_text()

@@ -14,7 +14,7 @@ from certeusd.api import producers as module
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
 from certeusd.api.producers import Producers
-from certeusd.config import Config
+from certeusd.config import ApiSection, Config
 from certeusd.door_process import DoorProcess
 from certeusd.rule import Rule
 from support.api_client import Api
@@ -23,7 +23,7 @@ from support.daemon import Daemon, running
 pytestmark = pytest.mark.integration
 
 AWAY = '[postgres]\ndsn = "postgresql://nobody@/none?host=/nonexistent"\n'
-ONE, OTHER = (Caller(name, name, appends=True, reads=True) for name in ("one", "other"))
+ONE, OTHER = (Caller(name, None, appends=True, reads=True) for name in ("one", "other"))
 WAIT_S = 30.0
 
 
@@ -39,7 +39,8 @@ def producers_of(daemon: Daemon) -> Producers:
     process = SimpleNamespace(
         config=Config(), private_socket=doors.private_path(daemon.runtime_dir, "api")
     )
-    return Producers(cast(DoorProcess, process), cast(Rule, SimpleNamespace(sources=("*",))))
+    rule = Rule.of(ApiSection())
+    return Producers(cast(DoorProcess, process), rule)
 
 
 def test_one_that_is_used_is_not_closed(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

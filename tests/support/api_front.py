@@ -33,7 +33,7 @@ class Front:
         self.acceptor: Acceptor
 
     def admit(self, _: socket.socket) -> Connection | None:
-        return self.connections.admit(Caller(self.name, self.name, appends=True, reads=True))
+        return self.connections.admit(Caller(self.name, None, appends=True, reads=True))
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run something in the front's loop."""

@@ -18,7 +18,7 @@ from support.api_front import front, get
 from support.waiting import wait_until
 
 SOON_S = 20.0
-CALLER = Caller("uid:1", "one", appends=True, reads=True)
+CALLER = Caller("uid:1", 1, appends=True, reads=True)
 
 
 @pytest.mark.parametrize(

@@ -95,11 +95,11 @@ async def post_events(
     context.throttle.check(caller)
     asked = Asked.of(dict(request.query))
     _check_applies(request, asked)
-    if not _names_source(request, asked) and context.producers.default_source(caller) is None:
-        raise _bad("a source is needed: give ?source= one of those that [api] sources allows")
     async with contextlib.AsyncExitStack() as stack:
         left_s = asked.deadline - time.monotonic()
         producer = await stack.enter_async_context(context.producers.of(caller, left_s))
+        if not (_names_source(request, asked) or producer.has_source):
+            raise _bad("a source is needed: give ?source= one of those that [api] sources allows")
         intake = stack.enter_context(Intake(context, caller, producer, asked.deadline))
         encoded = _encoded(context, caller, producer.encoder, request, asked)
         async with contextlib.aclosing(encoded):

@@ -13,6 +13,7 @@ from certeus.errors import ConnectError
 from certeusd._native import DoorEncoder
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
+from certeusd.api.users import Users
 from certeusd.door import Door, event_bytes_max, ring_bytes
 from certeusd.door_process import DoorProcess
 from certeusd.rule import Rule
@@ -27,9 +28,11 @@ BUSY_AGAIN_S = 1
 class Producer:
     """What one peer's events go through."""
 
-    def __init__(self, door: Door, encoder: DoorEncoder) -> None:
+    def __init__(self, door: Door, encoder: DoorEncoder, *, has_source: bool) -> None:
         self.door = door
         self.encoder = encoder
+        self.has_source = has_source
+        """Whether the rule allows the source of events that name none."""
         self.users = 0
         """Requests that append, or wait for verdicts."""
         self.used_at = time.monotonic()
@@ -46,16 +49,12 @@ class Producers:
     def __init__(self, process: DoorProcess, rule: Rule) -> None:
         self._process = process
         self._rule = rule
+        self._users = Users()
         self._open: dict[str, Producer] = {}
         self._opening: dict[str, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
-
-    def default_source(self, caller: Caller) -> str | None:
-        """Return the source of events that name none; none: the rule does not allow it."""
-        source = f"{SOURCE_PREFIX}{caller.user}"
-        return source if self._rule.allows(source) else None
 
     @contextlib.asynccontextmanager
     async def of(self, caller: Caller, timeout_s: float) -> AsyncGenerator[Producer]:
@@ -105,7 +104,8 @@ class Producers:
         if (ended := self._open.pop(caller.name, None)) is not None:
             await ended.door.close(0.0)
         await self._make_room()
-        source = f"{SOURCE_PREFIX}{caller.user}"
+        user = caller.name if caller.uid is None else await self._users.name(caller.uid)
+        source = f"{SOURCE_PREFIX}{user}"
         limits = self._process.config.limits
         size = ring_bytes(limits)
         try:
@@ -113,7 +113,8 @@ class Producers:
         except ConnectError as error:
             raise _no_worker(str(error)) from error
         encoder = DoorEncoder(event_bytes_max(limits, size), source, self._rule.sources)
-        self._open[caller.name] = Producer(door, encoder)
+        has_source = self._rule.allows(source)
+        self._open[caller.name] = Producer(door, encoder, has_source=has_source)
 
     async def _make_room(self) -> None:
         if len(self._open) + len(self._opening) <= PRODUCERS_MAX:
