@@ -420,9 +420,16 @@ class DatagramBuffer:
 
     def __new__(cls, bytes: int) -> DatagramBuffer: ...
 
+@final
+class Datagrams:
+    """What one sender sent, in order."""
+
+    def __new__(cls, datagrams: Sequence[bytes]) -> Datagrams: ...
+    def __len__(self) -> int: ...
+
 def recv_datagrams(
     fd: int, buffer: DatagramBuffer, count_max: int, bytes_max: int
-) -> tuple[list[tuple[tuple[int, int] | None, list[bytes]]], int]:
+) -> tuple[list[tuple[tuple[int, int] | None, Datagrams]], int]:
     """Take datagrams that a socket holds; never waits.
 
     Args:
@@ -586,7 +593,7 @@ class DoorEncoder:
         """
 
     def syslog(
-        self, datagrams: Sequence[bytes], type: str = "syslog", source: str | None = None
+        self, datagrams: Datagrams, type: str = "syslog", source: str | None = None
     ) -> Encoded:
         """Take each datagram as one message: RFC 5424, RFC 3164, or any text.
 

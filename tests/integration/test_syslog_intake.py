@@ -12,6 +12,7 @@ from certeus.aio_link import AsyncLink
 from certeus.core import Core
 from certeus.session import RefusedError
 from certeusd import logs
+from certeusd._native import Datagrams
 from certeusd.board import BOARD_BYTES, Board
 from certeusd.channel import Channel, Start
 from certeusd.config import Config
@@ -53,7 +54,7 @@ def process_of(syslog: Syslog, channel: socket.socket) -> DoorProcess:
 
 async def take(intake: Intake, message: bytes) -> None:
     async with intake.turn():
-        await intake.take([intake.encoder.syslog([message])])
+        await intake.take([intake.encoder.syslog(Datagrams([message]))])
 
 
 def test_what_is_held_is_appended_again_when_its_session_has_ended(

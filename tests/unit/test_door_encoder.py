@@ -10,7 +10,7 @@ import pytest
 
 import certeus
 from certeus._native import Ring
-from certeusd._native import DoorEncoder, Encoded, SegmentBuilder
+from certeusd._native import Datagrams, DoorEncoder, Encoded, SegmentBuilder
 from certeusd.log.reader import Filter
 from certeusd.log.tailing import Tailing
 from support.fake_daemon import Event, FakeDaemon, Session, decode
@@ -156,7 +156,7 @@ def test_what_certeus_shows_can_be_sent_again(tmp_path: Path) -> None:
 def test_syslog_comes_by_the_datagram_or_in_a_stream() -> None:
     told = b"<34>1 2003-10-11T22:14:15.003Z host su - - - failed"
     old = b"<13>Oct 11 22:14:15 cron[7]: started"
-    datagrams = encoder().syslog([told, b"\n", old], source="syslog/host")
+    datagrams = encoder().syslog(Datagrams([told, b"\n", old]), source="syslog/host")
     stream = encoder().syslog_stream(
         b"%d %s%s\n<13>no" % (len(told), told, old), source="syslog/host"
     )

@@ -4,9 +4,9 @@ use certeus_ipc::layout::RING_BYTES_MAX;
 use certeus_ipc::record::{Attributes, FLAG_OPAQUE, Tag};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
+use super::datagrams::Datagrams;
 use super::otlp::OtlpLogs;
 use crate::door::cloudevents::{self, NoSuchBody};
 use crate::door::lines::{self, Common};
@@ -95,17 +95,16 @@ impl DoorEncoder {
     fn syslog(
         &self,
         py: Python<'_>,
-        datagrams: Vec<PyBackedBytes>,
+        datagrams: &Datagrams,
         r#type: &str,
         source: Option<&str>,
     ) -> Encoded {
-        let bytes = datagrams.iter().map(|datagram| datagram.len()).sum();
         let common = syslog::Common { r#type, source };
-        self.encode(py, bytes, |encoder| {
-            for datagram in &datagrams {
+        self.encode(py, datagrams.bytes(), |encoder| {
+            for datagram in datagrams.each() {
                 syslog::message(encoder, datagram, common);
             }
-            encoder.consumed = bytes;
+            encoder.consumed = datagrams.bytes();
         })
     }
 

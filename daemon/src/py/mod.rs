@@ -50,6 +50,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("FAILPOINTS", crate::failpoint::names())?;
     module.add("BOARD_PAGES", board::BOARD_PAGES)?;
     module.add_class::<datagrams::DatagramBuffer>()?;
+    module.add_class::<datagrams::Datagrams>()?;
     module.add_function(wrap_pyfunction!(datagrams::recv_datagrams, module)?)?;
     module.add_class::<door::DoorEncoder>()?;
     module.add_class::<door::Encoded>()?;
