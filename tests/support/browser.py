@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, cast
 
@@ -95,8 +96,10 @@ def browser(*, scripts: bool = True) -> Generator[Browser]:
     if not scripts:
         off = {"profile.managed_default_content_settings.javascript": 2}
         cast(_Options, options).add_experimental_option("prefs", off)
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
-    try:
-        yield Browser(driver)
-    finally:
-        driver.quit()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # It leaves some there.
+        service = Service(executable_path=DRIVER, env={**os.environ, "TMPDIR": scratch})
+        driver = webdriver.Chrome(options=options, service=service)
+        try:
+            yield Browser(driver)
+        finally:
+            driver.quit()
