@@ -39,7 +39,11 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only ``--attack full`` runs: it is not skipped, it belongs to another run."""
+    """Leave out what only ``--attack full`` runs: it is not skipped, it belongs to another run.
+
+    The packages are built by the first test that wants them, while others run beside: first of all.
+    """
+    items.sort(key=lambda item: item.path.name != "test_package.py")
     if config.option.attack == "fast":
         later = [item for item in items if item.get_closest_marker("full")]
         if later:
