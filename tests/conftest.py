@@ -1,10 +1,12 @@
 """Options and fixtures of all tests: the size and the seed of attacks, and their closing table."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from support.attack import Attack, Outcome, outcomes_of, table
@@ -49,6 +51,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if later:
             config.hook.pytest_deselected(items=later)
             items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """What a test configures in this process holds for no other one."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

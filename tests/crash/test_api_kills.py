@@ -10,7 +10,7 @@ import pytest
 
 from support.api_client import EVENTS, NDJSON, Api
 from support.daemon import Daemon, running
-from support.waiting import until_each_has, wait_until
+from support.waiting import until_each_has
 
 pytestmark = pytest.mark.crash
 
@@ -70,8 +70,7 @@ def test_what_was_acknowledged_is_there_once_and_in_order(daemon: Daemon, role: 
 
     for _ in range(4):
         until_each_has(acknowledged, 4 * BATCH, WAIT_S)
-        wait_until(f"a {role}", lambda: bool(daemon.pids(role)), WAIT_S)
-        daemon.kill(role)
+        daemon.kill_next(role)
     until_each_has(acknowledged, BATCH, WAIT_S)
     for client in clients:
         client.end()

@@ -79,8 +79,7 @@ def ends_whole(daemon: Daemon, writer: SteadyWriter) -> None:
 def test_a_process_is_killed(daemon: Daemon, writer: SteadyWriter, role: str) -> None:
     for _ in range(KILLS):
         more(daemon, 100)
-        wait_until(f"a {role}", lambda: bool(daemon.pids(role)), WAIT_S)
-        daemon.kill(role)
+        daemon.kill_next(role)
     more(daemon, 100)
     ends_whole(daemon, writer)
 

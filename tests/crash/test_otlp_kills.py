@@ -15,7 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from support.api_client import EVENTS, Api
 from support.daemon import Daemon, running
 from support.ports import free_port
-from support.waiting import until_each_has, wait_until
+from support.waiting import until_each_has
 
 pytestmark = pytest.mark.crash
 
@@ -87,8 +87,7 @@ def test_each_record_of_a_successful_export_is_in_the_log(
 
     for _ in range(4):
         until_each_has(acknowledged, 4 * BATCH, WAIT_S)
-        wait_until(f"a {role}", lambda: bool(daemon.pids(role)), WAIT_S)
-        daemon.kill(role)
+        daemon.kill_next(role)
     until_each_has(acknowledged, BATCH, WAIT_S)
     for client in clients:
         client.end()

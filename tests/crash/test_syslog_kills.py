@@ -67,8 +67,7 @@ def killed_under_load(syslog: Syslog, role: str, kinds: list[str]) -> dict[str, 
         sender.start()
     for _ in range(KILLS):
         syslog.taken(int(syslog.metric("events_total")) + 500)
-        wait_until(f"a {role}", lambda: bool(syslog.daemon.pids(role)), WAIT_S)
-        syslog.daemon.kill(role)
+        syslog.daemon.kill_next(role)
     return {sender.name: sender.end() for sender in senders}
 
 

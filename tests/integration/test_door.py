@@ -177,8 +177,7 @@ def test_a_kill_loses_nothing_and_keeps_the_order(daemon: Daemon, role: str) -> 
             block = b"".join(payload(b"%d" % (at * 500 + n)) for n in range(500))
             tickets = await door.append(block, WAIT_S)
             if at in (1, 3):
-                wait_until(f"a {role}", lambda: bool(daemon.pids(role)), WAIT_S)
-                daemon.kill(role)
+                daemon.kill_next(role)
         await door.settled(tickets[-1], WAIT_S)
 
     with_door(daemon, run)

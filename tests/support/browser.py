@@ -96,7 +96,8 @@ def browser(*, scripts: bool = True) -> Generator[Browser]:
     if not scripts:
         off = {"profile.managed_default_content_settings.javascript": 2}
         cast(_Options, options).add_experimental_option("prefs", off)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # It leaves some there.
+    # It leaves files there.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         service = Service(executable_path=DRIVER, env={**os.environ, "TMPDIR": scratch})
         driver = webdriver.Chrome(options=options, service=service)
         try:

@@ -53,6 +53,7 @@ class Daemon:
         opened = {f"CERTEUS_{door.upper()}__ENABLED": str(door in doors).lower() for door in DOORS}
         self.env = {**os.environ, **opened, **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
+        self._killed = set[int]()
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -182,7 +183,18 @@ class Daemon:
                 continue
         if target in ("all", "supervisor") and signum == signal.SIGKILL:
             self.process.wait(30)
+        self._killed.update(pids)
         return pids
+
+    def kill_next(self, role: str) -> None:
+        """Kill a role once it runs again: who was killed is there until it had its last moment."""
+
+        def runs() -> bool:
+            pids = self.pids(role)
+            return bool(pids) and self._killed.isdisjoint(pids)
+
+        wait_until(f"a {role}", runs, 60.0)
+        self.kill(role)
 
 
 @contextmanager

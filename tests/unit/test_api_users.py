@@ -20,7 +20,11 @@ def test_a_user_that_has_another_name_is_known_by_it_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names = {7: "ann"}
-    monkeypatch.setattr(pwd, "getpwuid", lambda uid: entry(names[uid], uid))
+
+    def look(uid: int) -> pwd.struct_passwd:
+        return entry(names[uid], uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", look)
 
     async def ask() -> None:
         known = Users()
