@@ -58,7 +58,7 @@ class Client(threading.Thread):
         assert not self.is_alive()
 
 
-@pytest.mark.parametrize("role", ["api", "worker", "log", "flush"])
+@pytest.mark.parametrize("role", ["api", "worker", "log", "flush", "supervisor"])
 def test_what_was_acknowledged_is_there_once_and_in_order(daemon: Daemon, role: str) -> None:
     path = daemon.runtime_dir / "api.sock"
     clients = [Client(path, f"client-{at}") for at in range(CLIENTS)]

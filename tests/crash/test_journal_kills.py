@@ -75,7 +75,7 @@ def ends_whole(daemon: Daemon, writer: SteadyWriter) -> None:
     assert daemon.stop() == 0
 
 
-@pytest.mark.parametrize("role", ["journal", "worker", "log"])
+@pytest.mark.parametrize("role", ["journal", "worker", "log", "flush"])
 def test_a_process_is_killed(daemon: Daemon, writer: SteadyWriter, role: str) -> None:
     for _ in range(KILLS):
         more(daemon, 100)

@@ -72,7 +72,7 @@ class Client(threading.Thread):
         shut_down()
 
 
-@pytest.mark.parametrize("role", ["api", "worker", "log"])
+@pytest.mark.parametrize("role", ["api", "worker", "log", "flush", "supervisor"])
 def test_each_record_of_a_successful_export_is_in_the_log(
     daemon: Daemon, port: int, role: str
 ) -> None:

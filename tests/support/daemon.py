@@ -187,7 +187,10 @@ class Daemon:
         return pids
 
     def kill_next(self, role: str) -> None:
-        """Kill a role once it runs again: who was killed is there until it had its last moment."""
+        """Kill a role once it runs again: who was killed is there until it had its last moment.
+
+        Who starts the others is started again.
+        """
 
         def runs() -> bool:
             pids = self.pids(role)
@@ -195,6 +198,8 @@ class Daemon:
 
         wait_until(f"a {role}", runs, 60.0)
         self.kill(role)
+        if role == "supervisor":
+            self.start()
 
 
 @contextmanager
