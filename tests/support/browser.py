@@ -96,7 +96,7 @@ def browser(*, scripts: bool = True) -> Generator[Browser]:
     if not scripts:
         off = {"profile.managed_default_content_settings.javascript": 2}
         cast(_Options, options).add_experimental_option("prefs", off)
-    # It leaves files there.
+    # What Chromium leaves in TMPDIR goes with it.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         service = Service(executable_path=DRIVER, env={**os.environ, "TMPDIR": scratch})
         driver = webdriver.Chrome(options=options, service=service)
