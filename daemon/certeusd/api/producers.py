@@ -13,7 +13,7 @@ from certeus.errors import ConnectError
 from certeusd._native import DoorEncoder
 from certeusd.api.peers import Caller
 from certeusd.api.problems import ProblemError
-from certeusd.api.users import Users
+from certeusd.directory import Lookups, name_of
 from certeusd.door import Door, event_bytes_max, ring_bytes
 from certeusd.door_process import DoorProcess
 from certeusd.rule import Rule
@@ -49,7 +49,7 @@ class Producers:
     def __init__(self, process: DoorProcess, rule: Rule) -> None:
         self._process = process
         self._rule = rule
-        self._users = Users()
+        self._users = Lookups(name_of)
         self._open: dict[str, Producer] = {}
         self._opening: dict[str, asyncio.Task[None]] = {}
 
@@ -104,7 +104,7 @@ class Producers:
         if (ended := self._open.pop(caller.name, None)) is not None:
             await ended.door.close(0.0)
         await self._make_room()
-        user = caller.name if caller.uid is None else await self._users.name(caller.uid)
+        user = caller.name if caller.uid is None else await self._users.get(caller.uid)
         source = f"{SOURCE_PREFIX}{user}"
         limits = self._process.config.limits
         size = ring_bytes(limits)

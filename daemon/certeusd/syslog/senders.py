@@ -4,20 +4,14 @@ A message can claim any host and any program; its source is what nobody can clai
 user, or the port where anybody of this host can send.
 """
 
-import asyncio
 import os
-import pwd
-import time
 
 from certeusd.config import SyslogSection
+from certeusd.directory import Lookups, name_of
 from certeusd.rule import OVERFLOW_ID
 
 SOURCE = "syslog"
 UDP, TCP = f"{SOURCE}/udp", f"{SOURCE}/tcp"
-KNOWN_MAX = 1024
-KNOWN_S = 60.0
-"""So long a name or a group is believed: each may cost a question to a directory, which may be slow
-or away. Whoever has the turn waits for the answer, and so do the others; the process lives on."""
 
 Sender = tuple[int, int]
 """Uid and primary gid."""
@@ -30,25 +24,18 @@ class Senders:
         self._for_everyone = syslog.for_everyone
         self._uids = frozenset(syslog.uids) - {OVERFLOW_ID}
         self._gids = frozenset(syslog.gids) - {OVERFLOW_ID}
-        self._known: dict[Sender, tuple[str | None, float]] = {}
+        self._sources = Lookups(self._ask)
 
     async def source_of(self, sender: Sender | None) -> str | None:
-        """Return the source of what this user sends; none: it may not send."""
-        sender = sender or (OVERFLOW_ID, OVERFLOW_ID)
-        now = time.monotonic()
-        source, until = self._known.get(sender, (None, 0.0))
-        if now >= until:
-            source = await asyncio.to_thread(self._ask, *sender)
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
-            self._known[sender] = (source, now + KNOWN_S)
-        return source
+        """Return the source of what this user sends; none: it may not send.
 
-    def _ask(self, uid: int, gid: int) -> str | None:
-        try:
-            name = pwd.getpwuid(uid).pw_name
-        except KeyError:
-            name = str(uid)
+        Whoever has the turn waits for the answer, and so do the others; the process lives on.
+        """
+        return await self._sources.get(sender or (OVERFLOW_ID, OVERFLOW_ID))
+
+    def _ask(self, sender: Sender) -> str | None:
+        uid, gid = sender
+        name = name_of(uid)
         if self._for_everyone or uid in self._uids or self._is_member(name, gid):
             return f"{SOURCE}/{name}"
         return None

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from certeusd.api import users
-from certeusd.api.users import Users
+from certeusd import directory
+from certeusd.directory import Lookups, name_of
 
 WAIT_S = 20.0
 
@@ -27,16 +27,16 @@ def test_a_user_that_has_another_name_is_known_by_it_after_a_while(
     monkeypatch.setattr(pwd, "getpwuid", look)
 
     async def ask() -> None:
-        known = Users()
-        assert await known.name(7) == "ann"
+        known = Lookups(name_of)
+        assert await known.get(7) == "ann"
         names[7] = "bob"
-        assert await known.name(7) == "ann"
-        monkeypatch.setattr(users, "KEPT_S", 0.0)
-        again = Users()
-        assert await again.name(7) == "bob"
+        assert await known.get(7) == "ann"
+        monkeypatch.setattr(directory, "KEPT_S", 0.0)
+        again = Lookups(name_of)
+        assert await again.get(7) == "bob"
         names[7] = "cid"
-        assert await again.name(7) == "cid"
-        assert await again.name(8) == "8"
+        assert await again.get(7) == "cid"
+        assert await again.get(8) == "8"
 
     asyncio.run(ask())
 
@@ -49,12 +49,12 @@ def test_names_of_few_users_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyError(uid)
 
     monkeypatch.setattr(pwd, "getpwuid", look)
-    monkeypatch.setattr(users, "KEPT_MAX", 2)
+    monkeypatch.setattr(directory, "KEPT_MAX", 2)
 
     async def ask() -> None:
-        known = Users()
+        known = Lookups(name_of)
         for uid in (1, 2, 1, 3, 2, 1):
-            assert await known.name(uid) == str(uid)
+            assert await known.get(uid) == str(uid)
 
     asyncio.run(ask())
     assert asked == [1, 2, 3, 1]
@@ -73,8 +73,8 @@ def test_a_directory_that_is_away_keeps_nobody_else_waiting(
     monkeypatch.setattr(pwd, "getpwuid", look)
 
     async def ask() -> None:
-        known = Users()
-        waiting = [asyncio.create_task(known.name(7)) for _ in range(100)]
+        known = Lookups(name_of)
+        waiting = [asyncio.create_task(known.get(7)) for _ in range(100)]
         with pytest.raises(TimeoutError):  # Who gives up takes the answer away from nobody.
             await asyncio.wait_for(waiting[0], 0.01)
         answers.set()
