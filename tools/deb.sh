@@ -77,7 +77,7 @@ fetch() {
       -r "$source/debian/locked-${extra%-system}.txt"
   done
   mkdir -p "$source/debian/cargo" "$source/debian/home"
-  "$(usable_cargo)" vendor --locked --versioned-dirs "$source/debian/vendor"
+  cargo vendor --locked --versioned-dirs "$source/debian/vendor"
   printf '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "vendor"\n' \
     >"$source/debian/cargo/config.toml"
 }

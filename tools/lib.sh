@@ -34,12 +34,9 @@ step() {
 
 readonly CARGO_MIN=85 # 1.85, Cargo.toml's rust-version
 
-# usable_cargo: the first cargo on PATH that is new enough.
+# usable_cargo: whether the cargo of PATH is new enough.
 usable_cargo() {
-  local path minor
-  for path in $(type -ap cargo); do
-    minor=$("$path" --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
-    [ "${minor:-0}" -ge $CARGO_MIN ] && echo "$path" && return
-  done
-  return 1
+  local minor
+  minor=$(cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
+  [ "${minor:-0}" -ge $CARGO_MIN ]
 }

@@ -32,7 +32,7 @@ stages() {
   DEV=$(digest requirements.lock requirements-dev.lock)
   if [ "$GOAL" = deb ]; then
     STAGES=(${STAGES[0]:-})
-    has debootstrap && usable_cargo >/dev/null || STAGES+=(package-tools)
+    has debootstrap && usable_cargo || STAGES+=(package-tools)
     return
   fi
   if [ ${#STAGES[@]} -eq 0 ]; then
@@ -87,12 +87,12 @@ missing() {
   fi
   if wants native; then
     compiles || printf '%s\n' "gcc|links what cargo builds" "libc6-dev|the C library to link with"
-    usable_cargo >/dev/null ||
+    usable_cargo ||
       printf '%s\n' "rustc-web|the Rust compiler, 1.$CARGO_MIN or newer" "cargo-web|builds both Rust crates"
   fi
   if wants package-tools; then
     has debootstrap || echo "debootstrap|makes the Debian in which a package is built"
-    usable_cargo >/dev/null || echo "cargo-web|fetches the crates"
+    usable_cargo || echo "cargo-web|fetches the crates"
   fi
   if wants native || wants packages || wants package-tools; then
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo "ca-certificates|lets cargo and pip check whom they talk to"
@@ -123,7 +123,14 @@ missing() {
 }
 
 # debian_cargo: whether cargo is, or is about to be, Debian's.
-debian_cargo() { local c; c=$(usable_cargo) || return 0; [ "$c" = /usr/bin/cargo ]; }
+debian_cargo() { [[ $(type -P cargo || echo /usr/bin/cargo) =~ ^(/usr)?/bin/cargo$ ]]; }
+
+# Another one that cannot be used, as rustup's without a toolchain, stands before whatever apt installs.
+check_cargo() {
+  { wants native || wants fuzz || wants package-tools; } && ! usable_cargo && ! debian_cargo || return 0
+  die cargo "$(type -P cargo) is not 1.$CARGO_MIN or newer: $(cargo --version 2>&1 | head -n 1)" \
+    "Mend it (rustup default stable), or take it out of PATH: then Debian's is installed. Then make again."
+}
 
 apt_install() {
   local run=("$@") update=0
@@ -168,9 +175,7 @@ locked() { pip install --require-hashes --no-deps "$@"; }
 # The builder that makes the wheel also makes the checkout runnable: what is tried is what is shipped.
 # It puts _native.abi3.so beside each package's Python files; cargo itself rebuilds only what changed.
 build_native() {
-  local cargo
-  cargo=$(usable_cargo)
-  PATH=$(dirname "$cargo"):$PATH pip install --no-deps --no-build-isolation --editable .
+  pip install --no-deps --no-build-isolation --editable .
   (cd .setup && ../.venv/bin/python -c 'import certeus._native, certeusd._native')
 }
 
@@ -184,6 +189,7 @@ rust_tools() {
 
 stages
 [ ${#STAGES[@]} -gt 0 ] || exit 0
+check_cargo
 system_packages
 for stage in "${STAGES[@]}"; do
   case $stage in

@@ -15,10 +15,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from structlog.typing import EventDict
-
 from certeusd import log_journal
 from certeusd.log_journal import Journal
+from certeusd.plain_structlog import EventDict
 
 IDENTIFIER = "certeusd"
 MESSAGE_NAMESPACE = uuid.UUID("6f1c52ae-9d0b-4c1e-8a57-3b7a4ce1f0d2")

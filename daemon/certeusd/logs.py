@@ -10,12 +10,16 @@ import os
 from collections.abc import Callable
 from typing import Literal, get_args
 
-import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
-
 from certeusd import systemd
 from certeusd.log_journal import Journal
 from certeusd.log_sinks import Outlet, Sink, Stream, ToJournal, as_json, prefixed
+from certeusd.plain_structlog import (
+    EventDict,
+    FilteringBoundLogger,
+    Processor,
+    WrappedLogger,
+    structlog,
+)
 
 LEVELS = {
     "debug": logging.DEBUG,

@@ -20,6 +20,11 @@ import psutil
 from certeusd import channel, systemd
 from certeusd.channel import Channel, Message, Role
 
+SMALL = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
+"""For the C library: what is larger than 1 MiB goes back to the kernel when it is freed. Else it
+learns from each block that was freed to keep the next, and a process keeps its largest batches.
+What the daemon itself was given holds before this."""
+
 
 def default_command(role: Role) -> list[str]:
     """Return the command line of a child, up to `--channel FD`."""
@@ -176,7 +181,7 @@ def spawn(
             close_fds=True,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
-            env=systemd.child_environment(),
+            env=SMALL | systemd.child_environment(),
         )
     except OSError:
         ours.close()
