@@ -170,24 +170,29 @@ def test_a_request_that_is_sent_again_is_recognised(api: Api) -> None:
 
 
 def test_a_body_of_any_length_is_read_as_it_comes(api: Api) -> None:
+    line = json.dumps({"text": "x" * 70}).encode() + b"\n"
+
     def blocks() -> Iterator[bytes]:
-        line = json.dumps({"text": "x" * 70}).encode() + b"\n"
         for at in range(40):
             # Cut within lines.
             block = line * 5000
             yield block[: at * 7]
             yield block[at * 7 :]
 
+    before, bytes_before = appended(api), appended(api, "bytes")
     answer = api.post(blocks(), NDJSON, "?type=t&source=long")
     assert answer.status == 200, answer.body[:300]
     assert (answer.json["accepted"], answer.json["complete"]) == (200_000, True)
     assert len(answer.json["verdicts"]) == 1
+    assert appended(api) == before + 200_000
+    each = (appended(api, "bytes") - bytes_before) / 200_000
+    assert len(line) - 1 < each < 2 * len(line)
 
 
-def appended(api: Api) -> int:
+def appended(api: Api, what: str = "events") -> int:
     """What the api has put into rings since the daemon began."""
     told = api.get("/v1/ledger/metrics").body.decode()
-    found = re.search(r'^certeus_door_events_total\{door="api"\} (\S+)$', told, re.M)
+    found = re.search(rf'^certeus_door_{what}_total\{{door="api"\}} (\S+)$', told, re.M)
     assert found is not None, told
     return int(float(found[1]))
 

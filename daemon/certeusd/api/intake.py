@@ -68,6 +68,9 @@ class Intake:
         verdicts.end()
         await self._take()
         self._context.process.count("events_total", len(tickets))
+        if tickets:  # Not all of them, if there was no room.
+            handed_over = len(encoded.payloads) * len(tickets) // encoded.count
+            self._context.process.count("bytes_total", handed_over)
         self._context.process.count("refused_total", len(refused))
         if verdicts.pieces > PIECES_MAX:
             await self.settle()

@@ -90,7 +90,7 @@ WORKER_GAUGES = (
 )
 DOOR_COUNTERS = (
     ("events_total", "certeus_door_events", "Events handed over to a ring."),
-    ("bytes_total", "certeus_door_bytes", "Bytes of what came for them."),
+    ("bytes_total", "certeus_door_bytes", "Bytes handed over to a ring."),
     ("refused_total", "certeus_door_refused_events", "What came and could not be taken."),
     (
         "dropped_total",

@@ -69,10 +69,9 @@ class Intake:
 
     async def take(self, parts: Iterable[Encoded]) -> None:
         """Hold what was read in this turn, and hand it over."""
-        events, used, payloads = 0, 0, list[bytes]()
+        events, payloads = 0, list[bytes]()
         for part in parts:
             events += part.count
-            used += part.consumed
             payloads.append(part.payloads)
             for _, reason in part.refused:
                 self.refuse(reason)
@@ -87,7 +86,7 @@ class Intake:
             with contextlib.suppress(Error):  # `run` goes on with another session.
                 await self._append(block)
         self._process.count("events_total", events)
-        self._process.count("bytes_total", used)
+        self._process.count("bytes_total", len(block.payloads))
 
     async def run(self) -> None:
         """Settle what is held, through as many sessions as that takes."""
