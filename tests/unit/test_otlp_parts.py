@@ -1,7 +1,9 @@
 """The parts of a request to export logs: made where they hold nobody up."""
 
 import asyncio
+import math
 import threading
+import time
 from typing import cast
 
 import pytest
@@ -10,6 +12,7 @@ from certeusd._native import DoorEncoder, Encoded
 from certeusd.api.long_work import THREAD_BYTES_MIN
 from certeusd.api.otlp import parts
 from certeusd.api.otlp_answers import PROTOBUF
+from certeusd.door import LateError
 
 COUNT = 3
 
@@ -36,8 +39,21 @@ def test_each_part_of_a_large_body_is_made_in_another_thread(*, aside: bool) -> 
     encoder, body = _Encoder(), bytes(THREAD_BYTES_MIN if aside else THREAD_BYTES_MIN - 1)
 
     async def count() -> int:
-        return len([part async for part in parts(cast(DoorEncoder, encoder), body, PROTOBUF)])
+        made = parts(cast(DoorEncoder, encoder), body, PROTOBUF, math.inf)
+        return len([part async for part in made])
 
     assert asyncio.run(count()) == COUNT
     assert len(encoder.threads) == COUNT + 2
     assert [thread != threading.get_ident() for thread in encoder.threads] == [aside] * (COUNT + 2)
+
+
+def test_no_more_is_read_than_there_is_time_for() -> None:
+    encoder, read = _Encoder(), list[Encoded]()
+
+    async def read_all() -> None:
+        async for part in parts(cast(DoorEncoder, encoder), b"", PROTOBUF, time.monotonic()):
+            read.append(part)
+
+    with pytest.raises(LateError):
+        asyncio.run(read_all())
+    assert len(read) == 1

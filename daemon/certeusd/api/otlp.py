@@ -54,7 +54,8 @@ async def post_logs(
         deadline = time.monotonic() + TIMEOUT_S
         async with context.producers.of(caller, TIMEOUT_S) as producer:
             with Intake(context, caller, producer, deadline) as intake:
-                async with contextlib.aclosing(parts(producer.encoder, body, kind)) as logs:
+                logs = parts(producer.encoder, body, kind, deadline)
+                async with contextlib.aclosing(logs):
                     await _settled(intake, logs)
                 return _answer(kind, intake.verdicts)
 
@@ -82,11 +83,20 @@ async def _append(intake: Intake, logs: AsyncGenerator[Encoded]) -> None:
         raise _not_now(503, "in doubt", "what became of some records is no longer known")
 
 
-async def parts(encoder: DoorEncoder, body: bytes, kind: str) -> AsyncGenerator[Encoded]:
+async def parts(
+    encoder: DoorEncoder, body: bytes, kind: str, deadline: float
+) -> AsyncGenerator[Encoded]:
     """Yield what the encoder makes of the body; the loop waits for no more than a small one.
+
+    Args:
+        encoder: of the request's producer.
+        body: the whole request.
+        kind: its content type.
+        deadline: monotonic seconds; even of what has no records no more is read after it.
 
     Raises:
         ProblemError: 400.
+        LateError: the deadline came first.
     """
     try:
         logs = await worked(body, lambda: encoder.otlp_logs(body, kind == JSON))
@@ -94,6 +104,8 @@ async def parts(encoder: DoorEncoder, body: bytes, kind: str) -> AsyncGenerator[
         raise ProblemError(400, "bad-request", "bad request", str(error)) from error
     while (part := await worked(body, lambda: next(logs, None))) is not None:
         yield part
+        if time.monotonic() >= deadline:
+            raise LateError
 
 
 def _answer(kind: str, verdicts: Verdicts) -> web.Response:
