@@ -1,5 +1,7 @@
 """How numbers and texts look to a human: in the command line, and on the status page. Pure."""
 
+import json
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 NONE = "–"  # noqa: RUF001 - a dash for a number that is not known
 
@@ -68,3 +70,11 @@ def harmless(text: str, length_max: int) -> str:
     if shown.isprintable():
         return shown
     return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in shown)
+
+
+def harmless_json(lines: bytes) -> bytes:
+    """Render JSON for a screen: what it would obey or hide is an escape; it stays the same JSON."""
+    return "".join(
+        one if one.isprintable() or one in "\t\n" else json.dumps(one)[1:-1]
+        for one in lines.decode()
+    ).encode()

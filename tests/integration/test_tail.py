@@ -1,6 +1,8 @@
 """`certeus tail` beside a daemon at work: from any number, over the ends of log writers."""
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -75,3 +77,21 @@ def test_behind_any_number_is_the_end_of_all(daemon: Daemon) -> None:
     assert daemon.certeus("tail", "-n", "7").stdout.splitlines() == whole[-7:]
     sources = daemon.certeus("tail", "--source", "tail", "-n", "1000").stdout.splitlines()
     assert sources == whole
+
+
+def test_what_a_stranger_wrote_cannot_steer_the_terminal(daemon: Daemon) -> None:
+    text = "\x9b2J\u202eevil"
+    with certeus.connect(daemon.ingest, source="stranger") as producer:
+        ticket = producer.append("odd", {"text": text})
+        producer.wait_durable(ticket, timeout=30.0)
+    (plain,) = daemon.certeus("tail", "--source", "stranger").stdout.splitlines()
+    assert text in plain.decode()
+    controller, terminal = pty.openpty()
+    with os.fdopen(controller, "rb", buffering=0) as screen:
+        places = ["--state-dir", str(daemon.state_dir), "--runtime-dir", str(daemon.runtime_dir)]
+        program = [sys.executable, "-P", "-m", "certeusd.cli.main", *places]
+        subprocess.run([*program, "tail", "--source", "stranger"], stdout=terminal, check=True)
+        shown = screen.read(65_536).decode().strip()
+        os.close(terminal)
+    assert shown.isprintable()
+    assert json.loads(shown) == json.loads(plain)

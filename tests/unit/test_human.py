@@ -1,5 +1,7 @@
 """How numbers look to a human."""
 
+import json
+
 import pytest
 
 from certeusd import human
@@ -36,3 +38,13 @@ def test_bytes_are_short() -> None:
     assert [human.human_bytes(n) for n in (0, 1023, 1024, 1 << 26)] == [
         "0 B", "1023 B", "1.0 KiB", "64.0 MiB",
     ]  # fmt: skip
+
+
+def test_json_on_a_screen_is_the_same_json_and_cannot_steer_it() -> None:
+    lines = '{"a":\t"\x9b31m\x7f\u202e\U000e0041"}\n{"b": "é"}\n'
+    shown = human.harmless_json(lines.encode()).decode()
+    assert shown.replace("\t", "").replace("\n", "").isprintable()
+    assert [json.loads(line) for line in shown.splitlines()] == [
+        json.loads(line) for line in lines.splitlines()
+    ]
+    assert "é" in shown

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
+from certeusd.cli.output import write_json
 from certeusd.exits import Exit, ExitError
 from certeusd.paths import Paths, client_paths
 
@@ -119,7 +120,8 @@ def seq_range(text: str) -> tuple[int, int]:
 
 def print_json(document: Mapping[str, object]) -> None:
     """Print one document, with its `schema_version` first."""
-    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **document}, ensure_ascii=False))
+    whole = {"schema_version": SCHEMA_VERSION, **document}
+    write_json(json.dumps(whole, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
 
 
 def console() -> "Console":

@@ -4,6 +4,7 @@ The daemon answers a page at a time; so do these verbs, whatever the table holds
 two pages leaves each event where it is.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 
@@ -18,6 +19,7 @@ from certeusd.cli.common import (
     seq_range,
     wants_json,
 )
+from certeusd.cli.output import write_json
 from certeusd.control.client import ControlClient
 from certeusd.exits import Exit
 from certeusd.human import human_bytes, human_count
@@ -99,16 +101,14 @@ def _pages(
 
 def _print_whole(client: ControlClient, limit: int, after_seq: int, reason: str) -> None:
     """Print one document, as its pages come, each letter as the daemon told it."""
-    out = sys.stdout
-    begun, more = False, None
+    before, next_seq = b'{"schema_version": 1, "dead_letters": [', b"null"
     for page, following in _pages(client, limit, after_seq, reason, whole=True):
-        for one in page:
-            out.write(", " if begun else '{"schema_version": 1, "dead_letters": [')
-            out.write(one.decode())
-            begun = True
-        more = following
-    start = "" if begun else '{"schema_version": 1, "dead_letters": ['
-    out.write(f'{start}], "next_seq": {"null" if more is None else more}}}\n')
+        next_seq = json.dumps(following).encode()
+        if page:
+            write_json(before + b", ".join(page))
+            before = b", "
+    start = b"" if before == b", " else before
+    write_json(b'%b], "next_seq": %b}\n' % (start, next_seq))
 
 
 def _cells(letter: bytes) -> tuple[str, ...]:

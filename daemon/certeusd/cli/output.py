@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from certeusd.exits import Exit, ExitError
+from certeusd.human import harmless_json
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -58,6 +59,13 @@ def give_up(descriptor: int = STDOUT) -> None:
     if nowhere != descriptor:
         os.dup2(nowhere, descriptor)
         os.close(nowhere)
+
+
+def write_json(lines: bytes) -> None:
+    """Write JSON to standard output; what strangers wrote in it cannot steer a terminal."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(harmless_json(lines) if sys.stdout.isatty() else lines)
+    sys.stdout.buffer.flush()
 
 
 def _text(raw: io.FileIO, before: TextIO | None) -> io.TextIOWrapper:

@@ -4,7 +4,6 @@ Offline it reads what the segments hold; with a daemon, only what is durable. Ea
 as it was given (JSON inline, exactly its bytes), or `data_base64` for opaque bytes.
 """
 
-import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from certeusd.cli.common import SEQ_MAX, client_of, json_option, log_directory, reading, wants_json
+from certeusd.cli.output import write_json
 from certeusd.cli.parameters import examples
 from certeusd.exits import ExitError
 
@@ -104,7 +104,7 @@ def _tell(gaps: list[Gap]) -> None:
 def _print(tailing: "Tailing", durable_seq: int) -> None:
     while told := tailing.read(durable_seq):
         _tell(told.gaps)
-        click.echo(told.bytes, nl=False)
+        write_json(told.bytes)
 
 
 @click.command(epilog=examples("certeus tail -n 100 | jq .data", "certeus tail -f",
@@ -157,10 +157,9 @@ def command(
             found = tail.last(10 if count is None else count, durable)
             # The last ones were asked for, not those that are long delivered.
             _tell([gap for gap in found.gaps if gap[2] != "trimmed"])
-            click.echo(b"".join(found.lines()), nl=False)
+            write_json(b"".join(found.lines()))
         tailing = tail.behind(durable if after_seq is None else after_seq)
         _print(tailing, durable)
         while follow:
-            sys.stdout.flush()
             time.sleep(FOLLOW_POLL_S)
             _print(tailing, durable_seq())

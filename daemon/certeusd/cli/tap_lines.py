@@ -1,6 +1,6 @@
 """The lines of `certeus tap`: an event in one, or how many there were in a second. Pure.
 
-What a stranger wrote cannot move the cursor or colour the terminal (`human.harmless`).
+What a stranger wrote cannot move the cursor or colour the terminal (`human.py`).
 """
 
 import json
@@ -10,7 +10,7 @@ import msgspec
 
 from certeusd.cli.common import SCHEMA_VERSION
 from certeusd.control.types import rfc3339
-from certeusd.human import harmless, human_bytes, short
+from certeusd.human import harmless, harmless_json, human_bytes, short
 
 NAME_LENGTH_MAX = 60
 DATA_LENGTH_MAX, DATA_LENGTH_MIN = 200, 20
@@ -58,7 +58,7 @@ class Lines:
     def line(self, data: bytes) -> bytes:
         """Render one event, as the api sent it."""
         if self._whole:
-            whole = data if self._width is None else _escaped(data)
+            whole = data if self._width is None else harmless_json(data)
             return b'{"schema_version": %d, %b\n' % (SCHEMA_VERSION, whole.removeprefix(b"{"))
         one = _EVENT.decode(data)
         names = [harmless(name, NAME_LENGTH_MAX) for name in (one.source, one.type, one.subject)]
@@ -75,13 +75,6 @@ class Lines:
         """Render numbers that the log does not hold."""
         one = msgspec.json.decode(data, type=_Gap)
         return f"gap {one.first_seq}..{one.last_seq} ({one.reason})"
-
-
-def _escaped(data: bytes) -> bytes:
-    """Write what a terminal would obey as JSON's escapes: outside of texts there are but tabs."""
-    return "".join(
-        one if one.isprintable() or one == "\t" else json.dumps(one)[1:-1] for one in data.decode()
-    ).encode()
 
 
 def _bytes_of(base64: str) -> int:
