@@ -486,6 +486,10 @@ class OtlpLogs:
     of bodies below 4 KiB.
     """
 
+    @staticmethod
+    def held_bytes_max(body: bytes, json: bool) -> int:
+        """Return the most bytes that are held beside a body while parts are made of it."""
+
     def __iter__(self) -> OtlpLogs: ...
     def __next__(self) -> Encoded: ...
 

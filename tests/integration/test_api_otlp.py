@@ -249,6 +249,20 @@ def test_a_bad_request_is_answered_in_its_notation(
     assert status_of(answer.body, is_json=told_in == JSON).message
 
 
+@pytest.mark.parametrize(("depth", "expected"), [(1, 200), (100, 503)])
+def test_what_is_held_beside_a_body_counts_as_held(
+    served: Served, depth: int, expected: int
+) -> None:
+    """Where brackets end is held: eight bytes for each pair of them."""
+    pairs = b"[" * depth + b"]" * depth
+    body = b'{"x":[' + b",".join([pairs] * (15 * 1024 * 1024 // len(pairs + b","))) + b"]}"
+    answer = served.post(body, JSON)
+    assert answer.status == expected
+    if expected == 503:
+        assert answer.headers["Retry-After"] == "1"
+        assert "requests under way" in status_of(answer.body, is_json=True).message
+
+
 def test_another_method_is_answered_as_everything_here(served: Served) -> None:
     answer = served.api.get(LOGS)
     assert (answer.status, answer.headers["Allow"]) == (405, "POST")

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from certeusd._native import DoorEncoder, Encoded
+from certeusd._native import DoorEncoder, Encoded, OtlpLogs
 from certeusd.api.long_work import THREAD_BYTES_MIN
 from certeusd.api.otlp import parts
 from certeusd.api.otlp_answers import PROTOBUF
@@ -45,6 +45,12 @@ def test_each_part_of_a_large_body_is_made_in_another_thread(*, aside: bool) -> 
     assert asyncio.run(count()) == COUNT
     assert len(encoder.threads) == COUNT + 2
     assert [thread != threading.get_ident() for thread in encoder.threads] == [aside] * (COUNT + 2)
+
+
+def test_json_holds_where_its_brackets_end() -> None:
+    body = b'{"resourceLogs": [{}, {}]}'
+    assert OtlpLogs.held_bytes_max(body, json=True) == 4 * 8
+    assert OtlpLogs.held_bytes_max(body, json=False) == 0
 
 
 def test_no_more_is_read_than_there_is_time_for() -> None:

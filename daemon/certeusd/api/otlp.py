@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator
 from aiohttp import web
 
 from certeus.errors import Error
-from certeusd._native import DoorEncoder, Encoded
+from certeusd._native import DoorEncoder, Encoded, OtlpLogs
 from certeusd.api.intake import Intake
 from certeusd.api.long_work import worked
 from certeusd.api.otlp_answers import AGAIN_S, JSON, PROTOBUF, answer
@@ -51,6 +51,7 @@ async def post_logs(
         )  # fmt: skip
     with context.bodies.account(caller.name) as account:
         body = await context.bodies.whole(request, account)
+        account.add(await worked(body, lambda: OtlpLogs.held_bytes_max(body, kind == JSON)))
         deadline = time.monotonic() + TIMEOUT_S
         async with context.producers.of(caller, TIMEOUT_S) as producer:
             with Intake(context, caller, producer, deadline) as intake:

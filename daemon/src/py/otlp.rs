@@ -15,12 +15,16 @@ pub struct OtlpLogs {
     logs: Logs,
 }
 
+fn notation_of(json: bool) -> Notation {
+    if json { Notation::Json } else { Notation::Binary }
+}
+
 impl OtlpLogs {
     pub fn new(rules: Rules, body: &Bound<'_, PyBytes>, json: bool) -> PyResult<Self> {
-        let (notation, wanted) = if json {
-            (Notation::Json, "OTLP's JSON")
-        } else {
-            (Notation::Binary, "protobuf's binary notation")
+        let notation = notation_of(json);
+        let wanted = match notation {
+            Notation::Json => "OTLP's JSON",
+            Notation::Binary => "protobuf's binary notation",
         };
         let bytes = body.as_bytes();
         let logs = body.py().detach(|| Logs::new(bytes, notation)).map_err(|_| {
@@ -35,6 +39,12 @@ impl OtlpLogs {
 
 #[pymethods]
 impl OtlpLogs {
+    #[staticmethod]
+    fn held_bytes_max(body: &Bound<'_, PyBytes>, json: bool) -> usize {
+        let bytes = body.as_bytes();
+        body.py().detach(|| Logs::held_bytes_max(bytes, notation_of(json)))
+    }
+
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }

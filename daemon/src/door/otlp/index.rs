@@ -12,10 +12,23 @@ const OPEN_MAX: usize = 1024;
 /// Pairs of brackets, by their place in the text.
 pub struct Index {
     /// Where each begins, ascending, and the place behind it.
-    pairs: Vec<(u32, u32)>,
+    pairs: Vec<Pair>,
+}
+
+type Pair = (u32, u32);
+
+/// The most pairs of a text, if all of its brackets are outside of strings.
+fn pairs_max(text: &[u8]) -> usize {
+    text.iter().filter(|byte| matches!(byte, b'{' | b'[')).count()
 }
 
 impl Index {
+    /// The most memory that the index of a text takes.
+    #[must_use]
+    pub fn bytes_max(text: &[u8]) -> usize {
+        pairs_max(text) * size_of::<Pair>()
+    }
+
     /// None: `text` is not one object with brackets in pairs and quotes that are closed.
     #[must_use]
     pub fn new(text: &[u8]) -> Option<Self> {
@@ -24,7 +37,8 @@ impl Index {
         if text.get(begin) != Some(&b'{') {
             return None;
         }
-        let (mut pairs, mut open, mut at) = (Vec::new(), Vec::new(), begin);
+        let mut pairs = Vec::with_capacity(pairs_max(text));
+        let (mut open, mut at) = (Vec::new(), begin);
         loop {
             let byte = *text.get(at)?;
             match byte {
@@ -37,7 +51,7 @@ impl Index {
                     pairs.push((at as u32, 0));
                 }
                 b'}' | b']' => {
-                    let pair: &mut (u32, u32) = &mut pairs[open.pop()?];
+                    let pair: &mut Pair = &mut pairs[open.pop()?];
                     // In ASCII both closing brackets stand two places behind their opening ones.
                     if text[pair.0 as usize] + 2 != byte {
                         return None;

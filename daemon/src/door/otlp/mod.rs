@@ -122,6 +122,15 @@ impl Logs {
         Ok(Self { brackets, resources, resource: None, scope: None, buffers })
     }
 
+    /// The most that is held beside a body while parts are made of it.
+    #[must_use]
+    pub fn held_bytes_max(body: &[u8], notation: Notation) -> usize {
+        match notation {
+            Notation::Binary => 0,
+            Notation::Json => Index::bytes_max(body),
+        }
+    }
+
     /// Puts the next part into an encoder, perhaps an empty one; false: nothing is left.
     pub fn fill(&mut self, body: &[u8], encoder: &mut Encoder<'_>) -> bool {
         let bytes_max = encoder.event_bytes_max();
