@@ -847,6 +847,9 @@ class LogReadOnlyError(LogFailedError):
 class LogBlockedError(Exception):
     """Only a human can move what is in the way of a start; names the file. Nothing was changed."""
 
+class LogMissingError(Exception):
+    """The log that was served is not in its directory; none was begun in its place."""
+
 class LogNoRoomError(Exception):
     """A start finds no room for its segment; nothing was published, trying again is safe."""
 
@@ -868,6 +871,8 @@ class LogOptions(TypedDict):
     follower_root: bytes
     log_name: bytes
     """What a fork has called the log, 16 bytes; empty: it has the name in its segments."""
+    log_served: bytes
+    """Name in the segments of the log that was served before, 16 bytes; empty: not known."""
 
 class Recovery(TypedDict):
     """What a start found; `label` is the row of the decision table, or `new`."""
@@ -907,6 +912,7 @@ class LogWriter:
             BlockingIOError: another process holds the lock; nothing was touched.
             LogNoRoomError: the disk has no room for a segment.
             LogBlockedError: a file of the log cannot be used before somebody mends it.
+            LogMissingError: it is not the log of `log_served`.
             LogFailedError: the disk refuses.
         """
 

@@ -152,6 +152,7 @@ fn life(home: &Home, script: &Script) -> Option<(Report, u64)> {
             dedup_producers: 10,
             follower: FollowerPosition::default(),
             quarantine_dir: home.0.join("quarantine"),
+            served: None,
         },
         limits: Limits { group_bytes_max: 16 * 1024, group_records_max: 64, linger_us: 0 },
         segments: keeper::Limits {

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Generator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import certeus
-from support.daemon import Daemon, scratch_dir
+from support.daemon import Daemon, running, scratch_dir
 from support.power import power_cut_disk
 from support.waiting import wait_until
 
@@ -127,3 +128,63 @@ def test_a_disk_that_fails_ends_the_log_writer_and_its_restart_is_the_only_retry
             assert daemon.stop() == 0
         finally:
             daemon.clean_up()
+
+
+def test_a_log_whose_disk_is_not_mounted_is_waited_for_and_none_is_begun_in_its_place() -> None:
+    with scratch_dir() as root, power_cut_disk(256) as disk:
+        log = root / "state" / "log"
+        log.parent.mkdir(mode=0o711)
+        log.symlink_to(disk.path)
+        daemon = Daemon(root, NO_POSTGRES + SMALL)
+        try:
+            daemon.start()
+            append(daemon, 0, 100)
+            with certeus.connect(daemon.ingest, source="disk") as producer:
+                disk.cut()
+                ticket = producer.append("t", {"n": 100})
+                wait_until("an end", lambda: '"code": 74' in daemon.log_tail(400))
+                disk.unmount()
+                wait_until("the reason", lambda: "log-missing" in codes(daemon))
+                assert "there is none" in codes(daemon)["log-missing"]
+                with pytest.raises(TimeoutError):
+                    producer.wait_durable(ticket, timeout=2.0)
+                disk.mount()
+                producer.wait_durable(ticket, timeout=60.0)
+            wait_until("no reason any more", lambda: "log-missing" not in codes(daemon))
+            assert logged(daemon) == list(range(101))
+
+            # The same at the start of the whole daemon.
+            assert daemon.stop() == 0
+            disk.unmount()
+            daemon.start(ready=False)
+            wait_until("the reason", lambda: daemon.answers() and "log-missing" in codes(daemon))
+            assert not daemon.takes_events()
+            assert not list(disk.path.glob("*.log"))
+            disk.mount()
+            wait_until("a start that goes on by itself", daemon.takes_events)
+            append(daemon, 101, 1)
+            assert logged(daemon) == list(range(102))
+            assert daemon.stop() == 0
+        finally:
+            daemon.clean_up()
+
+
+def test_another_log_is_not_taken_for_this_one_until_somebody_says_so() -> None:
+    with running(NO_POSTGRES + SMALL) as other, running(NO_POSTGRES + SMALL) as daemon:
+        append(other, 0, 10)
+        append(daemon, 10, 10)
+        assert (other.stop(), daemon.stop()) == (0, 0)
+        shutil.rmtree(daemon.state_dir / "log")
+        shutil.copytree(other.state_dir / "log", daemon.state_dir / "log")
+        copied = {path.name: path.read_bytes() for path in (daemon.state_dir / "log").iterdir()}
+        daemon.start(ready=False)
+        wait_until("the reason", lambda: daemon.answers() and "log-missing" in codes(daemon))
+        assert "there is log" in codes(daemon)["log-missing"]
+        daemon.kill("all")
+        found = {path.name: path.read_bytes() for path in (daemon.state_dir / "log").iterdir()}
+        del copied["LOCK"], found["LOCK"]
+        assert found == copied
+        (daemon.state_dir / "log.id").unlink()
+        daemon.start()
+        assert logged(daemon) == list(range(10))
+        assert daemon.stop() == 0

@@ -3,7 +3,6 @@
 PostgreSQL is away in all of them, so that everything acknowledged is still unflushed.
 """
 
-import http.client
 import json
 import os
 import random
@@ -103,7 +102,7 @@ def test_what_only_a_human_can_move_is_told_and_ends_no_process(attack: Attack) 
                 daemon.start(ready=False)
 
                 def told(path: Path = path) -> bool:
-                    found = reason(daemon, "log-blocked") if answers(daemon) else None
+                    found = reason(daemon, "log-blocked") if daemon.answers() else None
                     return found is not None and str(path) in found["what"] and bool(found["next"])
 
                 wait_until(f"the reason for {name}", told)
@@ -199,14 +198,6 @@ def write_large(daemon: Daemon, log_bytes: int, ids: int) -> int:
     return count
 
 
-def answers(daemon: Daemon) -> bool:
-    try:
-        daemon.status()
-    except (OSError, http.client.HTTPException):
-        return False
-    return True
-
-
 def hello_answered(daemon: Daemon) -> bool:
     try:
         certeus.connect(daemon.ingest, source="hello", timeout=0.05).close()
@@ -219,7 +210,7 @@ def times_of_a_start(daemon: Daemon) -> tuple[float, float]:
     """Seconds until the control API answers, and until a producer's hello is answered."""
     began = time.monotonic()
     daemon.start(ready=False)
-    wait_until("the control API", lambda: answers(daemon))
+    wait_until("the control API", lambda: daemon.answers())
     control = time.monotonic() - began
     wait_until("a hello", lambda: hello_answered(daemon))
     return control, time.monotonic() - began
@@ -270,7 +261,7 @@ def test_the_control_api_answers_before_anything_else_is_started(attack: Attack)
             (daemon.state_dir / "log").mkdir(parents=True)
             (daemon.state_dir / "log" / "00000000000000000001.log").mkdir()
             daemon.start(ready=False)
-            wait_until("an answer", lambda: answers(daemon))
+            wait_until("an answer", lambda: daemon.answers())
             status = daemon.status()
             assert status["state"] in ("starting", "recovering")
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as producer:

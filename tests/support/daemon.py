@@ -108,6 +108,14 @@ class Daemon:
         finally:
             connection.close()
 
+    def answers(self) -> bool:
+        """Whether it says how it is."""
+        try:
+            self.status()
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
+
     def status(self) -> dict[str, Any]:
         answer: dict[str, Any] = self.get("/v1/status")
         return answer

@@ -36,6 +36,7 @@ OPTIONS: "LogOptions" = {
     "recycle": True, "dedup_keys": 100_000, "dedup_producers": 1000,
     "follower_group": 0, "follower_seq": 0, "follower_root": bytes(32),
     "log_name": b"",
+    "log_served": b"",
 }  # fmt: skip
 
 

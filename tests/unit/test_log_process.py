@@ -36,6 +36,7 @@ OPTIONS: "LogOptions" = {
     "follower_seq": 0,
     "follower_root": bytes(32),
     "log_name": b"",
+    "log_served": b"",
 }
 
 

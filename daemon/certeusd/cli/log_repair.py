@@ -7,6 +7,7 @@ a gap record in a new segment, and no byte of an old segment changes before its 
 
 import os
 import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,11 +100,16 @@ def _described(plan: "StartPlan") -> dict[str, object]:
 
 def _options(config: str | None, paths: "Paths") -> "LogOptions":
     from certeusd import config_sources
+    from certeusd.log import served
     from certeusd.log.follower import read_position
 
     loaded = config_sources.load(config).config
     section, dedup = loaded.log, loaded.dedup
     follower = read_position(paths.followers)
+    try:
+        before = served.read(paths.state_dir)
+    except (OSError, ValueError) as error:
+        raise ExitError(Exit.FAILED, str(error)) from error
     return {
         "segment_bytes": section.segment_bytes,
         "group_bytes_max": section.group_bytes_max,
@@ -119,6 +125,7 @@ def _options(config: str | None, paths: "Paths") -> "LogOptions":
         "follower_seq": follower.seq,
         "follower_root": follower.root,
         "log_name": b"",
+        "log_served": b"" if before is None else before.bytes,
     }
 
 
@@ -157,19 +164,22 @@ def _plan(paths: "Paths", key: bytes, options: "LogOptions") -> "StartPlan":
 
 def _start(paths: "Paths", key: bytes, options: "LogOptions") -> None:
     """Recover for good, as the log writer does, and end."""
-    from certeusd._native import LogBlockedError, LogFailedError, LogWriter
+    from certeusd._native import LogBlockedError, LogFailedError, LogMissingError, LogWriter
     from certeusd.board import BOARD_BYTES
+    from certeusd.log import served
 
     paths.quarantine.mkdir(mode=0o750, exist_ok=True)
     board = os.memfd_create("certeus-repair", os.MFD_CLOEXEC)
     os.ftruncate(board, BOARD_BYTES)
     try:
-        LogWriter(paths.log, paths.quarantine, board, key, options).seal()
+        writer = LogWriter(paths.log, paths.quarantine, board, key, options)
+        served.write(paths.state_dir, uuid.UUID(bytes=writer.recovery()["log_uuid"]))
+        writer.seal()
     except BlockingIOError as error:
         raise ExitError(
             Exit.TRY_AGAIN, f"cannot repair: {error}; a log writer is still ending, try again"
         ) from error
-    except (LogBlockedError, LogFailedError) as error:
+    except (LogBlockedError, LogFailedError, LogMissingError) as error:
         raise ExitError(Exit.FAILED, f"cannot repair: {error}; mend that and try again") from error
     finally:
         os.close(board)

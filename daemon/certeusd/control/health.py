@@ -55,8 +55,8 @@ CHECKS: dict[str, Check] = {
     "log": Check(
         "the log writer is at work, its disk answers, the log has room",
         frozenset({
-            "log-failed", "log-read-only", "log-stalled", "log-blocked", "log-full",
-            "waiting-for-lock", "quarantine-failed",
+            "log-failed", "log-read-only", "log-stalled", "log-blocked", "log-missing",
+            "log-full", "waiting-for-lock", "quarantine-failed",
         }),
         _log,
     ),

@@ -30,6 +30,7 @@ CODES = (
     "position-file",
     "waiting-for-lock",
     "log-blocked",
+    "log-missing",
     "segment-aside",
     "quarantine-failed",
     "memory-pressure",

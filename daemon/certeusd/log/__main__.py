@@ -9,12 +9,13 @@ import select
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from certeusd import logs, timeslice
 from certeusd._native import (
     LogBlockedError,
     LogFailedError,
+    LogMissingError,
     LogNoRoomError,
     LogReadOnlyError,
     LogWriter,
@@ -34,7 +35,7 @@ from certeusd.channel import (
     adopt,
 )
 from certeusd.exits import Exit
-from certeusd.log import identity
+from certeusd.log import identity, served
 from certeusd.log.follower import FollowerPosition, read_position
 from certeusd.preparation import Preparation
 from certeusd.uncaught import log_uncaught
@@ -55,7 +56,11 @@ NO_ROOM_NEXT = (
     "make room on the disk of the state directory (or raise its quota); the log writer looks again"
     " each second, producers wait, and nothing is lost meanwhile"
 )
-
+MISSING_NEXT = (
+    "mount the log's disk, or put the log back: the log writer looks again each second, producers"
+    " wait, and nothing is lost meanwhile; to have what is there instead, remove log.id from the"
+    " state directory"
+)
 FAILED_NEXT = (
     "look at the disk of the state directory (dmesg, smartctl); a new log writer tries again by"
     " itself, and producers still hold what was not acknowledged"
@@ -64,6 +69,12 @@ READ_ONLY_NEXT = (
     "find out why (dmesg: the kernel does it after an error), then mount -o remount,rw; certeus"
     " goes on by itself, and producers still hold what was not acknowledged"
 )
+OBSTACLES: dict[type[Exception], tuple[str, str]] = {
+    LogBlockedError: ("log-blocked", OBSTACLE_NEXT),
+    LogMissingError: ("log-missing", MISSING_NEXT),
+    LogNoRoomError: ("disk-full", NO_ROOM_NEXT),
+}
+"""What may keep a start waiting, until a human has helped: code, and what to do."""
 
 
 def last_words(error: LogFailedError) -> State:
@@ -74,17 +85,29 @@ def last_words(error: LogFailedError) -> State:
     return State("log-failed", what=str(error), next=FAILED_NEXT)
 
 
-def read_small_files(
-    state_dir: Path,
-) -> tuple[bytes, FollowerPosition, identity.Identity | None]:
-    """Read the log's key, what the follower has confirmed, and the name that a fork gave.
+class SmallFiles(NamedTuple):
+    """What stands beside the segments."""
+
+    key: bytes
+    follower: FollowerPosition
+    named: identity.Identity | None
+    """By a fork."""
+    served: uuid.UUID | None
+
+
+def read_small_files(state_dir: Path) -> SmallFiles:
+    """Read the log's key, what the follower has confirmed, and which log it is.
 
     Raises:
         LogFailedError: the disk refuses one of them; to start without would be a guess.
     """
     try:
-        key = (state_dir / "keys" / "log.key").read_bytes()
-        return key, read_position(state_dir / "followers"), identity.read(state_dir / "log")
+        return SmallFiles(
+            (state_dir / "keys" / "log.key").read_bytes(),
+            read_position(state_dir / "followers"),
+            identity.read(state_dir / "log"),
+            served.read(state_dir),
+        )
     except OSError as error:
         raise LogFailedError(f"cannot read {error.filename}: {error.strerror}") from error
     except ValueError as error:
@@ -103,16 +126,10 @@ def is_over(channel: Channel, wait_ms: int) -> bool:
             return True
 
 
-def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> LogWriter | None:
-    """Recover the log and open it; wait for a predecessor that the kernel has not ended yet.
-
-    Returns:
-        None when the supervisor is gone meanwhile.
-    """
-    state_dir = Path(start.state_dir)
-    key, follower, named = read_small_files(state_dir)
-    section, dedup = start.config.log, start.config.dedup
-    options: LogOptions = {
+def options_of(start: Start, small: SmallFiles) -> "LogOptions":
+    """Put together what the kernel is told."""
+    section, dedup, follower = start.config.log, start.config.dedup, small.follower
+    return {
         "segment_bytes": section.segment_bytes,
         "group_bytes_max": section.group_bytes_max,
         "group_records_max": section.group_records_max,
@@ -126,12 +143,26 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         "follower_group": follower.group,
         "follower_seq": follower.seq,
         "follower_root": follower.root,
-        "log_name": b"" if named is None else named.log_uuid.bytes,
+        "log_name": b"" if small.named is None else small.named.log_uuid.bytes,
+        "log_served": b"" if small.served is None else small.served.bytes,
     }
+
+
+def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> LogWriter | None:
+    """Recover the log and open it; wait for a predecessor that the kernel has not ended yet.
+
+    Returns:
+        None when the supervisor is gone meanwhile.
+    """
+    state_dir = Path(start.state_dir)
     waiting, blocked = False, ""
     while True:
+        small = read_small_files(state_dir)  # A disk that comes back brings some with it.
+        options = options_of(start, small)
         try:
-            writer = LogWriter(state_dir / "log", state_dir / "quarantine", board, key, options)
+            writer = LogWriter(
+                state_dir / "log", state_dir / "quarantine", board, small.key, options
+            )
         except BlockingIOError as error:
             if not waiting:
                 log.warning("lock_awaited", cause=str(error))
@@ -143,11 +174,9 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
             if is_over(channel, LOCK_RETRY_MS):
                 return None
             continue
-        except (LogBlockedError, LogNoRoomError) as error:
+        except (LogBlockedError, LogMissingError, LogNoRoomError) as error:
             # No new process would fare better: this one stays, says why, and looks again.
-            code, next_step = "log-blocked", OBSTACLE_NEXT
-            if isinstance(error, LogNoRoomError):
-                code, next_step = "disk-full", NO_ROOM_NEXT
+            code, next_step = OBSTACLES[type(error)]
             if blocked != code:
                 log.error("log_blocked", code=code, cause=str(error), next=next_step)
                 if blocked:
@@ -162,7 +191,22 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         if blocked:
             channel.send(State(blocked, active=False))
             log.info("log_unblocked")
+        found = uuid.UUID(bytes=writer.recovery()["log_uuid"])
+        if found != small.served:  # The first time, or damage has cost the log its name.
+            note_served(state_dir, found)
         return writer
+
+
+def note_served(state_dir: Path, log_uuid: uuid.UUID) -> None:
+    """Note which log it is.
+
+    Raises:
+        LogFailedError: the disk does not take it.
+    """
+    try:
+        served.write(state_dir, log_uuid)
+    except OSError as error:
+        raise LogFailedError(f"cannot write {served.FILE}: {error.strerror}") from error
 
 
 def report_recovery(channel: Channel, writer: LogWriter, seconds: float, log: logs.Logger) -> None:

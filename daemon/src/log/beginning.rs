@@ -3,6 +3,7 @@
 use std::io;
 
 use super::decision::{Begins, From, Gap, Recorded, fits};
+use super::progress::Missing;
 use super::recovery::Segments;
 use super::trim;
 use crate::disk::Disk;
@@ -71,6 +72,17 @@ impl<D: Disk> Segments<'_, D> {
         }
         self.found.trimmed = record;
         Ok(())
+    }
+
+    /// Errors: [`Missing`], where the log that was served is not in its directory: there is none,
+    /// or another one. A disk that is not mounted looks so, and what was acknowledged is on it.
+    pub(super) fn are_of_the_served(&self) -> io::Result<()> {
+        let Some(served) = self.settings.served else { return Ok(()) };
+        let is = self.found.log_uuid.or(self.found.trimmed.map(|point| point.log_uuid));
+        if is.map_or(!self.used.is_empty(), |uuid| uuid == served) {
+            return Ok(()); // Headers that are damaged tell no name.
+        }
+        Err(io::Error::other(Missing { dir: self.dir.to_path_buf(), is, served }))
     }
 
     /// What is missing before the oldest segment though nothing recorded that it may go.

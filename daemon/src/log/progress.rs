@@ -75,6 +75,28 @@ impl fmt::Display for Obstacle {
 
 impl std::error::Error for Obstacle {}
 
+/// The log that was served is not in its directory. Nothing was begun in its place.
+#[derive(Debug)]
+pub struct Missing {
+    pub dir: PathBuf,
+    /// What is there instead.
+    pub is: Option<[u8; 16]>,
+    pub served: [u8; 16],
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [served, is] = [self.served, self.is.unwrap_or_default()].map(u128::from_be_bytes);
+        write!(out, "log {served:032x} is not in {}: ", self.dir.display())?;
+        match self.is {
+            None => write!(out, "there is none"),
+            Some(_) => write!(out, "there is log {is:032x}"),
+        }
+    }
+}
+
+impl std::error::Error for Missing {}
+
 /// Names the file in an error that only a human can mend; others stay as they are.
 pub fn naming(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     let path = path.to_path_buf();

@@ -42,6 +42,8 @@ pub struct Settings {
     pub dedup_producers: usize,
     pub follower: FollowerPosition,
     pub quarantine_dir: PathBuf,
+    /// Which log was served from here before, by its segments: no other one is, and none is begun.
+    pub served: Option<[u8; 16]>,
 }
 
 /// A segment that stays.
@@ -179,7 +181,7 @@ pub(super) struct Segments<'a, D: Disk> {
 
 /// Reads the log in `dir`, which the caller has locked.
 ///
-/// Errors: only what the disk itself refuses; damage is decided on, not raised.
+/// Errors: what the disk itself refuses, and [`Missing`]; damage is decided on, not raised.
 pub fn recover<D: Disk>(
     disk: &D,
     dir: &Path,
@@ -221,6 +223,7 @@ pub fn recover<D: Disk>(
         Segments { disk, dir, settings, progress, used, found, cause, floor, begin, sidecars };
     segments.look(&numbers(&names, ".log"))?;
     segments.begin()?;
+    segments.are_of_the_served()?;
     progress.phase(Phase::Reading);
     let first = segments.plan(&numbers(&names, ".keys"))?;
     segments.load(first)?;

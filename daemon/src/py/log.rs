@@ -16,7 +16,7 @@ use crate::disk::{Disk, DiskFile, RealDisk, RealFile};
 use crate::log::keeper::Limits as SegmentLimits;
 use crate::log::open::{Options, Report, open};
 use crate::log::peer::Peer;
-use crate::log::progress::{Obstacle, naming};
+use crate::log::progress::{Missing, Obstacle, naming};
 use crate::log::recovery::{FollowerPosition, Settings};
 use crate::log::room::is_no_room;
 use crate::log::run::Loop;
@@ -47,6 +47,13 @@ create_exception!(
 
 create_exception!(
     certeusd._native,
+    LogMissingError,
+    PyException,
+    "The log that was served is not in its directory; none was begun in its place."
+);
+
+create_exception!(
+    certeusd._native,
     LogNoRoomError,
     PyException,
     "A start finds no room for its segment on the disk; nothing was published, try again."
@@ -63,6 +70,9 @@ fn unopened(error: std::io::Error) -> PyErr {
 fn failed(error: std::io::Error) -> PyErr {
     if error.get_ref().is_some_and(|inner| inner.is::<Obstacle>()) {
         return LogBlockedError::new_err(error.to_string());
+    }
+    if error.get_ref().is_some_and(|inner| inner.is::<Missing>()) {
+        return LogMissingError::new_err(error.to_string());
     }
     if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
         return LogReadOnlyError::new_err(format!("cannot write the log: {error}"));
@@ -89,6 +99,8 @@ struct Numbers {
     follower_root: [u8; 32],
     /// Empty: the log has the name of its segments.
     log_name: Vec<u8>,
+    /// Empty: not known.
+    log_served: Vec<u8>,
 }
 
 #[pyclass(module = "certeusd._native")]
@@ -159,6 +171,7 @@ impl LogWriter {
                     root: options.follower_root,
                 },
                 quarantine_dir,
+                served: options.log_served.try_into().ok(),
             },
             limits: Limits {
                 group_bytes_max: options.group_bytes_max,
@@ -271,6 +284,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LogFailedError", module.py().get_type::<LogFailedError>())?;
     module.add("LogNoRoomError", module.py().get_type::<LogNoRoomError>())?;
     module.add("LogReadOnlyError", module.py().get_type::<LogReadOnlyError>())?;
+    module.add("LogMissingError", module.py().get_type::<LogMissingError>())?;
     module.add("LogBlockedError", module.py().get_type::<LogBlockedError>())?;
     Ok(())
 }

@@ -138,7 +138,9 @@ pub fn log_plan<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let follower =
         FollowerPosition { group: follower_group, seq: follower_seq, root: follower_root };
-    let settings = Settings { log_key, dedup_keys, dedup_producers, follower, quarantine_dir };
+    let served = None;
+    let settings =
+        Settings { log_key, dedup_keys, dedup_producers, follower, quarantine_dir, served };
     let board = memfd_create("certeus-plan", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
     ftruncate(&board, (BOARD_PAGES * PAGE_BYTES) as u64).map_err(std::io::Error::from)?;
     let board = Board::map(board.as_fd()).map_err(std::io::Error::from)?;

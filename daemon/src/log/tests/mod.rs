@@ -74,6 +74,7 @@ pub struct Setup {
     pub dedup_keys: usize,
     pub dedup_producers: usize,
     pub follower: FollowerPosition,
+    pub served: Option<[u8; 16]>,
 }
 
 impl Default for Setup {
@@ -88,6 +89,7 @@ impl Default for Setup {
             dedup_keys: 1000,
             dedup_producers: 100,
             follower: FollowerPosition::default(),
+            served: None,
         }
     }
 }
@@ -102,6 +104,7 @@ impl Setup {
                 dedup_producers: self.dedup_producers,
                 follower: self.follower,
                 quarantine_dir: quarantine_dir.to_path_buf(),
+                served: self.served,
             },
             limits: Limits {
                 group_bytes_max: 16 * 1024,

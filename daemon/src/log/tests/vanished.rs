@@ -39,3 +39,25 @@ fn a_segment_that_is_deleted_under_its_writer_is_put_back_whole() {
         }
     }
 }
+
+#[test]
+fn a_log_that_is_not_there_is_not_begun_anew() {
+    let (world, _) = deleted_after(1, false);
+    let served = Some(world.report.log_uuid);
+    for follower in
+        [FollowerPosition::default(), FollowerPosition { group: 3, seq: 9, root: [1; 32] }]
+    {
+        let (setup, empty) = (Setup { served, follower, ..Setup::default() }, SimDisk::new());
+        let error = World::on(empty.clone(), setup).err().expect("nothing is there").to_string();
+        assert!(error.ends_with("is not in /log: there is none"), "{error}");
+        assert_eq!(empty.list(Path::new(DIR)).unwrap(), [""; 0]);
+    }
+    let (other, _) = deleted_after(1, false);
+    let before = other.disk.list(Path::new(DIR)).unwrap();
+    let disk = other.disk.after_kill();
+    let setup = Setup { served, ..Setup::default() };
+    let error = World::on(disk.clone(), setup).err().expect("it is another one").to_string();
+    assert!(error.contains("is not in /log: there is log "), "{error}");
+    assert_eq!(disk.list(Path::new(DIR)).unwrap(), before);
+    assert_eq!(World::on(world.disk.after_kill(), setup).unwrap().report.gaps, []);
+}
