@@ -145,7 +145,9 @@ def test_a_log_whose_disk_is_not_mounted_is_waited_for_and_none_is_begun_in_its_
                 wait_until("an end", lambda: '"code": 74' in daemon.log_tail(400))
                 disk.unmount()
                 wait_until("the reason", lambda: "log-missing" in codes(daemon))
-                assert "there is none" in codes(daemon)["log-missing"]
+                log_id = daemon.status()["log_id"]
+                what = f"log {log_id} is not in {log}: there is none"
+                assert codes(daemon)["log-missing"] == what
                 with pytest.raises(TimeoutError):
                     producer.wait_durable(ticket, timeout=2.0)
                 disk.mount()

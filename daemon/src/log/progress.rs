@@ -86,13 +86,18 @@ pub struct Missing {
 
 impl fmt::Display for Missing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [served, is] = [self.served, self.is.unwrap_or_default()].map(u128::from_be_bytes);
-        write!(out, "log {served:032x} is not in {}: ", self.dir.display())?;
+        write!(out, "log {} is not in {}: ", dashed(self.served), self.dir.display())?;
         match self.is {
             None => write!(out, "there is none"),
-            Some(_) => write!(out, "there is log {is:032x}"),
+            Some(uuid) => write!(out, "there is log {}", dashed(uuid)),
         }
     }
+}
+
+/// A UUID as everybody writes it.
+fn dashed(uuid: [u8; 16]) -> String {
+    let hex = format!("{:032x}", u128::from_be_bytes(uuid));
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 impl std::error::Error for Missing {}
