@@ -157,7 +157,7 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
     state_dir = Path(start.state_dir)
     waiting, blocked = False, ""
     while True:
-        small = read_small_files(state_dir)  # A disk that comes back brings some with it.
+        small = read_small_files(state_dir)
         options = options_of(start, small)
         try:
             writer = LogWriter(
@@ -191,6 +191,8 @@ def open_log(channel: Channel, start: Start, board: int, log: logs.Logger) -> Lo
         if blocked:
             channel.send(State(blocked, active=False))
             log.info("log_unblocked")
+        if read_small_files(state_dir).named != small.named:
+            raise LogFailedError("the log's disk came back while the log was opened: once more")
         found = uuid.UUID(bytes=writer.recovery()["log_uuid"])
         if found != small.served:  # The first time, or damage has cost the log its name.
             note_served(state_dir, found)
