@@ -1,7 +1,5 @@
 """How numbers and texts look to a human: in the command line, and on the status page. Pure."""
 
-import json
-
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 NONE = "–"  # noqa: RUF001 - a dash for a number that is not known
 
@@ -74,6 +72,8 @@ def harmless(text: str, length_max: int) -> str:
 
 def harmless_json(lines: bytes) -> bytes:
     """Render JSON for a screen: what it would obey or hide is an escape; it stays the same JSON."""
+    import json  # A Tab in a shell needs none.
+
     return "".join(
         one if one.isprintable() or one in "\t\n" else json.dumps(one)[1:-1]
         for one in lines.decode()

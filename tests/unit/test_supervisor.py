@@ -226,8 +226,10 @@ def test_child_that_does_not_drain_is_killed(daemon: Daemon) -> None:
 def test_gauges_end_with_the_life_of_who_wrote_them(daemon: Daemon) -> None:
     daemon.until_joined()
     (daemon.directory / "worker-0").write_text("gauge")
+    before = daemon.pid("worker-0")
     daemon.kill("worker-0")
-    daemon.until(lambda it: it.status()["sessions"] == 5)
+    # It shows its gauges before it says who it is.
+    daemon.until(lambda it: it.status()["sessions"] == 5 and it.pid("worker-0") != before)
     (daemon.directory / "worker-0").unlink()
     daemon.kill("worker-0")
     daemon.until(lambda it: it.status()["sessions"] == 0)
