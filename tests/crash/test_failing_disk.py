@@ -13,7 +13,7 @@ import pytest
 
 import certeus
 from support.daemon import Daemon, running, scratch_dir
-from support.power import power_cut_disk
+from support.power import PowerCutDisk, power_cut_disk
 from support.waiting import wait_until
 
 NO_POSTGRES = '[postgres]\ndsn = "postgresql://nobody@/none?host=/nonexistent"\n'
@@ -35,6 +35,22 @@ def memory_disk(path: Path) -> Generator[None]:
         yield
     finally:
         wait_until("unmounted", lambda: run("umount", str(path)))
+
+
+@contextlib.contextmanager
+def on_a_disk_of_its_own() -> Generator[tuple[Daemon, PowerCutDisk]]:
+    """A daemon whose log has a disk that fails on demand, with a hundred events."""
+    with scratch_dir() as root, power_cut_disk(256) as disk:
+        daemon = Daemon(root, NO_POSTGRES + SMALL)
+        daemon.state_dir.mkdir(mode=0o711)
+        (daemon.state_dir / "log").symlink_to(disk.path)
+        try:
+            daemon.start()
+            append(daemon, 0, 100)
+            yield daemon, disk
+            assert daemon.stop() == 0
+        finally:
+            daemon.clean_up()
 
 
 def run(*command: str) -> bool:
@@ -100,75 +116,55 @@ def test_a_read_only_file_system_is_told_and_writable_again_it_goes_on_by_itself
 
 
 def test_a_disk_that_fails_ends_the_log_writer_and_its_restart_is_the_only_retry() -> None:
-    with scratch_dir() as root, power_cut_disk(256) as disk:
-        log = root / "state" / "log"
-        log.parent.mkdir(mode=0o711)
-        log.symlink_to(disk.path)
-        daemon = Daemon(root, NO_POSTGRES + SMALL)
-        try:
-            daemon.start()
-            append(daemon, 0, 100)
-            with certeus.connect(daemon.ingest, source="disk") as producer:
-                disk.cut()
-                ticket = producer.append("t", {"n": 100})
-                wait_until("the reason", lambda: "log-failed" in codes(daemon))
-                assert "Input/output error" in codes(daemon)["log-failed"]
-                told = since(daemon, "log-failed")
-                ends = '"code": 74'
-                wait_until("an exit code of its own", lambda: ends in daemon.log_tail(400))
-                wait_until("another one", lambda: daemon.log_tail(1000).count(ends) > 1)
-                assert since(daemon, "log-failed") == told is not None, "it outlives who told it"
-                with pytest.raises(TimeoutError):
-                    producer.wait_durable(ticket, timeout=1.0)
-                disk.unmount()
-                disk.mount()
-                producer.wait_durable(ticket, timeout=60.0)
-            wait_until("no reason any more", lambda: "log-failed" not in codes(daemon))
-            assert logged(daemon) == list(range(101))
-            assert daemon.stop() == 0
-        finally:
-            daemon.clean_up()
+    with on_a_disk_of_its_own() as (daemon, disk):
+        with certeus.connect(daemon.ingest, source="disk") as producer:
+            disk.cut()
+            ticket = producer.append("t", {"n": 100})
+            wait_until("the reason", lambda: "log-failed" in codes(daemon))
+            assert "Input/output error" in codes(daemon)["log-failed"]
+            told = since(daemon, "log-failed")
+            ends = '"code": 74'
+            wait_until("an exit code of its own", lambda: ends in daemon.log_tail(400))
+            wait_until("another one", lambda: daemon.log_tail(1000).count(ends) > 1)
+            assert since(daemon, "log-failed") == told is not None, "it outlives who told it"
+            with pytest.raises(TimeoutError):
+                producer.wait_durable(ticket, timeout=1.0)
+            disk.unmount()
+            disk.mount()
+            producer.wait_durable(ticket, timeout=60.0)
+        wait_until("no reason any more", lambda: "log-failed" not in codes(daemon))
+        assert logged(daemon) == list(range(101))
 
 
 def test_a_log_whose_disk_is_not_mounted_is_waited_for_and_none_is_begun_in_its_place() -> None:
-    with scratch_dir() as root, power_cut_disk(256) as disk:
-        log = root / "state" / "log"
-        log.parent.mkdir(mode=0o711)
-        log.symlink_to(disk.path)
-        daemon = Daemon(root, NO_POSTGRES + SMALL)
-        try:
-            daemon.start()
-            append(daemon, 0, 100)
-            with certeus.connect(daemon.ingest, source="disk") as producer:
-                disk.cut()
-                ticket = producer.append("t", {"n": 100})
-                wait_until("an end", lambda: '"code": 74' in daemon.log_tail(400))
-                disk.unmount()
-                wait_until("the reason", lambda: "log-missing" in codes(daemon))
-                log_id = daemon.status()["log_id"]
-                what = f"log {log_id} is not in {log}: there is none"
-                assert codes(daemon)["log-missing"] == what
-                with pytest.raises(TimeoutError):
-                    producer.wait_durable(ticket, timeout=2.0)
-                disk.mount()
-                producer.wait_durable(ticket, timeout=60.0)
-            wait_until("no reason any more", lambda: "log-missing" not in codes(daemon))
-            assert logged(daemon) == list(range(101))
-
-            # The same at the start of the whole daemon.
-            assert daemon.stop() == 0
+    with on_a_disk_of_its_own() as (daemon, disk):
+        with certeus.connect(daemon.ingest, source="disk") as producer:
+            disk.cut()
+            ticket = producer.append("t", {"n": 100})
+            wait_until("an end", lambda: '"code": 74' in daemon.log_tail(400))
             disk.unmount()
-            daemon.start(ready=False)
-            wait_until("the reason", lambda: daemon.answers() and "log-missing" in codes(daemon))
-            assert not daemon.takes_events()
-            assert not list(disk.path.glob("*.log"))
+            wait_until("the reason", lambda: "log-missing" in codes(daemon))
+            log_id = daemon.status()["log_id"]
+            what = f"log {log_id} is not in {daemon.state_dir / 'log'}: there is none"
+            assert codes(daemon)["log-missing"] == what
+            with pytest.raises(TimeoutError):
+                producer.wait_durable(ticket, timeout=2.0)
             disk.mount()
-            wait_until("a start that goes on by itself", daemon.takes_events)
-            append(daemon, 101, 1)
-            assert logged(daemon) == list(range(102))
-            assert daemon.stop() == 0
-        finally:
-            daemon.clean_up()
+            producer.wait_durable(ticket, timeout=60.0)
+        wait_until("no reason any more", lambda: "log-missing" not in codes(daemon))
+        assert logged(daemon) == list(range(101))
+
+        # The same at the start of the whole daemon.
+        assert daemon.stop() == 0
+        disk.unmount()
+        daemon.start(ready=False)
+        wait_until("the reason", lambda: daemon.answers() and "log-missing" in codes(daemon))
+        assert not daemon.takes_events()
+        assert not list(disk.path.glob("*.log"))
+        disk.mount()
+        wait_until("a start that goes on by itself", daemon.takes_events)
+        append(daemon, 101, 1)
+        assert logged(daemon) == list(range(102))
 
 
 def test_another_log_is_not_taken_for_this_one_until_somebody_says_so() -> None:

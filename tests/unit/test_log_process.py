@@ -5,18 +5,24 @@ import os
 import resource
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from certeusd import channel as channels
-from certeusd._native import LogWriter
+from certeusd import logs
+from certeusd._native import LogFailedError, LogWriter
 from certeusd.board import BOARD_BYTES
-from certeusd.channel import Start
+from certeusd.channel import Channel, Start
 from certeusd.config import Config
 from certeusd.exits import Exit
+from certeusd.log import __main__ as process
+from certeusd.log.__main__ import SmallFiles
+from certeusd.log.follower import FollowerPosition
+from certeusd.log.identity import Identity
 
 if TYPE_CHECKING:
     from certeusd._native import LogOptions
@@ -91,3 +97,17 @@ def test_a_log_that_fails_ends_its_writer_with_a_code_of_its_own(
         assert child.returncode == Exit.LOG_FAILED, told.decode()
         assert b"log_failed" in told
     os.close(bell)
+
+
+def test_a_name_that_came_with_the_disk_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A fork that is opened under its old name delivers over what is another one's."""
+    before = SmallFiles(bytes(32), FollowerPosition(), None, None)
+    looks = iter([before, before._replace(named=Identity(uuid.uuid4()))])
+    monkeypatch.setattr(process, "read_small_files", lambda _: next(looks))
+    monkeypatch.setattr(process, "LogWriter", lambda *_: object())
+    places = {"state_dir": str(tmp_path), "runtime_dir": str(tmp_path)}
+    start = Start("log", 0, Config(), **places, log_level="info", board_bytes=BOARD_BYTES)
+    with pytest.raises(LogFailedError, match="came back"):
+        process.open_log(cast(Channel, None), start, 0, logs.configure("log"))

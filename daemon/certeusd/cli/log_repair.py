@@ -179,7 +179,7 @@ def _start(paths: "Paths", key: bytes, options: "LogOptions") -> None:
         raise ExitError(
             Exit.TRY_AGAIN, f"cannot repair: {error}; a log writer is still ending, try again"
         ) from error
-    except (LogBlockedError, LogFailedError, LogMissingError) as error:
+    except (LogBlockedError, LogFailedError, LogMissingError, OSError) as error:
         raise ExitError(Exit.FAILED, f"cannot repair: {error}; mend that and try again") from error
     finally:
         os.close(board)

@@ -7,10 +7,11 @@ copy would deliver over what is another one's.
 """
 
 import json
-import os
 import uuid
 from pathlib import Path
 from typing import NamedTuple
+
+from certeusd.log import whole_file
 
 FILE = "identity.json"
 _VERSION = 1
@@ -71,19 +72,5 @@ def fork(log_dir: Path, now: Identity) -> Identity:
         "log_id": str(fresh.log_uuid),
         "before": [str(one) for one in fresh.before],
     })  # fmt: skip
-    path = log_dir / FILE
-    beside = path.with_suffix(".new")
-    with beside.open("w") as file:
-        file.write(text + "\n")
-        file.flush()
-        owner = log_dir.stat()
-        if os.geteuid() == 0:  # It is the daemon that has to read it.
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-        os.fsync(file.fileno())
-    beside.rename(path)
-    directory = os.open(log_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    whole_file.replace(log_dir / FILE, text + "\n")
     return fresh

@@ -6,9 +6,10 @@ is there; a state directory without the file (new, restored, of an older version
 finds.
 """
 
-import os
 import uuid
 from pathlib import Path
+
+from certeusd.log import whole_file
 
 FILE = "log.id"
 
@@ -35,14 +36,4 @@ def write(state_dir: Path, segments_uuid: uuid.UUID) -> None:
     Raises:
         OSError: the disk does not take it.
     """
-    beside = state_dir / f"{FILE}.new"
-    with beside.open("w") as file:
-        file.write(f"{segments_uuid}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(state_dir / FILE)
-    directory = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    whole_file.replace(state_dir / FILE, f"{segments_uuid}\n")
