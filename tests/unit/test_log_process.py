@@ -105,8 +105,15 @@ def test_a_name_that_came_with_the_disk_is_not_missed(
     """A fork that is opened under its old name delivers over what is another one's."""
     before = SmallFiles(bytes(32), FollowerPosition(), None, None)
     looks = iter([before, before._replace(named=Identity(uuid.uuid4()))])
-    monkeypatch.setattr(process, "read_small_files", lambda _: next(looks))
-    monkeypatch.setattr(process, "LogWriter", lambda *_: object())
+
+    def look(_: Path) -> SmallFiles:
+        return next(looks)
+
+    def opened(*_: object) -> object:
+        return object()
+
+    monkeypatch.setattr(process, "read_small_files", look)
+    monkeypatch.setattr(process, "LogWriter", opened)
     places = {"state_dir": str(tmp_path), "runtime_dir": str(tmp_path)}
     start = Start("log", 0, Config(), **places, log_level="info", board_bytes=BOARD_BYTES)
     with pytest.raises(LogFailedError, match="came back"):
